@@ -1,0 +1,98 @@
+"""What an epoch leaves behind: the one step in which it becomes durable, and the answers to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import msgspec
+
+
+class Answer(Enum):
+    """What the store says to a commit. Made by the store itself, from what it holds."""
+
+    APPLIED = "APPLIED"
+    ALREADY = "ALREADY"
+    """It was applied before; the answer was lost. As good as APPLIED."""
+    FENCED = "FENCED"
+    """Another owner has the partition: drop it, and wait for the supervisor."""
+    ROLLED_BACK = "ROLLED_BACK"
+    """The store lost its tail (or another history): drop what is held, acquire again, load again."""
+    TORN = "TORN"
+    """A commit stopped half-way (script error): the partition stands still until a person looks."""
+
+
+class Output(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """One message for a sink, as it lies in the outbox."""
+
+    sink: int
+    id: str
+    key: str
+    time: int
+    """Milliseconds since 1970 UTC."""
+    data: bytes
+
+
+class Reply(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """An answer to a request; the first one written wins."""
+
+    request: str
+    channel: str
+    """Reply channel of the gateway process that waits: woken after the commit."""
+    body: str
+    """JSON text."""
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """What could not be processed, with all that is needed to understand it and send it again."""
+
+    id: str
+    key: str
+    source: str
+    node: str | None
+    """Where it failed; None: before the first node (it could not be decoded, or has no key)."""
+    reason: str
+    """`decode`, `key`, `error`, `reject`, `output`, `hops`, `size`, `poison` ...: stable words."""
+    error: str
+    traceback: str | None = None
+    attempts: int = 1
+    time: int = 0
+    type: str | None = None
+    data: bytes | None = None
+    headers: tuple[tuple[str, bytes], ...] = ()
+
+
+@dataclass(slots=True)
+class Commit:
+    """All effects of one epoch (or several, one after the other), applied in one step or not at all."""
+
+    sequence: int
+    positions: dict[str, str] = field(default_factory=dict)
+    """Origin -> position after what is done (see `Records.after`)."""
+    runs: dict[str, list[str]] = field(default_factory=dict)
+    """Run key -> field, value, field, value ... of its hash (`status`, `number`, `node:<name>`, `state`, ...)."""
+    fresh: list[str] = field(default_factory=list)
+    """Keys whose old hash goes before `runs` is applied: the key is used again, by a new run."""
+    ended: dict[str, int] = field(default_factory=dict)
+    """Keys of runs that ended -> milliseconds to keep them."""
+    outputs: list[Output] = field(default_factory=list)
+    dead: list[DeadLetter] = field(default_factory=list)
+    replies: list[Reply] = field(default_factory=list)
+    trims: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Stream name -> (last id that is done, number of entries done): taken out; a channel gets its room back."""
+    counters: dict[str, int] = field(default_factory=dict)
+    """Fields of the head: `runs` (last run number) and `ended` (1: the unkeyed workflow's run has ended)."""
+
+
+@dataclass(slots=True)
+class Head:
+    """A partition as its new owner finds it."""
+
+    owner: str
+    sequence: int
+    counters: dict[str, int]
+    outbox: int
+    """Sequence of the last output ever appended to the outbox."""
+    positions: dict[str, str]
+    extra: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,162 @@
+"""The compiled graph: what `Workflow.compile` makes and what runner, core and actors read.
+
+Everything here is resolved: nodes, sinks and types are numbers, routes are tuples of targets. A plan is
+rebuilt from the user's module in every process (user code is imported by name, never pickled), so two
+processes that import the same module have equal numbers.
+
+A *target* is an int: a node's index (>= 0), `SINK + index`, or one of `COMPLETE` and `TERMINATE`.
+An empty tuple of targets drops the event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import Enum
+from typing import Any, Final, Protocol, TypeAlias
+
+Target: TypeAlias = int
+SINK: Final = 1_000_000
+"""Targets from here on are sinks: `target - SINK` is the sink's index."""
+COMPLETE: Final = -1
+"""Target: the run ends, completed, with the event's data as its result."""
+TERMINATE: Final = -2
+"""Target: the run ends, terminated, with the event's data as the reason."""
+
+
+class Codec(Protocol):
+    """Bytes to value and back. Both raise `CodecError` with the path of the field that does not fit."""
+
+    def decode(self, blob: bytes, /) -> Any: ...
+
+    def encode(self, value: Any, /) -> bytes: ...
+
+
+class StateCodec(Codec, Protocol):
+    """How one node's state is kept: JSON text. `encode` refuses what would not come back equal (NaN)."""
+
+    def new(self) -> Any:
+        """A fresh state, for a run that this node has not seen."""
+
+
+@dataclass(frozen=True, slots=True)
+class DataType:
+    """A type of data that travels; its number goes with the blob, so that fan-in of two topics works."""
+
+    number: int
+    type: Any
+    codec: Codec
+    immutable: bool
+    """Deeply immutable: may be handed from one fused node to the next without a copy."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourcePlan:
+    index: int
+    name: str
+    source: Any
+    """The user's source object (`KafkaSource`, `ChannelSource`, ...)."""
+    type: int
+    """Number of the type of its data."""
+    key: str | Callable[[Any], str] | None
+    """Field of the data, function of the data, or None: the record's own key (`str`, UTF-8)."""
+    targets: tuple[Target, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class NodePlan:
+    index: int
+    name: str
+    """Identity of its state: unique, kept over versions."""
+    instance: Any
+    """The user's `Node` or `BatchNode`, or None for a function."""
+    process: Callable[..., Any]
+    """`process(event, ctx)`, or `process(events, ctxs)` of a batch node."""
+    is_async: bool
+    is_batch: bool
+    state: StateCodec | None
+    routes: tuple[tuple[Target, ...], ...]
+    """Targets by route number."""
+    actions: Mapping[Enum, int]
+    """Action member -> route number: the node's own input event goes on."""
+    outputs: Mapping[type, int]
+    """Runtime class of returned data -> route number, for `.on(Class)`; others take `default`."""
+    default: int | None
+    """Route number of `.to(...)`: data without a route of its own class. None: data without a route is an error."""
+    types: Mapping[type, int]
+    """Runtime class of returned data -> number of its DataType."""
+    may_end: bool
+    """Its return annotation has Complete or Terminate, or one of its routes leads to an end."""
+    uses_run_state: bool = False
+    replicas: int = 1
+    batch_size: int = 0
+    batch_delay: timedelta = timedelta(0)
+    resources: Mapping[str, float] = field(default_factory=dict)
+    """Ray resources of its actor: `num_cpus`, `num_gpus`, custom names."""
+    where: str = ""
+    """`file.py:38`, for messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class SinkPlan:
+    index: int
+    name: str
+    sink: Any
+    """The user's sink object (`KafkaSink`, ...)."""
+    type: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnitPlan:
+    """Nodes that run in one actor (fused), or inside the worker. The unit of a call."""
+
+    index: int
+    nodes: tuple[int, ...]
+    in_worker: bool
+    replicas: int
+    resources: Mapping[str, float] = field(default_factory=dict)
+
+    def name(self, plan: Plan) -> str:
+        """Names of its nodes, joined with `+`."""
+        return "+".join(plan.nodes[node].name for node in self.nodes)
+
+
+@dataclass(frozen=True, slots=True)
+class Region:
+    """A strongly connected part of the graph of units; the unit of the key barrier.
+
+    In a *plain* region (one unit, no way back to itself) all events of an epoch go in one call. In a
+    *serial* one each run has a single event at a time, taken depth first: there the result would
+    otherwise depend on how events were cut into batches.
+    """
+
+    index: int
+    units: tuple[int, ...]
+    serial: bool
+    before: frozenset[int]
+    """Regions from which this one can be reached (itself not among them)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    name: str
+    keyed: bool
+    partitions: int | None
+    """`partitions=` of the workflow, or None: by the topic, else 32 (unkeyed: 1)."""
+    types: tuple[DataType, ...]
+    sources: tuple[SourcePlan, ...]
+    nodes: tuple[NodePlan, ...]
+    sinks: tuple[SinkPlan, ...]
+    units: tuple[UnitPlan, ...]
+    unit_of: tuple[int, ...]
+    """Node index -> unit index."""
+    regions: tuple[Region, ...]
+    """In topological order."""
+    region_of: tuple[int, ...]
+    """Unit index -> region index."""
+    run_state: StateCodec | None
+    """State shared by the run's nodes (`Workflow(state=...)`)."""
+    serial: bool
+    """One event of a run at a time in the whole graph (shared state, or a node that may end the run)."""
+    hop_limit: int = 100
