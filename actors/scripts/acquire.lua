@@ -1,0 +1,26 @@
+#!lua flags=allow-oom
+-- A worker becomes the owner of a partition.
+-- KEYS[1] head; ARGV[1] msgpack [term, placement, owner token, worker, channels (name -> capacity)], all strings.
+-- Answers {ACQUIRED, fields of the head, positions}, {STALE, term, placement} or {TORN, sequence, reason}.
+-- include: room.lua
+local head = KEYS[1]
+local base = string.sub(head, 1, -5)
+local asked = cmsgpack.unpack(ARGV[1])
+local term, placement = asked[1], asked[2]
+
+local torn = redis.call('HGET', head, 'torn')
+if torn then return {'TORN', torn, redis.call('HGET', head, 'torn_reason') or ''} end
+local stored = redis.call('HMGET', head, 'term', 'placement')
+local stored_term, stored_placement = tonumber(stored[1] or '0'), tonumber(stored[2] or '0')
+if tonumber(term) < stored_term or (tonumber(term) == stored_term and tonumber(placement) < stored_placement) then
+  return {'STALE', stored[1] or '0', stored[2] or '0'}
+end
+
+local now = redis.call('TIME')
+local since = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
+redis.call('HSET', head, 'owner', asked[3], 'term', term, 'placement', placement, 'worker', asked[4], 'since', since)
+for channel, capacity in pairs(asked[5]) do
+  redis.call('HSET', base .. 'channels', channel, capacity)
+  make_room(base, channel)
+end
+return {'ACQUIRED', redis.call('HGETALL', head), redis.call('HGETALL', base .. 'positions')}

@@ -1,0 +1,133 @@
+#!lua flags=allow-oom
+-- All effects of an epoch, in one step. KEYS[1] head; ARGV[1] msgpack [owner, sequence, positions, runs, fresh,
+-- ended, number of outputs, number of dead letters, replies, trims, counters], numbers as strings; ARGV[2] blob of
+-- all outputs (may be empty); then for each dead letter its id and its blob. Answers APPLIED, ALREADY, FENCED,
+-- ROLLED_BACK, or {TORN, sequence, reason}.
+-- A script is isolated, but an error in the middle leaves what was written before it. So everything is checked
+-- first, and a mark stands in the head while it writes: an owner that finds the mark stops.
+-- include: room.lua
+local head = KEYS[1]
+local base = string.sub(head, 1, -5)
+local asked = cmsgpack.unpack(ARGV[1])
+local owner, sequence, positions, runs, fresh, ended = asked[1], asked[2], asked[3], asked[4], asked[5], asked[6]
+local outputs, dead, replies, trims, counters = asked[7], asked[8], asked[9], asked[10], asked[11]
+local REPLY_MILLISECONDS = '86400000'
+local FIELDS_AT_ONCE = 2000
+local RESERVED = {owner = 1, sequence = 1, term = 1, placement = 1, worker = 1, since = 1, torn = 1,
+  torn_reason = 1, outbox = 1, deployment = 1}
+
+local stored = redis.call('HMGET', head, 'torn', 'owner', 'sequence', 'outbox', 'torn_reason')
+if stored[1] then return {'TORN', stored[1], stored[5] or ''} end
+if stored[2] ~= owner then return 'FENCED' end
+local last = tonumber(stored[3] or '0')
+if last == tonumber(sequence) then return 'ALREADY' end
+if last ~= tonumber(sequence) - 1 then return 'ROLLED_BACK' end
+
+local function invalid()
+  local function text(value) return type(value) == 'string' end
+  local function digits(value) return text(value) and string.find(value, '^%d+$') end
+  if not digits(sequence) then return 'sequence' end
+  for origin, position in pairs(positions) do
+    if not (text(origin) and text(position)) then return 'positions' end
+  end
+  for key, fields in pairs(runs) do
+    if not text(key) or type(fields) ~= 'table' or #fields == 0 or #fields % 2 == 1 then return 'runs' end
+    for i = 1, #fields do if type(fields[i]) ~= 'string' then return 'runs' end end
+  end
+  for _, key in ipairs(fresh) do if not text(key) then return 'fresh' end end
+  for key, keep in pairs(ended) do if not (text(key) and digits(keep)) then return 'ended' end end
+  if not digits(outputs) or (outputs == '0') ~= (ARGV[2] == '') then return 'outputs' end
+  if not digits(dead) or #ARGV ~= 2 + 2 * tonumber(dead) then return 'dead' end
+  for _, reply in ipairs(replies) do
+    if not (text(reply[1]) and text(reply[2]) and text(reply[3])) then return 'replies' end
+  end
+  for origin, through in pairs(trims) do
+    if not text(origin) or not (origin == 'inbox' or string.find(origin, '^channel:.')) then return 'trims' end
+    if not text(through) or not string.find(through, '^%d+%-%d+$') then return 'trims' end
+  end
+  for name, value in pairs(counters) do
+    if not text(name) or RESERVED[name] or not digits(value) then return 'counters' end
+  end
+end
+
+local function write_hash(key, fields)
+  for first = 1, #fields, FIELDS_AT_ONCE do
+    redis.call('HSET', key, unpack(fields, first, math.min(first + FIELDS_AT_ONCE - 1, #fields)))
+  end
+end
+
+local function pairs_list(map)
+  local list = {}
+  for name, value in pairs(map) do
+    list[#list + 1] = name
+    list[#list + 1] = value
+  end
+  return list
+end
+
+local function apply_runs()
+  for _, key in ipairs(fresh) do redis.call('UNLINK', base .. 'run:' .. key) end
+  for key, fields in pairs(runs) do
+    if #fields <= FIELDS_AT_ONCE then
+      redis.call('HSET', base .. 'run:' .. key, unpack(fields))
+    else
+      write_hash(base .. 'run:' .. key, fields)
+    end
+  end
+  for key, keep in pairs(ended) do redis.call('PEXPIRE', base .. 'run:' .. key, keep) end
+end
+
+local function apply_outputs()
+  if outputs == '0' then return stored[4] or '0' end
+  local before = tonumber(stored[4] or '0')
+  redis.call('XADD', base .. 'outbox', string.format('%.0f-0', before + 1), 'count', outputs, 'blob', ARGV[2])
+  return string.format('%.0f', before + tonumber(outputs))
+end
+
+local function apply_trims()
+  for origin, through in pairs(trims) do
+    local time, number = string.match(through, '^(%d+)%-(%d+)$')
+    local next_id = time .. '-' .. string.format('%.0f', tonumber(number) + 1)
+    redis.call('XTRIM', base .. origin, 'MINID', next_id)
+    if origin ~= 'inbox' then make_room(base, string.sub(origin, 9)) end
+  end
+end
+
+local function close_all()
+  local known = redis.call('HKEYS', base .. 'channels')
+  for _, name in ipairs(known) do
+    if string.sub(name, 1, 7) ~= 'closed:' then close_channel(base, name) end
+  end
+end
+
+local function apply()
+  write_hash(base .. 'positions', pairs_list(positions))
+  apply_runs()
+  local outbox = apply_outputs()
+  for i = 3, #ARGV, 2 do redis.call('XADD', base .. 'dead', '*', 'id', ARGV[i], 'blob', ARGV[i + 1]) end
+  apply_trims()
+  if counters['ended'] == '1' then close_all() end
+  local fields = pairs_list(counters)
+  fields[#fields + 1] = 'outbox'
+  fields[#fields + 1] = outbox
+  fields[#fields + 1] = 'sequence'
+  fields[#fields + 1] = sequence
+  write_hash(head, fields)
+  for _, reply in ipairs(replies) do
+    if redis.call('SET', base .. 'reply:' .. reply[1], reply[3], 'NX', 'PX', REPLY_MILLISECONDS) then
+      redis.call('PUBLISH', reply[2], reply[1] .. ' ' .. reply[3])
+    end
+  end
+end
+
+local wrong = invalid()
+if wrong then return redis.error_reply('INVALID commit: ' .. wrong) end
+redis.call('HSET', head, 'torn', sequence)
+local applied, problem = pcall(apply)
+if not applied then
+  local reason = type(problem) == 'table' and problem.err or tostring(problem)
+  redis.call('HSET', head, 'torn_reason', reason)
+  return {'TORN', sequence, reason}
+end
+redis.call('HDEL', head, 'torn')
+return 'APPLIED'

@@ -1,0 +1,211 @@
+"""The store of a workflow in Redis or Valkey: ownership, states, commits, and what waits to leave.
+
+All that changes a partition is a script, so that it happens in one step, under the owner token.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import structlog
+
+from headrace.actors.store_registry import Registry
+from headrace.sources.connection import Script, store_errors
+from headrace.workflows.commit import Answer, Commit, DeadLetter, Head, Output
+from headrace.workflows.effects import Effect
+from headrace.workflows.keyspace import PartitionKeys
+from headrace.workflows.store import Chunk, PartitionTorn, StalePlacement, head_of
+
+_log = structlog.get_logger(__name__)
+
+_FOLDER: Final = Path(__file__).parent / "scripts"
+_ACQUIRE: Final = Script(_FOLDER / "acquire.lua")
+_LOAD: Final = Script(_FOLDER / "load.lua")
+_COMMIT: Final = Script(_FOLDER / "commit.lua")
+_OUTBOX: Final = Script(_FOLDER / "outbox.lua")
+_TRIM_OUTBOX: Final = Script(_FOLDER / "trim_outbox.lua")
+
+_RUNS_AT_ONCE: Final = 1000
+"""Runs that one load asks for: the server is busy for about a millisecond."""
+
+_msgpack: Final = msgspec.msgpack.Encoder()
+_outputs: Final = msgspec.msgpack.Decoder(list[Output])
+_dead_letter: Final = msgspec.msgpack.Decoder(DeadLetter)
+
+
+class Store(Registry):
+    """The partitions of one workflow.
+
+    One for each process that needs it, made and used there: `async with Store(url, "orders") as store`.
+    Every method raises `StoreUnavailable` while the server is away, and may be asked again.
+
+    Args:
+        url: `redis://host:port/database`.
+        workflow: Name of the workflow.
+        channels: Channel sources of the workflow: name -> places in each partition.
+        connections: How many connections at most.
+    """
+
+    def __init__(
+        self, url: str, workflow: str, *, channels: Mapping[str, int] | None = None, connections: int = 16
+    ) -> None:
+        super().__init__(url, connections=connections)
+        self.workflow_name = workflow
+        self._channels = {name: str(capacity) for name, capacity in (channels or {}).items()}
+        self._keys: dict[int, PartitionKeys] = {}
+        self._fields: dict[bytes, str] = {}
+
+    def keys(self, partition: int) -> PartitionKeys:
+        """Names of what the partition holds."""
+        keys = self._keys.get(partition)
+        if keys is None:
+            keys = self._keys[partition] = PartitionKeys(self.workflow_name, partition)
+        return keys
+
+    async def acquire(self, partition: int, *, term: int, placement: int, worker: str) -> Head:
+        """Become the partition's owner; see `StoreContract.acquire`."""
+        owner = secrets.token_hex(16)
+        asked = _msgpack.encode((str(term), str(placement), owner, worker, self._channels))
+        with store_errors(self.address):
+            answer = await _ACQUIRE.write(self.client, Effect.ACQUIRE, self.keys(partition).head, asked)
+        kind = answer[0]
+        if kind == b"STALE":
+            raise StalePlacement(partition, (term, placement), (int(answer[1]), int(answer[2])))
+        if kind == b"TORN":
+            raise PartitionTorn(partition, answer[1].decode(), answer[2].decode(errors="replace"))
+        return head_of(owner, _text_pairs(answer[1]), _text_pairs(answer[2]))
+
+    async def load(self, partition: int, keys: Sequence[str]) -> list[dict[str, bytes]]:
+        """The hashes of runs; see `StoreContract.load`."""
+        head = self.keys(partition).head
+        found: list[dict[str, bytes]] = []
+        for start in range(0, len(keys), _RUNS_AT_ONCE):
+            asked = _msgpack.encode(keys[start : start + _RUNS_AT_ONCE])
+            with store_errors(self.address):
+                answer = await _LOAD.ask(self.client, head, asked)
+            found.extend(map(self._named, answer))
+        return found
+
+    def _named(self, flat: list[bytes]) -> dict[str, bytes]:
+        if not flat:
+            return {}
+        known = self._fields
+        named = {}
+        pairs = iter(flat)
+        for field, value in zip(pairs, pairs, strict=True):
+            name = known.get(field)
+            if name is None:
+                name = known[field] = field.decode()
+            named[name] = value
+        return named
+
+    async def commit(self, partition: int, owner: str, commit: Commit) -> Answer:
+        """Apply all of `commit` in one step; see `StoreContract.commit`."""
+        asked = _msgpack.encode(
+            (
+                owner,
+                str(commit.sequence),
+                commit.positions,
+                commit.runs,
+                commit.fresh,
+                _as_text(commit.ended),
+                str(len(commit.outputs)),
+                str(len(commit.dead)),
+                commit.replies,
+                {origin: through for origin, (through, _) in commit.trims.items()},
+                _as_text(commit.counters),
+            )
+        )
+        blobs: list[str | bytes] = [_msgpack.encode(commit.outputs) if commit.outputs else b""]
+        for letter in commit.dead:
+            blobs += (letter.id, _msgpack.encode(letter))
+        with store_errors(self.address):
+            answer = await _COMMIT.write(self.client, Effect.COMMIT, self.keys(partition).head, asked, *blobs)
+        if isinstance(answer, list):
+            reason = answer[2].decode(errors="replace")
+            _log.error("partition_torn", partition=partition, sequence=answer[1].decode(), reason=reason)
+            return Answer.TORN
+        return Answer(answer.decode())
+
+    async def outbox(self, partition: int, after: int, limit: int) -> list[Chunk]:
+        """Outputs after a sequence; see `StoreContract.outbox`."""
+        with store_errors(self.address):
+            flat = await _OUTBOX.ask(self.client, self.keys(partition).head, str(after), str(limit))
+        chunks: list[Chunk] = []
+        for start in range(0, len(flat), 2):
+            first, outputs = int(flat[start]), _outputs.decode(flat[start + 1])
+            done = max(0, after + 1 - first)
+            chunks.append((first + done, outputs[done:]))
+        return chunks
+
+    async def trim_outbox(self, partition: int, owner: str, through: int) -> Answer:
+        """Forget delivered outputs; see `StoreContract.trim_outbox`."""
+        with store_errors(self.address):
+            answer = await _TRIM_OUTBOX.write(
+                self.client, Effect.OUTBOX_TRIM, self.keys(partition).head, owner, str(through)
+            )
+        return Answer(answer.decode())
+
+    async def head(self, partition: int) -> Head:
+        """A partition's head as it is now, for people and tests: nothing is acquired."""
+        keys = self.keys(partition)
+        with store_errors(self.address):
+            async with self.client.pipeline(transaction=True) as pipe:
+                pipe.hgetall(keys.head)
+                pipe.hgetall(keys.positions)
+                fields, positions = await pipe.execute()
+        named = _text(fields)
+        return head_of(named.get("owner", ""), named, _text(positions))
+
+    async def run(self, partition: int, key: str) -> dict[str, bytes]:
+        """The hash of one run; empty when it is not known."""
+        return (await self.load(partition, [key]))[0]
+
+    async def run_keys(self, partition: int) -> list[str]:
+        """Keys of all runs of a partition, in no order. For people and tests: it walks through the whole server."""
+        prefix = self.keys(partition).run("")
+        with store_errors(self.address):
+            return [
+                key.decode().removeprefix(prefix) async for key in self.client.scan_iter(match=prefix + "*", count=1000)
+            ]
+
+    async def dead_letters(
+        self, partition: int, *, after: str = "0", limit: int = 1000
+    ) -> list[tuple[str, DeadLetter]]:
+        """Dead letters of a partition, oldest first.
+
+        Args:
+            partition: Number of the partition.
+            after: Id of the last one seen; `0` from the first.
+            limit: How many at most.
+
+        Returns:
+            Pairs of the id to go on after, and the letter.
+        """
+        start = "-" if after == "0" else f"({after}"
+        with store_errors(self.address):
+            entries: Any = await self.client.xrange(self.keys(partition).dead, start, "+", count=limit)
+        return [(id_.decode(), _dead_letter.decode(fields[b"blob"])) for id_, fields in entries]
+
+    async def reply(self, partition: int, request: str) -> bytes | None:
+        """The durable answer to a request (JSON), if there is one yet."""
+        with store_errors(self.address):
+            body: Any = await self.client.get(self.keys(partition).reply(request))
+        return None if body is None else bytes(body)
+
+
+def _as_text(numbers: Mapping[str, int]) -> dict[str, str]:
+    return {name: str(number) for name, number in numbers.items()}
+
+
+def _text_pairs(flat: list[bytes]) -> dict[str, str]:
+    pairs = iter(flat)
+    return {name.decode(): value.decode() for name, value in zip(pairs, pairs, strict=True)}
+
+
+def _text(fields: Mapping[bytes, bytes]) -> dict[str, str]:
+    return {name.decode(): value.decode() for name, value in fields.items()}

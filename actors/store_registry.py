@@ -1,0 +1,130 @@
+"""What the store holds beside partitions: descriptors of workflows, terms, leases, status documents."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Any, Final, Self
+
+import msgspec
+
+from headrace.sources.connection import Client, address_of, check_server, connect, store_errors
+from headrace.workflows.effects import Effect, effect
+from headrace.workflows.keyspace import lease_key, status_prefix, term_key, workflow_key
+from headrace.workflows.store import WorkflowDescriptor
+
+_WORKFLOWS: Final = "hr:workflows"
+"""Set of the names of all workflows."""
+
+
+class Registry:
+    """A connection to the store, and all of it that belongs to no partition.
+
+    Made in the process that uses it, closed there: `async with Registry(url) as registry`.
+
+    Args:
+        url: `redis://host:port/database`; user and password may be part of it.
+        connections: How many connections at most.
+    """
+
+    def __init__(self, url: str, *, connections: int = 16) -> None:
+        self.address = address_of(url)
+        self.server = ""
+        """Name and version of the server, once `open` has seen it."""
+        self.client: Client = connect(url, connections=connections)
+
+    async def open(self) -> None:
+        """Connect, and make sure that state is safe there.
+
+        Raises:
+            StoreUnavailable: It cannot be reached; try again.
+            StoreUnsuitable: It might lose state by its configuration.
+        """
+        self.server = await check_server(self.client, self.address)
+
+    async def close(self) -> None:
+        """Disconnect; idempotent."""
+        await self.client.aclose()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def publish_workflow(self, descriptor: WorkflowDescriptor) -> None:
+        """Tell gateways and the command line what the workflow is; the last one told counts."""
+        with store_errors(self.address), effect(Effect.PUBLISH):
+            await self.client.set(workflow_key(descriptor.name), msgspec.json.encode(descriptor))
+            await _wait(self.client.sadd(_WORKFLOWS, descriptor.name))
+
+    async def workflow(self, name: str) -> WorkflowDescriptor | None:
+        """The descriptor of a workflow; None when nobody has published one of that name."""
+        with store_errors(self.address):
+            blob = await self.client.get(workflow_key(name))
+        return None if blob is None else msgspec.json.decode(blob, type=WorkflowDescriptor)
+
+    async def workflows(self) -> list[str]:
+        """Names of all workflows, sorted."""
+        with store_errors(self.address):
+            return sorted(name.decode() for name in await _wait(self.client.smembers(_WORKFLOWS)))
+
+    async def next_term(self, workflow: str) -> int:
+        """A number that no supervisor of this workflow had before, higher than all of them."""
+        with store_errors(self.address), effect(Effect.TERM):
+            return int(await self.client.incr(term_key(workflow)))
+
+    async def leases(self, names: Sequence[str]) -> dict[str, str | None]:
+        """Who holds each lease: its incarnation; None where it has lapsed (by the store's clock)."""
+        if not names:
+            return {}
+        with store_errors(self.address):
+            values: list[Any] = await self.client.mget([lease_key(name) for name in names])
+        return {name: None if value is None else value.decode() for name, value in zip(names, values, strict=True)}
+
+    async def put_status(self, workflow: str, process: str, document: Any, *, keep_ms: int = 15_000) -> None:
+        """Leave a status document (anything that JSON can carry) that fades unless it is left again."""
+        with store_errors(self.address), effect(Effect.STATUS):
+            await self.client.set(status_prefix(workflow) + process, msgspec.json.encode(document), px=keep_ms)
+
+    async def statuses(self, workflow: str) -> dict[str, Any]:
+        """Process -> its status document, of all processes that have left one lately."""
+        prefix = status_prefix(workflow)
+        with store_errors(self.address):
+            keys = sorted([key async for key in self.client.scan_iter(match=_literal(prefix) + "*", count=1000)])
+            values = await self.client.mget(keys) if keys else []
+        return {
+            key.decode().removeprefix(prefix): msgspec.json.decode(value)
+            for key, value in zip(keys, values, strict=True)
+            if value is not None
+        }
+
+    async def remove_workflow(self, name: str) -> int:
+        """Take out all that the store holds of a workflow: state, streams, descriptor. For good.
+
+        Only for a workflow that nobody runs any more.
+
+        Returns:
+            How many keys there were.
+        """
+        removed = 0
+        with store_errors(self.address), effect(Effect.REMOVE):
+            for pattern in (f"hr:{{{name}/*}}:*", f"hr:{{{name}}}:*"):
+                found = [key async for key in self.client.scan_iter(match=pattern, count=1000)]
+                for key in found:
+                    removed += int(await self.client.unlink(key))
+            removed += int(await self.client.delete(workflow_key(name)))
+            await _wait(self.client.srem(_WORKFLOWS, name))
+        return removed
+
+
+def _literal(text: str) -> str:
+    return text.replace("\\", "\\\\").replace("[", "\\[").replace("*", "\\*").replace("?", "\\?")
+
+
+async def _wait(answer: Any) -> Any:
+    """The client's stubs say of some commands that they answer at once or later; here it is later."""
+    return await answer

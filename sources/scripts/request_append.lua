@@ -1,0 +1,13 @@
+#!lua
+-- One request into the inbox; a repeat (same id) is answered, not appended again.
+-- KEYS[1] head; ARGV[1] id, [2] key, [3] source, [4] body, [5] reply channel, [6] quota of the inbox.
+-- Answers APPENDED, ALREADY or FULL.
+local base = string.sub(KEYS[1], 1, -5)
+local inbox, seen = base .. 'inbox', base .. 'request:' .. ARGV[1]
+if redis.call('EXISTS', seen) == 1 then return 'ALREADY' end
+if redis.call('XLEN', inbox) >= tonumber(ARGV[6]) then return 'FULL' end
+local now = redis.call('TIME')
+local milliseconds = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
+redis.call('XADD', inbox, '*', 'id', ARGV[1], 'key', ARGV[2], 'source', ARGV[3], 'data', ARGV[4], 'reply', ARGV[5], 'time', milliseconds)
+redis.call('SET', seen, '1', 'PX', 600000)
+return 'APPENDED'

@@ -1,0 +1,125 @@
+"""Which partition a key belongs to, and how the keys of a partition are named in the store."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+_MASK: Final = 0xFFFFFFFF
+_M: Final = 0x5BD1E995
+_SEED: Final = 0x9747B28C
+
+
+def murmur2(data: bytes) -> int:
+    """The hash of Kafka's default partitioner: 32 bits, unsigned.
+
+    Args:
+        data: The record's key, as it lies in the topic.
+
+    Returns:
+        0 to 2**32 - 1. Kafka clears the top bit before it takes the remainder; see `partition_of`.
+    """
+    length = len(data)
+    h = (_SEED ^ length) & _MASK
+    whole = length & ~3
+    for start in range(0, whole, 4):
+        k = (int.from_bytes(data[start : start + 4], "little") * _M) & _MASK
+        k ^= k >> 24
+        h = ((h * _M) & _MASK) ^ ((k * _M) & _MASK)
+    if whole != length:
+        h = ((h ^ int.from_bytes(data[whole:], "little")) * _M) & _MASK
+    h ^= h >> 13
+    h = (h * _M) & _MASK
+    return h ^ (h >> 15)
+
+
+@lru_cache(maxsize=65_536)
+def partition_of(key: str | bytes, partitions: int) -> int:
+    """The partition of a run's key: the same number as Kafka's default partitioner gives a record with it.
+
+    Args:
+        key: The run's key; text is taken as UTF-8.
+        partitions: How many partitions the workflow (or topic) has, at least 1.
+    """
+    data = key.encode() if isinstance(key, str) else key
+    return (murmur2(data) & 0x7FFFFFFF) % partitions
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionKeys:
+    """Names of all that a partition holds: one hash tag, so that one script may touch all of it."""
+
+    workflow: str
+    partition: int
+
+    @property
+    def prefix(self) -> str:
+        """What every key of the partition begins with: `hr:{orders/7}:`."""
+        return f"hr:{{{self.workflow}/{self.partition}}}:"
+
+    @property
+    def head(self) -> str:
+        """Hash: owner token, term, placement, sequence, torn mark, counters."""
+        return f"{self.prefix}head"
+
+    @property
+    def positions(self) -> str:
+        """Hash: origin -> position after what is done."""
+        return f"{self.prefix}positions"
+
+    @property
+    def outbox(self) -> str:
+        """Stream: one entry a commit, with all outputs of it."""
+        return f"{self.prefix}outbox"
+
+    @property
+    def dead(self) -> str:
+        """Stream of dead letters."""
+        return f"{self.prefix}dead"
+
+    @property
+    def inbox(self) -> str:
+        """Stream of requests."""
+        return f"{self.prefix}inbox"
+
+    @property
+    def channels(self) -> str:
+        """Hash: name of a channel -> its capacity; `closed:<name>` -> 1."""
+        return f"{self.prefix}channels"
+
+    def run(self, key: str) -> str:
+        """Hash with all of a run."""
+        return f"{self.prefix}run:{key}"
+
+    def stream(self, origin: str) -> str:
+        """Stream of a channel (`channel:lines`) or of requests (`inbox`)."""
+        return f"{self.prefix}{origin}"
+
+    def credits(self, channel: str) -> str:
+        """List with a token for each free place of a channel."""
+        return f"{self.prefix}credits:{channel}"
+
+    def reply(self, request: str) -> str:
+        """The answer to a request; the first one written stays."""
+        return f"{self.prefix}reply:{request}"
+
+
+def workflow_key(workflow: str) -> str:
+    """Where a workflow's descriptor lies."""
+    return f"hr:workflow:{workflow}"
+
+
+def term_key(workflow: str) -> str:
+    """Counter of a workflow's supervisors."""
+    return f"hr:{{{workflow}}}:term"
+
+
+def status_prefix(workflow: str) -> str:
+    """What the keys of the status documents of a workflow's processes begin with."""
+    return f"hr:{{{workflow}}}:status:"
+
+
+def lease_key(name: str) -> str:
+    """Where the lease `name` lies: its value is the holder's incarnation."""
+    return f"hr:lease:{name}"
