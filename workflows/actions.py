@@ -1,0 +1,76 @@
+"""What a node returns besides data, and what arrives at nodes besides a source's data."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from enum import Enum
+from typing import Any
+
+import msgspec
+from typing_extensions import TypeAliasType, TypeVar
+
+O = TypeVar("O")  # noqa: E741  read as "output"
+
+
+class Action(Enum):
+    """Base of a node's own actions: a member, returned, sends the node's input event on by that route.
+
+    Example:
+        >>> class Heat(Action):
+        ...     NORMAL = "normal"
+        ...     HIGH = "high"
+
+    A plain `Enum` on purpose: the members of a `StrEnum` are strings, so a checker could not tell a
+    wrong string from an action.
+    """
+
+
+class Complete(msgspec.Struct, frozen=True):
+    """Returned: the run ends, completed."""
+
+    result: Any = None
+    """What callers and an outer workflow get; anything that JSON can carry."""
+
+
+class Terminate(msgspec.Struct, frozen=True):
+    """Returned: the run ends at once, terminated. Nothing new of it leaves but its end."""
+
+    reason: str
+
+
+class Reject(Exception):  # noqa: N818  a verdict on the event, not a failure of the node
+    """Raised (by a batch node: returned in the event's place): the event goes to the dead letters at once.
+
+    Attributes:
+        reason: Why, for whoever reads the dead letters.
+    """
+
+    def __init__(self, reason: str) -> None:
+        self.reason = reason
+        super().__init__(reason)
+
+
+class Timeout(msgspec.Struct, frozen=True):
+    """Data of the event that arrives when a run was idle, or stood at a wait, for too long."""
+
+    after: timedelta
+    """How long it was."""
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """Data of the event that arrives by `.on(Failure)`: a node, or an inner workflow, failed for good."""
+
+    error: str
+    """Class and text of the error, or the reason of an inner `Terminate`."""
+
+
+class Timer(msgspec.Struct, frozen=True):
+    """A timer that fell due, as `Node.on_timer` gets it."""
+
+    name: str
+    due: datetime
+
+
+Result = TypeAliasType("Result", O | list[O] | Complete | Terminate | None, type_params=(O,))
+"""Everything that a node with output `O` may return. Say less where you can: what can end a run
+(`Complete`, `Terminate` in the return annotation) keeps a run's events from overlapping."""

@@ -1,0 +1,227 @@
+"""Data and state as JSON text: strict, fast, and refusing what would not come back equal."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Any, get_args, get_origin
+
+import msgspec
+import msgspec.inspect as inspection
+
+from headrace.workflows.errors import CodecError
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class JsonCodec:
+    """Codec of one type of data.
+
+    Functions, not methods: `decode` is msgspec's own, called once per event.
+    """
+
+    decode: Callable[[bytes], Any]
+    """Bytes to value. Raises msgspec's errors as they are; `CodecError.of` makes ours of them."""
+    encode: Callable[[Any], bytes]
+    """Value to bytes. Raises `CodecError`, for a NaN or an infinity with its path."""
+
+
+@dataclass(frozen=True, slots=True)
+class JsonStateCodec:
+    """Codec of one type of state; `new` makes a fresh one."""
+
+    decode: Callable[[bytes], Any]
+    encode: Callable[[Any], bytes]
+    new: Callable[[], Any]
+
+
+def json_codec(data_type: Any) -> JsonCodec:
+    """The codec of `data_type`.
+
+    Raises:
+        CodecError: msgspec can't decode such a type; says which part.
+    """
+    decode = _decoder(data_type)
+    return JsonCodec(decode, _encoder(data_type))
+
+
+def state_codec(state_type: Any) -> JsonStateCodec:
+    """The codec of a node's or a run's state.
+
+    Raises:
+        CodecError: It can't be made without arguments, can't be decoded, or doesn't come back equal when fresh.
+    """
+    new = constructor(state_type)
+    if new is None:
+        raise CodecError(f"{type_name(state_type)} can't be made without arguments")
+    decode, encode = _decoder(state_type), _encoder(state_type)
+    try:
+        fresh = new()
+    except Exception as error:
+        raise CodecError(f"{type_name(state_type)} can't be made without arguments: {error}") from error
+    try:
+        back = decode(encode(fresh))
+    except msgspec.MsgspecError as error:
+        raise CodecError(f"a fresh {type_name(state_type)} can't be read again: {error}") from error
+    compares = fresh.__class__.__dict__.get("__eq__") is not None or isinstance(fresh, msgspec.Struct)
+    if compares and back != fresh:
+        raise CodecError(f"a fresh {type_name(state_type)} comes back changed: {fresh!r} as {back!r}")
+    return JsonStateCodec(decode, encode, new)
+
+
+def encode_json(value: object) -> bytes:
+    """JSON text of a value of any type.
+
+    Raises:
+        CodecError: JSON can't carry it; names the field of a NaN or an infinity.
+    """
+    return _checked(value, always=False)
+
+
+def type_name(data_type: Any) -> str:
+    """How a user would write the type: `Reading`, `dict[str, int]`."""
+    if get_origin(data_type) is None and isinstance(data_type, type):
+        return data_type.__qualname__.rpartition("<locals>.")[2]
+    return str(data_type).replace("typing.", "")
+
+
+def constructor(state_type: Any) -> Callable[[], Any] | None:
+    """What makes a fresh value of the type; None if nothing does (a union without None, a Literal ...)."""
+    if state_type is None or state_type is type(None) or type(None) in get_args(state_type):
+        return lambda: None
+    made = get_origin(state_type) or state_type
+    return made if isinstance(made, type) else None
+
+
+def _decoder(data_type: Any) -> Callable[[bytes], Any]:
+    try:
+        custom = next(_customs(inspection.type_info(data_type), "$", set()), None)
+        if custom is None:
+            return msgspec.json.Decoder(data_type).decode
+    except (TypeError, NameError) as error:
+        raise CodecError(str(error)) from error
+    path, cls = custom
+    raise CodecError(f"msgspec can't decode `{cls}`", path)
+
+
+def _encoder(data_type: Any) -> Callable[[Any], bytes]:
+    floats, float_keys = _floats(inspection.type_info(data_type), set())
+    if float_keys:
+        return lambda value: _checked(value, always=True)
+    if floats:
+        return _encode_floats
+    return _encode_exact
+
+
+def _encode_exact(value: Any) -> bytes:
+    try:
+        return _encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise CodecError.of(error) from error
+
+
+def _encode_floats(value: Any) -> bytes:
+    try:
+        blob = _encode(value)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise CodecError.of(error) from error
+    # msgspec writes `null` for what JSON has no word for; only then it is worth looking.
+    if b"null" in blob:
+        _refuse_non_finite(value)
+    return blob
+
+
+def _checked(value: Any, *, always: bool) -> bytes:
+    blob = _encode_floats(value)
+    if always:
+        _refuse_non_finite(value)
+    return blob
+
+
+def _refuse_non_finite(value: Any) -> None:
+    found = next(_non_finite(value, "$"), None)
+    if found is not None:
+        path, number = found
+        raise CodecError(f"JSON can't carry {number!r}", path)
+
+
+def _non_finite(value: Any, path: str) -> Iterator[tuple[str, float]]:
+    """Places of NaNs and infinities, with paths as msgspec writes them."""
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            yield path, value
+    elif isinstance(value, msgspec.Struct):
+        for name, written in zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True):
+            yield from _non_finite(getattr(value, name), f"{path}.{written}")
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _non_finite(key, f"{path}[...]")
+            yield from _non_finite(item, f"{path}.{key}" if isinstance(key, str) else f"{path}[{key!r}]")
+    elif isinstance(value, (list, tuple)):
+        for index, item in enumerate(value):
+            yield from _non_finite(item, f"{path}[{index}]")
+    elif isinstance(value, AbstractSet):
+        for item in value:
+            yield from _non_finite(item, f"{path}[...]")
+    elif dataclasses.is_dataclass(value):
+        for field in dataclasses.fields(value):
+            yield from _non_finite(getattr(value, field.name), f"{path}.{field.name}")
+    elif hasattr(type(value), "__attrs_attrs__"):
+        for attribute in type(value).__attrs_attrs__:
+            yield from _non_finite(getattr(value, attribute.name), f"{path}.{attribute.name}")
+
+
+def _parts(info: inspection.Type) -> Iterator[tuple[str, inspection.Type]]:
+    """Types that a type is made of, each with its step in a path."""
+    if isinstance(info, inspection.UnionType):
+        yield from (("", part) for part in info.types)
+    elif isinstance(info, inspection.Metadata):
+        yield "", info.type
+    elif isinstance(info, inspection.DictType):
+        yield "[...]", info.key_type
+        yield "[...]", info.value_type
+    elif isinstance(info, inspection.TupleType):
+        yield from ((f"[{index}]", part) for index, part in enumerate(info.item_types))
+    elif hasattr(info, "fields"):
+        yield from ((f".{field.encode_name}", field.type) for field in info.fields)
+    elif hasattr(info, "item_type"):
+        yield "[...]", info.item_type
+
+
+def _customs(info: inspection.Type, path: str, seen: set[Any]) -> Iterator[tuple[str, str]]:
+    """Places of classes that msgspec knows nothing of."""
+    if isinstance(info, inspection.CustomType):
+        yield path, type_name(info.cls)
+    elif _enter(info, seen):
+        for step, part in _parts(info):
+            yield from _customs(part, path + step, seen)
+
+
+def _floats(info: inspection.Type, seen: set[Any]) -> tuple[bool, bool]:
+    """Whether a float can occur in values of the type, and whether as a key of a dict."""
+    if isinstance(info, (inspection.FloatType, inspection.AnyType, inspection.CustomType)):
+        return True, False
+    if not _enter(info, seen):
+        return False, False
+    floats = keys = False
+    if isinstance(info, inspection.DictType):
+        keys = _floats(info.key_type, seen)[0] and not isinstance(info.key_type, inspection.AnyType)
+    for _, part in _parts(info):
+        part_floats, part_keys = _floats(part, seen)
+        floats, keys = floats or part_floats, keys or part_keys
+    return floats, keys
+
+
+def _enter(info: inspection.Type, seen: set[Any]) -> bool:
+    """False at a class that is being looked at already: types may contain themselves."""
+    cls = getattr(info, "cls", None)
+    if cls is None:
+        return True
+    if cls in seen:
+        return False
+    seen.add(cls)
+    return True

@@ -1,0 +1,158 @@
+"""What a node can see and do besides its event: the run, its state, time, replies."""
+
+from __future__ import annotations
+
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Generic, Protocol
+
+import msgspec
+from typing_extensions import TypeVar
+
+from headrace.workflows.codec import encode_json
+from headrace.workflows.errors import NotAvailableError
+from headrace.workflows.events import Event
+
+if TYPE_CHECKING:
+    from structlog.typing import FilteringBoundLogger
+
+State = TypeVar("State", default=None)
+RunState = TypeVar("RunState", default=Any)
+V_contra = TypeVar("V_contra", contravariant=True)
+
+
+class Replied(msgspec.Struct, frozen=True, gc=False):
+    """Effect: an answer to the event's request. Takes effect when the epoch is committed."""
+
+    body: str
+    """JSON text, written when `reply` was called: a later change of the value does not show."""
+
+
+Effect = Replied
+"""What a node asked for through its context; a union once there are more."""
+
+
+class Writer(Protocol[V_contra]):
+    """The writing end of one of the run's streams."""
+
+    async def write(self, value: V_contra) -> None:
+        """Append `value`; readers see it at once."""
+
+
+class Run(Generic[RunState]):
+    """The keyed conversation that an event belongs to."""
+
+    __slots__ = ("_workflow", "key", "state")
+
+    key: str
+    """A sensor, a chat session, an order; "" in an unkeyed workflow."""
+    state: RunState
+    """State shared by the run's nodes; None unless the workflow has `state=`."""
+
+    def __init__(self, workflow: str, key: str, state: RunState) -> None:
+        self._workflow = workflow
+        self.key = key
+        self.state = state
+
+    @property
+    def id(self) -> str:
+        """Address of the run: `workflow/key`."""
+        return f"{self._workflow}/{self.key}"
+
+    def __repr__(self) -> str:
+        return f"Run(id={self.id!r}, state={self.state!r})"
+
+
+class Context(Generic[State, RunState]):
+    """Handed to a node together with each event.
+
+    Plain methods (`reply`, ...) take effect when the epoch is committed, together with the state: if the
+    event fails, nothing of it is kept. Awaitable ones act at once.
+
+    The runner makes few contexts and reuses them: between two events it sets `state`, `_event`, `_hop`,
+    `_now_ms`, and clears `_run` and `_effects`. Don't keep one beyond the call.
+    """
+
+    __slots__ = ("_effects", "_event", "_hop", "_node", "_now_ms", "_run", "_workflow", "state")
+
+    state: State
+    """This node's state of this run: change it or set it, it is kept when the event succeeds."""
+
+    def __init__(self, workflow: str, node: str) -> None:
+        self._workflow = workflow
+        self._node = node
+        self._hop = 0
+        self._now_ms = 0
+        self._effects: list[Effect] | None = None
+        self._run: Run[RunState] | None = None
+        self._event: Event[Any] | None = None
+
+    @property
+    def run(self) -> Run[RunState]:
+        """The run: its id, its key, and the state that its nodes share."""
+        run = self._run
+        if run is None:
+            key = "" if self._event is None else self._event.key
+            # Without `state=` there is no shared state: None, whatever RunState the annotation claims.
+            run = self._run = Run(self._workflow, key, None)  # type: ignore[arg-type]
+        return run
+
+    @property
+    def now(self) -> datetime:
+        """The time of this call (aware, UTC). Never `time.time()`: tests turn this clock, a retry repeats it."""
+        return datetime.fromtimestamp(self._now_ms / 1000, UTC)
+
+    @property
+    def idempotency_key(self) -> str:
+        """The same whenever this event is processed again at this place: hand it to services you call."""
+        event_id = "" if self._event is None else self._event.id
+        return f"{event_id}/{self._node}/{self._hop}"
+
+    @property
+    def log(self) -> FilteringBoundLogger:
+        """A structlog logger that knows workflow, node, key and event."""
+        import structlog  # noqa: PLC0415  seldom used, and a third of the import time
+
+        event = self._event
+        logger: FilteringBoundLogger = structlog.get_logger("headrace.node").bind(
+            workflow=self._workflow,
+            node=self._node,
+            key=None if event is None else event.key,
+            event_id=None if event is None else event.id,
+        )
+        return logger
+
+    def reply(self, value: object) -> None:
+        """Answer the request that brought this event; of several answers the first one counts.
+
+        Args:
+            value: Anything that JSON can carry.
+
+        Raises:
+            CodecError: JSON can't carry it; names the field.
+        """
+        effect = Replied(encode_json(value).decode())
+        if self._effects is None:
+            self._effects = [effect]
+        else:
+            self._effects.append(effect)
+
+    def set_value(self, name: str, value: object) -> None:
+        """Publish `value` under `name`, for readers of the run (later release)."""
+        raise NotAvailableError("ctx.set_value")
+
+    def send(self, run: str, name: str, data: object) -> None:
+        """Send a message to another run (later release)."""
+        raise NotAvailableError("ctx.send")
+
+    def set_timer(self, name: str, *, after: timedelta) -> None:
+        """Have `Node.on_timer` called `after` this event (later release)."""
+        raise NotAvailableError("ctx.set_timer")
+
+    def cancel_timer(self, name: str) -> None:
+        """Take back a timer (later release)."""
+        raise NotAvailableError("ctx.cancel_timer")
+
+    def stream(self, name: str) -> AbstractAsyncContextManager[Writer[Any]]:
+        """Open the stream `name` of this event, for followers (later release)."""
+        raise NotAvailableError("ctx.stream")
