@@ -14,70 +14,114 @@ Chunk: TypeAlias = tuple[int, list[Output]]
 """Outputs of one commit that are still in the outbox: sequence of the first, and the outputs in order."""
 
 
-class StoreUnavailable(HeadraceError):
+class StoreError(HeadraceError):
+    """Base of what can go wrong at the store. Made of its attributes, so that it survives pickling."""
+
+    def __str__(self) -> str:
+        return self._sentence()
+
+    def _sentence(self) -> str:
+        raise NotImplementedError
+
+
+class StoreUnavailable(StoreError):  # noqa: N818  a state that passes, not a mistake
     """The store cannot be reached, or does not answer, for now. What was asked may or may not have happened.
 
     Ask again later: every write of the store may be repeated.
+
+    Attributes:
+        address: Host and port, without user and password.
+        cause: What the connection said.
     """
 
     def __init__(self, address: str, cause: str) -> None:
+        super().__init__(address, cause)
         self.address = address
         self.cause = cause
-        super().__init__(f"The store at {address} does not answer: {cause}. Check that it runs and can be reached.")
+
+    def _sentence(self) -> str:
+        return f"the store at {self.address} does not answer: {self.cause}. Check that it runs and can be reached"
 
 
-class StoreUnsuitable(HeadraceError):
-    """The store answers, but state would not be safe in it as it is set up."""
+class StoreUnsuitable(StoreError):  # noqa: N818
+    """The store answers, but state would not be safe in it as it is set up.
+
+    Attributes:
+        address: Host and port.
+        cause: What is wrong with it.
+        cure: What to do.
+    """
 
     def __init__(self, address: str, cause: str, cure: str) -> None:
+        super().__init__(address, cause, cure)
         self.address = address
         self.cause = cause
         self.cure = cure
-        super().__init__(f"The store at {address} can't be used: {cause}. {cure}")
+
+    def _sentence(self) -> str:
+        return f"the store at {self.address} can't be used: {self.cause}. {self.cure}"
 
 
-class StoreFull(HeadraceError):
-    """The store takes nothing new in for now: its memory, or the quota of a stream, is used up."""
+class StoreFull(StoreError):  # noqa: N818
+    """The store takes nothing new in for now: its memory, or the quota of a stream, is used up.
+
+    Attributes:
+        what: What is full.
+        cause: By which limit.
+    """
 
     def __init__(self, what: str, cause: str) -> None:
+        super().__init__(what, cause)
         self.what = what
         self.cause = cause
-        super().__init__(f"{what} is full: {cause}. Try again once workers have caught up, or give it more room.")
+
+    def _sentence(self) -> str:
+        return f"{self.what} is full: {self.cause}. Try again once workers have caught up, or give it more room"
 
 
-class StalePlacement(HeadraceError):
-    """Somebody with a newer placement has the partition: this one must not take it."""
+class StalePlacement(StoreError):  # noqa: N818
+    """Somebody with a newer placement has the partition: this one must not take it.
+
+    Attributes:
+        partition: Its number.
+        asked: (term, placement) of who asked.
+        stored: The newest (term, placement) that has acquired it.
+    """
 
     def __init__(self, partition: int, asked: tuple[int, int], stored: tuple[int, int]) -> None:
+        super().__init__(partition, asked, stored)
         self.partition = partition
         self.asked = asked
         self.stored = stored
-        super().__init__(
-            f"Partition {partition} was placed again: (term, placement) {asked} is older than {stored}. "
-            "Wait for the supervisor."
+
+    def _sentence(self) -> str:
+        return (
+            f"partition {self.partition} was placed again: (term, placement) {self.asked} is older than "
+            f"{self.stored}. Wait for the supervisor"
         )
 
 
-class PartitionTorn(HeadraceError):
-    """A commit stopped half-way in the store: the partition stands still until a person has looked."""
+class PartitionTorn(StoreError):  # noqa: N818
+    """A commit stopped half-way in the store: the partition stands still until a person has looked.
+
+    Attributes:
+        partition: Its number.
+        sequence: The commit that was applied in part.
+        reason: What the store said.
+    """
 
     def __init__(self, partition: int, sequence: str, reason: str) -> None:
+        super().__init__(partition, sequence, reason)
         self.partition = partition
         self.sequence = sequence
         self.reason = reason
-        super().__init__(
-            f"Partition {partition} is torn: commit {sequence} was applied in part only ({reason}). "
+
+    def _sentence(self) -> str:
+        return (
+            f"partition {self.partition} is torn: commit {self.sequence} was applied in part only ({self.reason}). "
             "It stands still so that nothing is made worse. Restore it from a backup, or repair its keys and "
-            "remove the field `torn` of its head."
+            "remove the field `torn` of its head"
         )
-
-
-class SourceClosed(HeadraceError):
-    """The source takes nothing more: it was closed, or its workflow has ended."""
-
-    def __init__(self, source: str) -> None:
-        self.source = source
-        super().__init__(f"The source {source!r} is closed: what is sent to it now would never be processed.")
 
 
 class SourceDescriptor(msgspec.Struct, frozen=True, kw_only=True):

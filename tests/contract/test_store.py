@@ -1,0 +1,240 @@
+"""What a worker may rely on, of the store in a server and of the one in memory alike."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import itertools
+import secrets
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from headrace.actors.store import Store
+from headrace.workflows.commit import Answer, Commit, Output, Reply
+from headrace.workflows.memory_store import MemoryStore
+from headrace.workflows.store import StalePlacement
+
+CHANNELS = {"lines": 2}
+
+
+class Driver:
+    """Calls a store's methods and waits where there is something to wait for."""
+
+    def __init__(self, store: Store | MemoryStore, loop: asyncio.AbstractEventLoop) -> None:
+        self._store = store
+        self._loop = loop
+
+    def __getattr__(self, name: str) -> Callable[..., Any]:
+        method = getattr(self._store, name)
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            answer = method(*arguments, **named)
+            return self._loop.run_until_complete(answer) if inspect.isawaitable(answer) else answer
+
+        return call
+
+
+@pytest.fixture
+def loop() -> Iterator[asyncio.AbstractEventLoop]:
+    loop = asyncio.new_event_loop()
+    yield loop
+    loop.close()
+
+
+@pytest.fixture
+def server(redis_url: str, loop: asyncio.AbstractEventLoop) -> Iterator[Driver]:
+    store = Driver(Store(redis_url, f"contract-{secrets.token_hex(4)}", channels=CHANNELS), loop)
+    store.open()
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def memory(loop: asyncio.AbstractEventLoop) -> Driver:
+    return Driver(MemoryStore(channels=CHANNELS), loop)
+
+
+@pytest.fixture(params=["memory", "server"])
+def store(request: pytest.FixtureRequest) -> Driver:
+    driver: Driver = request.getfixturevalue(request.param)
+    return driver
+
+
+def acquired(store: Driver, partition: int = 0, *, term: int = 1, placement: int = 1) -> str:
+    owner: str = store.acquire(partition, term=term, placement=placement, worker="worker/0").owner
+    return owner
+
+
+def output(name: str) -> Output:
+    return Output(sink=0, id=name, key="s1", time=1_700_000_000_000, data=b'{"a":"\xc3\xa9"}')
+
+
+def test_a_partition_never_used_is_empty(store: Driver) -> None:
+    head = store.acquire(3, term=1, placement=1, worker="worker/0")
+
+    assert (head.sequence, head.outbox, head.positions, head.counters) == (0, 0, {}, {})
+    assert store.load(3, ["s1"]) == [{}]
+
+
+def test_a_commit_is_found_by_the_next_owner(store: Driver) -> None:
+    owner = acquired(store)
+    commit = Commit(
+        sequence=1,
+        positions={"readings/0": "17"},
+        runs={"s1": ["status", "running", "node:classify", '{"count":1}'], "§2": ["status", "running"]},
+        counters={"runs": 2},
+    )
+
+    assert store.commit(0, owner, commit) is Answer.APPLIED
+
+    head = store.acquire(0, term=1, placement=2, worker="worker/1")
+    assert (head.sequence, head.positions, head.counters) == (1, {"readings/0": "17"}, {"runs": 2})
+    assert store.load(0, ["§2", "unknown", "s1"]) == [
+        {"status": b"running"},
+        {},
+        {"status": b"running", "node:classify": b'{"count":1}'},
+    ]
+
+
+def test_a_commit_asked_again_is_not_applied_again(store: Driver) -> None:
+    owner = acquired(store)
+    commit = Commit(sequence=1, outputs=[output("a")])
+    store.commit(0, owner, commit)
+
+    assert store.commit(0, owner, commit) is Answer.ALREADY
+    assert store.outbox(0, 0, 100) == [(1, [output("a")])]
+
+
+def test_who_lost_the_partition_is_fenced(store: Driver) -> None:
+    before = acquired(store)
+    acquired(store, placement=2)
+
+    assert store.commit(0, before, Commit(sequence=1, positions={"readings/0": "1"})) is Answer.FENCED
+    assert store.trim_outbox(0, before, 1) is Answer.FENCED
+    assert store.head(0).positions == {}
+
+
+def test_a_store_that_lost_its_tail_says_so(store: Driver) -> None:
+    owner = acquired(store)
+    store.commit(0, owner, Commit(sequence=1))
+
+    assert store.commit(0, owner, Commit(sequence=3)) is Answer.ROLLED_BACK
+    assert store.head(0).sequence == 1
+
+
+@pytest.mark.parametrize("older", [{"term": 2, "placement": 4}, {"term": 1, "placement": 9}])
+def test_an_older_placement_does_not_get_the_partition(store: Driver, older: dict[str, int]) -> None:
+    owner = acquired(store, term=2, placement=5)
+
+    with pytest.raises(StalePlacement) as refused:
+        store.acquire(0, **older, worker="worker/1")
+
+    assert (refused.value.asked, refused.value.stored) == ((older["term"], older["placement"]), (2, 5))
+    assert store.commit(0, owner, Commit(sequence=1)) is Answer.APPLIED
+
+
+def test_the_same_placement_may_acquire_again(store: Driver) -> None:
+    first = acquired(store)
+    second = acquired(store)
+
+    assert first != second
+    assert store.commit(0, first, Commit(sequence=1)) is Answer.FENCED
+    assert store.commit(0, second, Commit(sequence=1)) is Answer.APPLIED
+
+
+def test_a_new_run_of_a_used_key_starts_from_nothing(store: Driver) -> None:
+    owner = acquired(store)
+    store.commit(0, owner, Commit(sequence=1, runs={"s1": ["status", "ended", "node:a", "1"]}, ended={"s1": 60_000}))
+
+    store.commit(0, owner, Commit(sequence=2, fresh=["s1"], runs={"s1": ["status", "running"]}))
+
+    assert store.load(0, ["s1"]) == [{"status": b"running"}]
+
+
+def test_outputs_are_numbered_over_commits(store: Driver) -> None:
+    owner = acquired(store)
+    store.commit(0, owner, Commit(sequence=1, outputs=[output("a"), output("b")]))
+    store.commit(0, owner, Commit(sequence=2))
+    store.commit(0, owner, Commit(sequence=3, outputs=[output("c")]))
+
+    assert store.outbox(0, 0, 100) == [(1, [output("a"), output("b")]), (3, [output("c")])]
+    assert store.outbox(0, 0, 1) == [(1, [output("a"), output("b")])]
+    assert store.outbox(0, 1, 100) == [(2, [output("b")]), (3, [output("c")])]
+    assert store.outbox(0, 3, 100) == []
+    assert store.acquire(0, term=1, placement=1, worker="w").outbox == 3
+
+
+def test_delivered_outputs_go_once_their_commit_is_delivered(store: Driver) -> None:
+    owner = acquired(store)
+    store.commit(0, owner, Commit(sequence=1, outputs=[output("a"), output("b")]))
+    store.commit(0, owner, Commit(sequence=2, outputs=[output("c")]))
+
+    assert store.trim_outbox(0, owner, 1) is Answer.APPLIED
+    assert store.outbox(0, 0, 100)[0] == (1, [output("a"), output("b")])
+    assert store.trim_outbox(0, owner, 2) is Answer.APPLIED
+    assert store.trim_outbox(0, owner, 2) is Answer.APPLIED
+    assert store.outbox(0, 0, 100) == [(3, [output("c")])]
+    store.trim_outbox(0, owner, 3)
+    store.commit(0, owner, Commit(sequence=3, outputs=[output("d")]))
+    assert store.outbox(0, 0, 100) == [(4, [output("d")])]
+
+
+def test_the_first_answer_to_a_request_stays(store: Driver) -> None:
+    owner = acquired(store)
+    store.commit(0, owner, Commit(sequence=1, replies=[Reply("r1", "replies:gateway", '{"n":1}')]))
+    store.commit(0, owner, Commit(sequence=2, replies=[Reply("r1", "replies:gateway", '{"n":2}')]))
+
+    assert store.reply(0, "r1") in ('{"n":1}', b'{"n":1}')
+    assert store.reply(0, "r2") is None
+
+
+def test_partitions_do_not_touch_each_other(store: Driver) -> None:
+    owner = acquired(store, 0)
+    acquired(store, 1)
+    store.commit(0, owner, Commit(sequence=1, runs={"s1": ["status", "running"]}, positions={"readings/0": "1"}))
+
+    assert store.head(1).sequence == 0
+    assert store.load(1, ["s1"]) == [{}]
+
+
+PARTITIONS = itertools.count(10)
+TEXT = st.text(min_size=1, max_size=8)
+FIELDS = st.lists(st.tuples(st.sampled_from(["status", "number", "node:a"]), TEXT), min_size=1, max_size=3)
+COMMITS = st.tuples(
+    st.dictionaries(st.sampled_from(["s1", "s2", "é"]), FIELDS, max_size=3),
+    st.dictionaries(st.sampled_from(["readings/0", "inbox"]), TEXT, max_size=2),
+    st.lists(st.sampled_from("abc"), max_size=3),
+    st.lists(st.sampled_from(["s1", "s2"]), max_size=2, unique=True),
+    st.sampled_from([1, 1, 1, 0, 2]),
+)
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(commits=st.lists(COMMITS, max_size=8))
+def test_any_series_of_commits_leaves_the_same_in_both(memory: Driver, server: Driver, commits: list[Any]) -> None:
+    partition = next(PARTITIONS)
+    owners = [acquired(store, partition) for store in (memory, server)]
+    sequence = 0
+    for runs, positions, outputs, fresh, step in commits:
+        commit = Commit(
+            sequence=sequence + step,
+            runs={key: [part for pair in fields for part in pair] for key, fields in runs.items()},
+            positions=positions,
+            outputs=[output(name) for name in outputs],
+            fresh=fresh,
+        )
+        answers = [
+            store.commit(partition, owner, commit) for store, owner in zip((memory, server), owners, strict=True)
+        ]
+        assert answers[0] is answers[1]
+        sequence += step if answers[0] is Answer.APPLIED else 0
+
+    keys = ["s1", "s2", "é"]
+    assert memory.load(partition, keys) == server.load(partition, keys)
+    assert memory.outbox(partition, 0, 1000) == server.outbox(partition, 0, 1000)
+    ours, theirs = memory.head(partition), server.head(partition)
+    assert (ours.sequence, ours.positions, ours.outbox) == (theirs.sequence, theirs.positions, theirs.outbox)

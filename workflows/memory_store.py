@@ -1,0 +1,278 @@
+"""A store in plain dicts, for the test kit: the same answers as the real one, without a server or `await`.
+
+It also does on purpose what a server does by accident: lose its last commits, or stop in the middle of one.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from headrace.workflows.commit import Answer, Commit, DeadLetter, Head, Output, Reply
+from headrace.workflows.errors import SourceClosed
+from headrace.workflows.store import RESERVED_FIELDS, Chunk, PartitionTorn, StalePlacement, StoreFull, head_of
+
+
+@dataclass(slots=True)
+class StreamEntry:
+    """One event of a channel, or one request of an inbox."""
+
+    id: str
+    """Of the stream, `<n>-0`: what `Commit.trims` and `Records.offsets` speak of."""
+    event: str
+    """Of the event: chosen by the sender, or the same as `id`."""
+    key: str
+    data: bytes
+    time: int = 0
+    """Milliseconds since 1970 UTC."""
+    source: str = ""
+    reply: str | None = None
+
+
+@dataclass(slots=True)
+class _Partition:
+    fields: dict[str, str] = field(default_factory=dict)
+    positions: dict[str, str] = field(default_factory=dict)
+    runs: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    kept: dict[str, int] = field(default_factory=dict)
+    outbox: list[Chunk] = field(default_factory=list)
+    dead: list[DeadLetter] = field(default_factory=list)
+    replies: dict[str, str] = field(default_factory=dict)
+    streams: dict[str, list[StreamEntry]] = field(default_factory=dict)
+    appended: int = 0
+    closed: set[str] = field(default_factory=set)
+
+    def copied(self) -> _Partition:
+        """As it is now: values are replaced, never changed, so a shallow copy of each part is enough."""
+        kept = replace(self, **{name: copy.copy(getattr(self, name)) for name in self.__slots__})
+        kept.streams = {name: list(entries) for name, entries in self.streams.items()}
+        return kept
+
+
+class MemoryStore:
+    """The partitions of one workflow, in memory. Methods as in `StoreContract`, without `await`.
+
+    Args:
+        channels: Channel sources of the workflow: name -> places in each partition.
+        history: How many commits of a partition `roll_back` can take back.
+        token: Makes owner tokens; counts them by default, so that tests repeat.
+        on_reply: Called with each first answer to a request.
+    """
+
+    def __init__(
+        self,
+        *,
+        channels: Mapping[str, int] | None = None,
+        history: int = 16,
+        token: Callable[[], str] | None = None,
+        on_reply: Callable[[Reply], None] | None = None,
+    ) -> None:
+        self._channels = dict(channels or {})
+        self._partitions: dict[int, _Partition] = {}
+        self._before: dict[int, deque[_Partition]] = {}
+        self._history = history
+        numbers = itertools.count(1)
+        self._token = token or (lambda: f"owner-{next(numbers)}")
+        self._on_reply = on_reply
+        self._tear_next: set[int] = set()
+
+    def _of(self, partition: int) -> _Partition:
+        found = self._partitions.get(partition)
+        if found is None:
+            found = self._partitions[partition] = _Partition()
+        return found
+
+    def acquire(self, partition: int, *, term: int, placement: int, worker: str) -> Head:
+        """Become the partition's owner; see `StoreContract.acquire`."""
+        held = self._of(partition)
+        fields = held.fields
+        if "torn" in fields:
+            raise PartitionTorn(partition, fields["torn"], fields.get("torn_reason", ""))
+        stored = (int(fields.get("term", "0")), int(fields.get("placement", "0")))
+        if (term, placement) < stored:
+            raise StalePlacement(partition, (term, placement), stored)
+        owner = self._token()
+        fields.update(owner=owner, term=str(term), placement=str(placement), worker=worker)
+        return head_of(owner, fields, held.positions)
+
+    def load(self, partition: int, keys: Sequence[str]) -> list[dict[str, bytes]]:
+        """The hashes of runs; see `StoreContract.load`."""
+        runs = self._of(partition).runs
+        return [dict(runs.get(key, {})) for key in keys]
+
+    def commit(self, partition: int, owner: str, commit: Commit) -> Answer:
+        """Apply all of `commit`, or nothing; see `StoreContract.commit`."""
+        held = self._of(partition)
+        fields = held.fields
+        if "torn" in fields:
+            return Answer.TORN
+        if fields.get("owner") != owner:
+            return Answer.FENCED
+        last = int(fields.get("sequence", "0"))
+        if last == commit.sequence:
+            return Answer.ALREADY
+        if last != commit.sequence - 1:
+            return Answer.ROLLED_BACK
+        self._check(commit)
+        self._before.setdefault(partition, deque(maxlen=self._history)).append(held.copied())
+        if partition in self._tear_next:
+            self._tear_next.discard(partition)
+            held.positions.update(commit.positions)
+            fields.update(torn=str(commit.sequence), torn_reason="torn by the test")
+            return Answer.TORN
+        self._apply(held, commit)
+        return Answer.APPLIED
+
+    @staticmethod
+    def _check(commit: Commit) -> None:
+        for key, fields in commit.runs.items():
+            if not fields or len(fields) % 2:
+                raise ValueError(f"INVALID commit: runs ({key!r} has {len(fields)} fields and values)")
+        if not RESERVED_FIELDS.isdisjoint(commit.counters):
+            raise ValueError("INVALID commit: counters")
+
+    def _apply(self, held: _Partition, commit: Commit) -> None:
+        held.positions.update(commit.positions)
+        for key in commit.fresh:
+            held.runs.pop(key, None)
+            held.kept.pop(key, None)
+        for key, flat in commit.runs.items():
+            written = zip(flat[::2], flat[1::2], strict=True)
+            held.runs[key] = {**held.runs.get(key, {}), **{name: value.encode() for name, value in written}}
+        held.kept.update(commit.ended)
+        outbox = int(held.fields.get("outbox", "0"))
+        if commit.outputs:
+            held.outbox.append((outbox + 1, list(commit.outputs)))
+        held.dead.extend(commit.dead)
+        for origin, (through, _) in commit.trims.items():
+            entries = held.streams.get(origin, [])
+            held.streams[origin] = [entry for entry in entries if _order(entry.id) > _order(through)]
+        if commit.counters.get("ended"):
+            held.closed.update(self._channels)
+        held.fields.update({name: str(number) for name, number in commit.counters.items()})
+        held.fields.update(outbox=str(outbox + len(commit.outputs)), sequence=str(commit.sequence))
+        for reply in commit.replies:
+            if reply.request not in held.replies:
+                held.replies[reply.request] = reply.body
+                if self._on_reply is not None:
+                    self._on_reply(reply)
+
+    def outbox(self, partition: int, after: int, limit: int) -> list[Chunk]:
+        """Outputs after a sequence; see `StoreContract.outbox`."""
+        chunks: list[Chunk] = []
+        for first, outputs in self._of(partition).outbox:
+            if limit <= 0:
+                break
+            if first + len(outputs) - 1 > after:
+                done = max(0, after + 1 - first)
+                chunks.append((first + done, outputs[done:]))
+                limit -= len(outputs)
+        return chunks
+
+    def trim_outbox(self, partition: int, owner: str, through: int) -> Answer:
+        """Forget delivered outputs; see `StoreContract.trim_outbox`."""
+        held = self._of(partition)
+        if held.fields.get("owner") != owner:
+            return Answer.FENCED
+        held.outbox = [chunk for chunk in held.outbox if chunk[0] + len(chunk[1]) - 1 > through]
+        return Answer.APPLIED
+
+    def append(
+        self,
+        partition: int,
+        origin: str,
+        data: bytes,
+        *,
+        key: str = "",
+        event: str | None = None,
+        time: int = 0,
+        source: str = "",
+        reply: str | None = None,
+    ) -> str:
+        """Put an event into a channel (`channel:<name>`) or a request into the `inbox`.
+
+        Returns:
+            Its id in the stream.
+
+        Raises:
+            SourceClosed: The channel is closed.
+            StoreFull: The channel has no room; a sender would wait.
+        """
+        held = self._of(partition)
+        channel = origin.removeprefix("channel:")
+        if channel in held.closed and origin != channel:
+            raise SourceClosed(channel)
+        if origin != channel and self.room(partition, channel) <= 0:
+            raise StoreFull(f"channel {channel!r}", f"all {self._channels.get(channel, 0)} places are taken")
+        held.appended += 1
+        entry = StreamEntry(f"{held.appended}-0", event or f"{held.appended}-0", key, data, time, source, reply)
+        held.streams.setdefault(origin, []).append(entry)
+        return entry.id
+
+    def room(self, partition: int, channel: str) -> int:
+        """Free places of a channel."""
+        return self._channels.get(channel, 0) - len(self._of(partition).streams.get(f"channel:{channel}", []))
+
+    def close_channel(self, partition: int, channel: str) -> None:
+        """Nothing more goes into a channel."""
+        self._of(partition).closed.add(channel)
+
+    def closed(self, partition: int, channel: str) -> bool:
+        """Is the channel closed?"""
+        return channel in self._of(partition).closed
+
+    def stream(self, partition: int, origin: str, after: str = "0-0") -> list[StreamEntry]:
+        """What lies in a channel or the inbox, after the id `after`."""
+        entries = self._of(partition).streams.get(origin, [])
+        return [entry for entry in entries if _order(entry.id) > _order(after)]
+
+    def head(self, partition: int) -> Head:
+        """A partition's head as it is now; nothing is acquired."""
+        held = self._of(partition)
+        return head_of(held.fields.get("owner", ""), held.fields, held.positions)
+
+    def run(self, partition: int, key: str) -> dict[str, bytes]:
+        """The hash of one run; empty when it is not known."""
+        return self.load(partition, [key])[0]
+
+    def run_keys(self, partition: int) -> list[str]:
+        """Keys of all runs of a partition."""
+        return list(self._of(partition).runs)
+
+    def dead_letters(self, partition: int) -> list[DeadLetter]:
+        """Dead letters of a partition, oldest first."""
+        return list(self._of(partition).dead)
+
+    def reply(self, partition: int, request: str) -> str | None:
+        """The answer to a request (JSON text), if there is one."""
+        return self._of(partition).replies.get(request)
+
+    def outputs(self, partition: int) -> list[Output]:
+        """All that is in the outbox, in order."""
+        return [output for _, outputs in self._of(partition).outbox for output in outputs]
+
+    def roll_back(self, partition: int, commits: int = 1) -> None:
+        """Lose the partition's last commits, as a server does that is restarted without its tail.
+
+        What came into streams since then is lost with them; owner and placement are what they were then.
+
+        Raises:
+            ValueError: So many are not remembered.
+        """
+        before = self._before.get(partition, deque())
+        if not 0 < commits <= len(before):
+            raise ValueError(f"can't take back {commits} commits: {len(before)} are remembered")
+        for _ in range(commits):
+            self._partitions[partition] = before.pop()
+
+    def tear(self, partition: int) -> None:
+        """Let the partition's next commit stop half-way."""
+        self._tear_next.add(partition)
+
+
+def _order(stream_id: str) -> tuple[int, int]:
+    time, _, number = stream_id.partition("-")
+    return int(time), int(number or "0")
