@@ -1,0 +1,211 @@
+"""What a broker tells about its topics: partitions, leaders, and the id that a topic made again does not share."""
+
+from __future__ import annotations
+
+import random
+import uuid
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any, Final
+
+from aiokafka import errors
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.client import AIOKafkaClient
+from aiokafka.protocol.api import Request, RequestStruct, Response
+from aiokafka.protocol.metadata import MetadataRequest
+from aiokafka.protocol.types import (
+    AbstractType,
+    Boolean,
+    CompactArray,
+    CompactString,
+    Int16,
+    Int32,
+    Schema,
+    TaggedFields,
+)
+
+from headrace.workflows.effects import Effect, effect
+
+ClientOptions = Mapping[str, Any]
+"""Options of every aiokafka client of a process: `security_protocol`, `sasl_*`, `ssl_context`."""
+
+REQUEST_TIMEOUT_MS: Final = 8_000
+"""A broker that does not answer is named within 10 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class Topic:
+    """One topic, as the cluster has it now."""
+
+    name: str
+    id: str | None
+    """Changes when the topic is deleted and made again; None: this broker gives none."""
+    leaders: Mapping[int, int] = field(default_factory=dict)
+    """Topic partition -> node that leads it; -1: none for now."""
+
+
+class _Uuid(AbstractType[str]):  # type: ignore[misc]
+    """16 bytes, as text; all zeros is None."""
+
+    @classmethod
+    def encode(cls, value: str | None) -> bytes:
+        return uuid.UUID(value).bytes if value else bytes(16)
+
+    @classmethod
+    def decode(cls, data: BytesIO) -> str | None:
+        found = uuid.UUID(bytes=data.read(16))
+        return str(found) if found.int else None
+
+
+class _TopicsResponse(Response):  # type: ignore[misc]
+    API_KEY = 3
+    API_VERSION = 12
+    SCHEMA = Schema(
+        ("throttle_time_ms", Int32),
+        (
+            "brokers",
+            CompactArray(
+                ("node_id", Int32),
+                ("host", CompactString("utf-8")),
+                ("port", Int32),
+                ("rack", CompactString("utf-8")),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("cluster_id", CompactString("utf-8")),
+        ("controller_id", Int32),
+        (
+            "topics",
+            CompactArray(
+                ("error_code", Int16),
+                ("name", CompactString("utf-8")),
+                ("topic_id", _Uuid),
+                ("is_internal", Boolean),
+                (
+                    "partitions",
+                    CompactArray(
+                        ("error_code", Int16),
+                        ("partition", Int32),
+                        ("leader", Int32),
+                        ("leader_epoch", Int32),
+                        ("replicas", CompactArray(Int32)),
+                        ("in_sync_replicas", CompactArray(Int32)),
+                        ("offline_replicas", CompactArray(Int32)),
+                        ("tags", TaggedFields),
+                    ),
+                ),
+                ("authorized_operations", Int32),
+                ("tags", TaggedFields),
+            ),
+        ),
+        ("tags", TaggedFields),
+    )
+
+
+class _TopicsStruct(RequestStruct):  # type: ignore[misc]
+    FLEXIBLE_VERSION = True
+    API_KEY = 3
+    API_VERSION = 12
+    RESPONSE_TYPE = _TopicsResponse
+    SCHEMA = Schema(
+        (
+            "topics",
+            CompactArray(("topic_id", _Uuid), ("name", CompactString("utf-8")), ("tags", TaggedFields)),
+        ),
+        ("allow_auto_topic_creation", Boolean),
+        ("include_authorized_operations", Boolean),
+        ("tags", TaggedFields),
+    )
+
+
+class _TopicsRequest(Request[_TopicsStruct]):  # type: ignore[misc]
+    """Metadata version 12 (Kafka 2.8 and later), which has topic ids; aiokafka itself speaks version 5."""
+
+    API_KEY = 3
+
+    def __init__(self, topics: Iterable[str]) -> None:
+        self._topics = list(topics)
+
+    def build(self, request_struct_class: type[_TopicsStruct]) -> _TopicsStruct:
+        return request_struct_class([(None, topic, {}) for topic in self._topics], False, False, {})
+
+
+async def describe_topics(client: AIOKafkaClient, topics: Iterable[str]) -> dict[str, Topic]:
+    """What the cluster knows of these topics; one that does not exist is left out, and is not made by asking.
+
+    Raises:
+        KafkaError: No broker answers, or one of the topics may not be seen.
+    """
+    wanted = sorted(topics)
+    found: dict[str, Topic] = {}
+    described = await _ask_any(client, wanted)
+    for code, name, topic_id, _, partitions, *_rest in described:
+        kind = errors.for_code(code)
+        if kind in (errors.UnknownTopicOrPartitionError, errors.LeaderNotAvailableError, errors.InvalidTopicError):
+            continue
+        if kind is not errors.NoError:
+            raise kind(name)
+        found[name] = Topic(name, topic_id, {partition[1]: partition[2] for partition in partitions})
+    return found
+
+
+async def _ask_any(client: AIOKafkaClient, topics: list[str]) -> list[Any]:
+    """Topics as any of the known brokers describes them."""
+    nodes = [broker.nodeId for broker in client.cluster.brokers()]
+    random.shuffle(nodes)
+    cause: Exception = errors.KafkaConnectionError("no broker is known")
+    for node in nodes:
+        try:
+            return list((await client.send(node, _TopicsRequest(topics))).topics)
+        except NotImplementedError:
+            answer = await client.send(node, MetadataRequest(topics, False))
+            return [(code, name, None, internal, listed) for code, name, internal, listed in answer.topics]
+        except (errors.KafkaError, OSError, TimeoutError) as error:
+            cause = error
+    raise cause
+
+
+async def ensure_topics(
+    bootstrap: str,
+    topics: Mapping[str, int],
+    *,
+    configs: Mapping[str, str] | None = None,
+    options: ClientOptions | None = None,
+) -> list[str]:
+    """Make the topics that are missing, each with one replica; those that exist stay as they are.
+
+    Args:
+        bootstrap: `host:port` of a broker, or several with commas.
+        topics: Name -> how many partitions.
+        configs: Topic options for those that are made, such as `{"cleanup.policy": "compact"}`.
+        options: Security options of the client.
+
+    Returns:
+        Names of the topics that were made.
+
+    Raises:
+        KafkaError: The broker is away, or refuses.
+    """
+    admin = AIOKafkaAdminClient(
+        bootstrap_servers=bootstrap, request_timeout_ms=REQUEST_TIMEOUT_MS, **dict(options or {})
+    )
+    await admin.start()
+    try:
+        existing = set(await admin.list_topics())
+        missing = {name: count for name, count in topics.items() if name not in existing}
+        if not missing:
+            return []
+        wanted = [
+            NewTopic(name=name, num_partitions=count, replication_factor=1, topic_configs=dict(configs or {}))
+            for name, count in missing.items()
+        ]
+        with effect(Effect.TOPIC):
+            answer = await admin.create_topics(wanted)
+        for name, code, *_ in answer.topic_errors:
+            kind = errors.for_code(code)
+            if kind not in (errors.NoError, errors.TopicAlreadyExistsError):
+                raise kind(name)
+        return list(missing)
+    finally:
+        await admin.close()

@@ -1,0 +1,285 @@
+"""Reads Kafka topics for one worker: partition s gets the topic partitions p with p % S == s."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import structlog
+
+from headrace.sources.kafka_batches import CorruptBatch
+from headrace.sources.kafka_fetch import Fetcher
+from headrace.sources.kafka_log import Log, offset_of, topic_id_of
+from headrace.sources.kafka_metadata import ClientOptions, Topic
+from headrace.sources.problems import Problems
+from headrace.sources.reader import OnProblem, OnReady
+from headrace.workflows.errors import HeadraceError
+from headrace.workflows.plan import SourcePlan
+from headrace.workflows.records import Records
+
+logger = structlog.get_logger(__name__)
+
+_CORRUPT_SECONDS = 1.0
+
+
+class ReadsTopic(Protocol):
+    """The part of a Kafka source's settings that its reader needs."""
+
+    @property
+    def topic(self) -> str:
+        """Its name in the cluster."""
+
+    @property
+    def start(self) -> Literal["earliest", "latest"]:
+        """Where to begin when the store has no position."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Records that a log lost before they were read."""
+
+    origin: str
+    first: int
+    """First offset that is missing."""
+    after: int
+    """Offset after the last one that is missing (`on_gap="latest"`: that was passed over)."""
+    action: str
+    """`fail`, `earliest` or `latest`."""
+
+
+class KafkaReader:
+    """The `Reader` of all Kafka sources of one cluster.
+
+    Args:
+        sources: Plans of sources whose `source` is a `ReadsTopic`. Their names are the origins' names.
+        bootstrap: `host:port` of a broker, or several with commas.
+        partitions: S, the workflow's number of partitions.
+        on_ready: See `Reader`.
+        on_problem: See `Reader`. Words: `kafka_unreachable`, `kafka_refused`, `topic_missing`, `gap`,
+            `log_lost` (the log ends before our position, or is another one), `corrupt`, `kafka_failed`.
+        options: Security options of the client.
+
+    Raises:
+        HeadraceError: Two of the sources read the same topic.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[SourcePlan],
+        *,
+        bootstrap: str,
+        partitions: int,
+        on_ready: OnReady,
+        on_problem: OnProblem,
+        options: ClientOptions | None = None,
+    ) -> None:
+        self._sources: dict[str, SourcePlan] = {}
+        for plan in sources:
+            topic = _settings(plan).topic
+            if topic in self._sources:
+                raise HeadraceError(f"two sources read the topic {topic!r}: make it one source, with a route to each")
+            self._sources[topic] = plan
+        self._partitions = partitions
+        self._on_ready = on_ready
+        self._problems = Problems(on_problem)
+        self._assigned: dict[int, dict[str, str]] = {}
+        self._logs: dict[int, dict[str, Log]] = defaultdict(dict)
+        self._topics: dict[str, Topic] = {}
+        self._turn = 0
+        self.gaps: list[Gap] = []
+        """What was lost before it could be read, in the order it was found out."""
+        self._clock = asyncio.get_running_loop().time
+        self._fetcher = Fetcher(self, bootstrap, options or {}, self._problems, self._clock)
+
+    async def open(self) -> None:
+        """Begin to connect; returns at once."""
+        self._fetcher.start()
+
+    async def assign(self, partition: int, positions: Mapping[str, str]) -> None:
+        """Read `partition` on from `positions`; see `Reader`. Returns before anything has arrived."""
+        self._drop(partition)
+        self._assigned[partition] = dict(positions)
+        if self._topics:
+            self.reconcile(self._topics)
+        self._fetcher.wake()
+
+    async def revoke(self, partition: int) -> None:
+        """Read `partition` no longer; see `Reader`."""
+        self._assigned.pop(partition, None)
+        self._drop(partition)
+
+    def pull(self, partition: int, limit: int) -> list[Records]:
+        """See `Reader`. A `Records` without records only tells a position that was decided at the start."""
+        logs = [log for log in self._logs.get(partition, {}).values() if log.pieces or log.announce]
+        if not logs:
+            return []
+        self._turn += 1
+        turn = self._turn % len(logs)
+        pulled: list[Records] = []
+        for log in logs[turn:] + logs[:turn]:
+            records, corrupt = log.pull(limit)
+            if corrupt is not None:
+                self._corrupt(log, corrupt)
+            if records is not None:
+                pulled.append(records)
+                limit -= len(records)
+                if corrupt is None:
+                    self._problems.solved("corrupt", log.origin)
+            if limit <= 0:
+                break
+        self._fetcher.has_room()
+        return pulled
+
+    async def close(self) -> None:
+        """Stop and disconnect; idempotent."""
+        await self._fetcher.close()
+        for partition in list(self._logs):
+            self._drop(partition)
+
+    def lag(self) -> dict[str, tuple[int, int]]:
+        """Origin -> (offset after what was handed over, end of the log when the broker last told; -1: unknown)."""
+        return {log.origin: (log.position or 0, log.high_watermark) for log in self.logs()}
+
+    def caught_up(self) -> bool:
+        """Everything that the brokers had, when they last told, has been handed over."""
+        logs = list(self.logs())
+        return bool(logs) and all(log.caught_up for log in logs)
+
+    # What the fetcher asks.
+
+    def topics(self) -> set[str]:
+        """Topics that the fetcher is to know about."""
+        return set(self._sources)
+
+    def logs(self) -> Iterable[Log]:
+        """All that are read now."""
+        for logs in self._logs.values():
+            yield from logs.values()
+
+    def arrived(self, log: Log) -> None:
+        """The buffer of `log` has something new."""
+        self._on_ready(log.owner)
+
+    def reconcile(self, topics: dict[str, Topic]) -> None:
+        """Make the logs that are missing, move those whose leader changed, stop those whose topic is another one."""
+        self._topics = topics
+        for name, plan in self._sources.items():
+            topic = topics.get(name)
+            if topic is None:
+                if self._problems.tell(
+                    "topic_missing",
+                    name,
+                    f"The topic {name!r} does not exist. Headrace waits for it; create it, or correct the name.",
+                ):
+                    logger.warning("topic_missing", topic=name)
+                continue
+            self._problems.solved("topic_missing", name)
+            for partition, positions in self._assigned.items():
+                self._reconcile_partition(partition, positions, plan, topic)
+
+    def resolve(self, log: Log, first: int, stable: int, high: int) -> None:
+        """Where a log without a position begins, or what to do about one that the log does not reach."""
+        log.first_offset, log.high_watermark = first, high
+        wanted = log.pieces[-1].end if log.pieces else log.position
+        if wanted is None:
+            latest = _settings(self._sources[log.topic]).start == "latest" and not log.from_start
+            log.start_at(stable if latest else first)
+            log.announce = latest
+            if latest:
+                self._on_ready(log.owner)
+        elif wanted < first:
+            self._gap(log, wanted, first, stable)
+        elif wanted > high:
+            self._lost(
+                log,
+                f"{log.origin} ends at offset {high}, but its state is as of offset {wanted}: the broker has lost "
+                "records (or the topic was made again). Restore the topic, or remove the workflow's state with it.",
+            )
+        else:
+            log.fetch_offset = wanted
+
+    # Parts of the above.
+
+    def _reconcile_partition(self, partition: int, positions: dict[str, str], plan: SourcePlan, topic: Topic) -> None:
+        mine = self._logs[partition]
+        numbers = [number for number in sorted(topic.leaders) if number % self._partitions == partition]
+        origins = {number: f"{plan.name}/{number}" for number in numbers}
+        known = [number for number in numbers if origins[number] in positions or origins[number] in mine]
+        for number in numbers:
+            log = mine.get(origins[number])
+            if log is None:
+                position = positions.get(origins[number])
+                log = Log(
+                    source=plan.index,
+                    origin=origins[number],
+                    topic=topic.name,
+                    number=number,
+                    owner=partition,
+                    topic_id=topic.id,
+                    leader=-1,
+                    # One that joined a topic that is being read: nothing of it may be skipped, and what its
+                    # keys have in the older ones comes first.
+                    from_start=position is None and bool(known),
+                )
+                mine[log.origin] = log
+                if position is not None and self._is_same_topic(log, topic_id_of(position)):
+                    log.start_at(offset_of(position))
+                elif log.from_start:
+                    log.behind = [(mine[origins[older]], mine[origins[older]].high_watermark) for older in known]
+            elif not log.stopped and not self._is_same_topic(log, log.topic_id, topic.id):
+                continue
+            log.leader = topic.leaders[number]
+
+    def _is_same_topic(self, log: Log, kept: str | None, now: str | None = None) -> bool:
+        now = now or log.topic_id
+        if kept is None or now is None or kept == now:
+            return True
+        self._lost(
+            log,
+            f"The topic {log.topic!r} was deleted and made again: its state is as of another log. "
+            "Remove the workflow's state, or bring the old topic back.",
+        )
+        return False
+
+    def _gap(self, log: Log, wanted: int, first: int, stable: int) -> None:
+        # What to do when the log has lost records before they were read (retention).
+        action = str(getattr(self._sources[log.topic].source, "on_gap", "fail"))
+        after = max(stable, first) if action == "latest" else first
+        gap = Gap(log.origin, wanted, after, action)
+        self.gaps.append(gap)
+        sentence = f"{log.origin} has lost offsets {wanted} to {after - 1} before they were read (retention)."
+        if action == "fail":
+            log.stopped = True
+            sentence += " It stands still; choose on_gap='earliest' or 'latest' to go on without them."
+        else:
+            log.fetch_offset = after
+            log.position = after if not log.pieces else log.position
+            sentence += f" Reading goes on at offset {after}."
+        logger.warning("gap", origin=gap.origin, first=gap.first, after=gap.after, action=action)
+        self._problems.tell("gap", log.origin, sentence)
+
+    def _lost(self, log: Log, sentence: str) -> None:
+        log.stopped = True
+        log.pieces.clear()
+        logger.error("log_lost", origin=log.origin, reason=sentence)
+        self._problems.tell("log_lost", log.origin, sentence)
+
+    def _corrupt(self, log: Log, error: CorruptBatch) -> None:
+        log.not_before = self._clock() + _CORRUPT_SECONDS
+        if self._problems.tell("corrupt", log.origin, f"{log.origin}: {error}. Headrace reads it again every second."):
+            logger.error("corrupt", origin=log.origin, offset=error.offset, cause=error.cause)
+
+    def _drop(self, partition: int) -> None:
+        for log in self._logs.pop(partition, {}).values():
+            log.dropped = True
+            log.pieces.clear()
+            self._problems.forget(log.origin)
+            self._problems.forget(f"fetch {log.origin}")
+
+
+def _settings(plan: SourcePlan) -> ReadsTopic:
+    settings: ReadsTopic = plan.source
+    return settings
