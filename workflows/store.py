@@ -24,7 +24,7 @@ class StoreError(HeadraceError):
         raise NotImplementedError
 
 
-class StoreUnavailable(StoreError):  # noqa: N818  a state that passes, not a mistake
+class StoreUnavailable(StoreError):
     """The store cannot be reached, or does not answer, for now. What was asked may or may not have happened.
 
     Ask again later: every write of the store may be repeated.
@@ -43,7 +43,7 @@ class StoreUnavailable(StoreError):  # noqa: N818  a state that passes, not a mi
         return f"the store at {self.address} does not answer: {self.cause}. Check that it runs and can be reached"
 
 
-class StoreUnsuitable(StoreError):  # noqa: N818
+class StoreUnsuitable(StoreError):
     """The store answers, but state would not be safe in it as it is set up.
 
     Attributes:
@@ -62,7 +62,7 @@ class StoreUnsuitable(StoreError):  # noqa: N818
         return f"the store at {self.address} can't be used: {self.cause}. {self.cure}"
 
 
-class StoreFull(StoreError):  # noqa: N818
+class StoreFull(StoreError):
     """The store takes nothing new in for now: its memory, or the quota of a stream, is used up.
 
     Attributes:
@@ -79,7 +79,7 @@ class StoreFull(StoreError):  # noqa: N818
         return f"{self.what} is full: {self.cause}. Try again once workers have caught up, or give it more room"
 
 
-class StalePlacement(StoreError):  # noqa: N818
+class StalePlacement(StoreError):
     """Somebody with a newer placement has the partition: this one must not take it.
 
     Attributes:
@@ -101,7 +101,7 @@ class StalePlacement(StoreError):  # noqa: N818
         )
 
 
-class PartitionTorn(StoreError):  # noqa: N818
+class PartitionTorn(StoreError):
     """A commit stopped half-way in the store: the partition stands still until a person has looked.
 
     Attributes:
@@ -128,7 +128,7 @@ class SourceDescriptor(msgspec.Struct, frozen=True, kw_only=True):
     """What others than the workers need to know of a source."""
 
     kind: str
-    """`kafka`, `channel` or `request`."""
+    """`kafka`, `channel`, `requests` ...: as the source's class says."""
     name: str
     type: str = ""
     """Name of the class of its data."""

@@ -19,8 +19,11 @@ local function make_room(base, channel)
   return 'OPEN'
 end
 
+-- The last entry of a closed channel is a mark, so that a reader knows when it has read everything.
 local function close_channel(base, channel)
-  redis.call('HSET', base .. 'channels', 'closed:' .. channel, '1')
-  redis.call('DEL', base .. 'credits:' .. channel)
+  if redis.call('HSETNX', base .. 'channels', 'closed:' .. channel, '1') == 1 then
+    redis.call('XADD', base .. 'channel:' .. channel, '*', 'closed', '1')
+    redis.call('DEL', base .. 'credits:' .. channel)
+  end
   make_room(base, channel)
 end

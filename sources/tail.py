@@ -1,0 +1,101 @@
+"""What has been read of one stream and waits to be pulled."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from headrace.workflows.records import Records
+
+
+class Tail:
+    """The unread end of one stream, as far as it is here.
+
+    Args:
+        partition: Whose stream it is.
+        origin: Its name in positions: `channel:<name>` or `inbox`.
+        key: Its name in the store.
+        sources: Index of the channel's source; of an inbox: name of the source -> index.
+        after: Position to read on from.
+    """
+
+    __slots__ = (
+        "_entries",
+        "_sources",
+        "finished_reading",
+        "key",
+        "origin",
+        "partition",
+        "read",
+        "source",
+        "told",
+    )
+
+    def __init__(self, partition: int, origin: str, key: bytes, sources: Mapping[str, int] | int, after: str) -> None:
+        self.partition = partition
+        self.origin = origin
+        self.key = key
+        self.source = sources if isinstance(sources, int) else None
+        self._sources: Mapping[str, int] = {} if isinstance(sources, int) else sources
+        self.read: str | bytes = after
+        """Id of the last entry read."""
+        self.finished_reading = False
+        """The mark of a closed channel was read: nothing comes after it."""
+        self.told = False
+        self._entries: deque[tuple[str, dict[bytes, bytes]]] = deque()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    @property
+    def finished(self) -> bool:
+        """The channel is closed, and all of it is pulled."""
+        return self.finished_reading and not self._entries
+
+    def full(self, limit: int) -> bool:
+        """Has it so many entries that it should not be read on?"""
+        return len(self._entries) >= limit
+
+    def put(self, entries: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> None:
+        """Take in what was read, in order."""
+        for id_, fields in entries:
+            self.read = id_
+            if b"closed" in fields:
+                self.finished_reading = True
+            else:
+                self._entries.append((id_.decode(), fields))
+
+    def take(self, limit: int) -> list[Records]:
+        """The oldest `limit` entries, as records of one source each."""
+        batches: list[Records] = []
+        records: Records | None = None
+        for _ in range(min(limit, len(self._entries))):
+            id_, fields = self._entries.popleft()
+            source = self._source_of(fields)
+            if records is None or records.source != source:
+                records = Records(source, self.origin, [], [], [], [], "", ids=[], replies=[])
+                batches.append(records)
+            _add(records, id_, fields)
+        return batches
+
+    def _source_of(self, fields: Mapping[bytes, bytes]) -> int:
+        if self.source is not None:
+            return self.source
+        name = fields.get(b"source", b"").decode()
+        # A request for a source that a newer version has no more: its only or first one takes it.
+        return self._sources.get(name, next(iter(self._sources.values())))
+
+
+def _add(records: Records, id_: str, fields: Mapping[bytes, bytes]) -> None:
+    offsets: list[Any] = records.offsets
+    offsets.append(id_)
+    records.times.append(int(fields.get(b"time", b"0")))
+    records.keys.append(fields.get(b"key") or None)
+    records.values.append(fields.get(b"data"))
+    if records.ids is not None:
+        records.ids.append(fields.get(b"id", b"").decode() or f"{records.origin}/{id_}")
+    if records.replies is not None:
+        reply = fields.get(b"reply")
+        records.replies.append(reply.decode() if reply else None)
+    records.after = id_
