@@ -1,0 +1,62 @@
+"""Kafka topics as sources and sinks: what users write. (Reading and writing them is `kafka_reader`, `kafka_sink`.)"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import ClassVar, Generic, Literal
+
+from typing_extensions import TypeVar
+
+from headrace.workflows.ports import Sink, Source
+
+D = TypeVar("D")
+
+
+@dataclass(frozen=True, eq=False)
+class KafkaSource(Source[D], Generic[D]):
+    """The records of a topic, in order per topic partition; values are JSON.
+
+    Example:
+        >>> import msgspec
+        >>> class Reading(msgspec.Struct, frozen=True):
+        ...     sensor: str
+        ...     celsius: float
+        >>> KafkaSource("readings", Reading, key="sensor").name
+        'readings'
+    """
+
+    topic: str
+    type: builtins.type[D]
+    key: str | Callable[[D], str] | None = field(default=None, kw_only=True)
+    """Field or function of the data; None: the record's own key (UTF-8)."""
+    start: Literal["earliest", "latest"] = field(default="earliest", kw_only=True)
+    """Where to begin in a topic partition that was never read; later the committed position counts."""
+    bootstrap: str | None = field(default=None, kw_only=True)
+    """`host:port,host:port` of its cluster; None: the one that the workflow is run with."""
+    name: str = field(default="", kw_only=True)
+    """Default: the topic."""
+
+    kind: ClassVar[str] = "kafka"
+    brings_keys: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name or self.topic)
+
+
+@dataclass(frozen=True, eq=False)
+class KafkaSink(Sink[D], Generic[D]):
+    """A topic that data are sent to as JSON, under the run's key; the event's id is in the headers."""
+
+    topic: str
+    type: builtins.type[D]
+    bootstrap: str | None = field(default=None, kw_only=True)
+    """`host:port,host:port` of its cluster; None: the one that the workflow is run with."""
+    name: str = field(default="", kw_only=True)
+    """Default: the topic."""
+
+    kind: ClassVar[str] = "kafka"
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "name", self.name or self.topic)

@@ -1,0 +1,42 @@
+"""Requests and messages that come in through the gateway: what users write."""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Generic
+
+from typing_extensions import TypeVar
+
+from headrace.workflows.ports import Source
+
+D = TypeVar("D")
+
+
+@dataclass(frozen=True, eq=False)
+class RequestSource(Source[D], Generic[D]):
+    """Requests to the gateway: each is an event, and `ctx.reply` answers its caller."""
+
+    type: builtins.type[D]
+    key: str | Callable[[D], str] | None = field(default=None, kw_only=True)
+    """Field or function of the data; None: the key in the request's address, or one made for it."""
+    reply: builtins.type[Any] | None = field(default=None, kw_only=True)
+    """What nodes reply with, for the published interface."""
+    name: str = field(default="requests", kw_only=True)
+
+    kind: ClassVar[str] = "requests"
+    brings_keys: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, eq=False)
+class MessageSource(Source[D], Generic[D]):
+    """Messages to a run by name, for a wait to receive (later release)."""
+
+    name: str
+    type: builtins.type[D]
+    key: str | Callable[[D], str] | None = field(default=None, init=False)
+
+    kind: ClassVar[str] = "messages"
+    brings_keys: ClassVar[bool] = True
+    available: ClassVar[bool] = False

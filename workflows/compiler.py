@@ -1,0 +1,194 @@
+"""From a checked graph to a plan: everything resolved to numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import Enum
+from typing import Any
+
+from headrace.workflows.actions import Complete, Terminate
+from headrace.workflows.codec import json_codec, state_codec
+from headrace.workflows.errors import HeadraceError
+from headrace.workflows.findings import Findings
+from headrace.workflows.graph import Destination, Fuse, Graph, NodeItem, Route, SinkItem
+from headrace.workflows.immutable import deeply_immutable
+from headrace.workflows.nodes import BatchNode, Node
+from headrace.workflows.plan import (
+    COMPLETE, SINK, TERMINATE, DataType, NodePlan, Plan, SinkPlan, SourcePlan, Target, UnitPlan,
+)  # fmt: skip
+from headrace.workflows.regions import regions_of
+from headrace.workflows.routing import routing_of
+
+
+def compile_graph(graph: Graph, fuse: Fuse) -> Plan:
+    """The plan of a graph in which `problems_of` found nothing."""
+    compiler = _Compiler(graph)
+    sources = tuple(compiler.source(index) for index in range(len(graph.sources)))
+    nodes = tuple(compiler.node(index) for index in range(len(graph.nodes)))
+    sinks = tuple(
+        SinkPlan(index, item.name, item.sink, compiler.types.number(item.sink.type))
+        for index, item in enumerate(graph.sinks)
+    )
+    units, unit_of = _units(graph, nodes, fuse)
+    ends = any(node.may_end for node in nodes) or any(_ends(source.targets) for source in sources)
+    serial = graph.state is not None or ends
+    regions, region_of = regions_of(_edges(nodes, unit_of), len(units), whole=serial)
+    return Plan(
+        name=graph.name,
+        keyed=graph.keyed,
+        partitions=graph.partitions,
+        types=tuple(compiler.types.rows),
+        sources=sources,
+        nodes=nodes,
+        sinks=sinks,
+        units=units,
+        unit_of=unit_of,
+        regions=regions,
+        region_of=region_of,
+        run_state=None if graph.state is None else state_codec(graph.state),
+        serial=serial,
+    )
+
+
+class _Types:
+    """Types of data that travel, numbered as they are met."""
+
+    def __init__(self) -> None:
+        self.rows: list[DataType] = []
+
+    def number(self, data_type: Any) -> int:
+        for row in self.rows:
+            if row.type is data_type or row.type == data_type:
+                return row.number
+        number = len(self.rows)
+        self.rows.append(DataType(number, data_type, json_codec(data_type), deeply_immutable(data_type)))
+        return number
+
+
+class _Routes:
+    """Route numbers of one node: equal targets have one."""
+
+    def __init__(self, compiler: _Compiler) -> None:
+        self.rows: list[tuple[Target, ...]] = []
+        self._compiler = compiler
+
+    def number(self, route: Route) -> int:
+        targets = self._compiler.targets(route)
+        if targets not in self.rows:
+            self.rows.append(targets)
+        return self.rows.index(targets)
+
+
+class _Compiler:
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.types = _Types()
+        self._nodes = {item: index for index, item in enumerate(graph.nodes)}
+        self._sinks = {item: index for index, item in enumerate(graph.sinks)}
+
+    def targets(self, route: Route) -> tuple[Target, ...]:
+        return tuple(self._target(target) for target in route.targets)
+
+    def _target(self, target: Destination) -> Target:
+        if isinstance(target, NodeItem):
+            return self._nodes[target]
+        if isinstance(target, SinkItem):
+            return SINK + self._sinks[target]
+        if target is Complete:
+            return COMPLETE
+        if target is Terminate:
+            return TERMINATE
+        raise HeadraceError(f"{target!r} can't be compiled; this is a mistake in Headrace's own checks")
+
+    def source(self, index: int) -> SourcePlan:
+        item = self.graph.sources[index]
+        targets = tuple(target for route in self.graph.routes_of(item) for target in self.targets(route))
+        source = item.source
+        return SourcePlan(index, item.name, source, self.types.number(source.type), source.key, targets)
+
+    def node(self, index: int) -> NodePlan:
+        item = self.graph.nodes[index]
+        signature, options = item.signature, item.options
+        assert signature is not None
+        routing = routing_of(item, Findings(self.graph))
+        routes = _Routes(self)
+        default = None if routing.default is None else routes.number(routing.default)
+        actions: dict[Enum, int] = {action: routes.number(routing.actions[action]) for action in signature.returns.actions}
+        outputs: dict[type, int] = {}
+        types: dict[type, int] = {}
+        for cls, data_type in routing.classes_of(signature).items():
+            types[cls] = self.types.number(data_type)
+            route = routing.route_of(cls)
+            if route is not None and route is not routing.default:
+                outputs[cls] = routes.number(route)
+        run_state = self.graph.state is not None and signature.run_state is not None
+        return NodePlan(
+            index=index,
+            name=item.name,
+            instance=item.user if isinstance(item.user, (Node, BatchNode)) else None,
+            process=signature.process,
+            is_async=signature.is_async,
+            is_batch=signature.is_batch,
+            state=None if signature.state is None else state_codec(signature.state),
+            routes=tuple(routes.rows),
+            actions=actions,
+            outputs=outputs,
+            default=default,
+            types=types,
+            may_end=signature.returns.ends or any(_ends(targets) for targets in routes.rows),
+            uses_run_state=run_state,
+            replicas=options.replicas,
+            batch_size=options.batch_size,
+            batch_delay=options.batch_delay,
+            resources={"num_cpus": options.cpus, "num_gpus": options.gpus, **options.resources},
+            where=str(item.where),
+        )
+
+
+def _ends(targets: tuple[Target, ...]) -> bool:
+    return COMPLETE in targets or TERMINATE in targets
+
+
+def _units(graph: Graph, nodes: tuple[NodePlan, ...], fuse: Fuse) -> tuple[tuple[UnitPlan, ...], tuple[int, ...]]:
+    """Groups of nodes that run together, by their first node, and for each node the index of its group."""
+    if not nodes:
+        return (), ()
+    if fuse == "all":
+        return (UnitPlan(0, tuple(range(len(nodes))), in_worker=True, replicas=1),), (0,) * len(nodes)
+    group_of: dict[NodeItem, tuple[int, ...]] = {item: (index,) for index, item in enumerate(graph.nodes)}
+    for fused in graph.fused:
+        items = [item for item in graph.nodes if item in fused.nodes]
+        group = tuple(graph.nodes.index(item) for item in items)
+        group_of.update(dict.fromkeys(items, group))
+    groups = list(dict.fromkeys(group_of[item] for item in graph.nodes))
+    units = tuple(
+        UnitPlan(
+            index,
+            group,
+            in_worker=False,
+            replicas=max(nodes[node].replicas for node in group),
+            resources=_together([nodes[node].resources for node in group]),
+        )
+        for index, group in enumerate(groups)
+    )
+    return units, tuple(groups.index(group_of[item]) for item in graph.nodes)
+
+
+def _together(wanted: list[Mapping[str, float]]) -> dict[str, float]:
+    """Resources of an actor that holds several nodes: their sum."""
+    total: dict[str, float] = {}
+    for resources in wanted:
+        for name, amount in resources.items():
+            total[name] = total.get(name, 0) + amount
+    return total
+
+
+def _edges(nodes: tuple[NodePlan, ...], unit_of: tuple[int, ...]) -> dict[int, set[int]]:
+    """Unit -> units that its nodes route to, itself not among them."""
+    edges: dict[int, set[int]] = {unit: set() for unit in unit_of}
+    for node in nodes:
+        for targets in node.routes:
+            for target in targets:
+                if 0 <= target < SINK and unit_of[target] != unit_of[node.index]:
+                    edges[unit_of[node.index]].add(unit_of[target])
+    return edges

@@ -1,0 +1,159 @@
+"""What a workflow's author has written so far: parts and routes, with their lines; nothing is judged here."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, Literal, TypeAlias
+
+from headrace.workflows.actions import Complete, Terminate
+from headrace.workflows.ports import Sink, Source
+from headrace.workflows.retry import Retry
+from headrace.workflows.returns import Fault
+from headrace.workflows.signature import Signature
+
+Fuse: TypeAlias = Literal["all"] | None
+"""`"all"`: the whole graph runs inside the worker. None: an actor for each node, or group of fused ones."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Where:
+    """A line of the user's code."""
+
+    file: str
+    line: int
+
+    def __str__(self) -> str:
+        inside = os.path.join(os.getcwd(), "")
+        return f"{self.file.removeprefix(inside)}:{self.line}"
+
+
+def caller(depth: int) -> Where:
+    """The line that is being run `depth` frames above the function that asks."""
+    frame = sys._getframe(depth + 1)
+    return Where(frame.f_code.co_filename, frame.f_lineno)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeOptions:
+    """Everything that `Workflow.node` takes besides the node."""
+
+    replicas: int = 1
+    cpus: float = 0
+    gpus: float = 0
+    resources: Mapping[str, float] = field(default_factory=dict)
+    retry: Retry | None = None
+    timeout: timedelta | None = None
+    batch_size: int = 0
+    batch_delay: timedelta = timedelta(0)
+    renamed_from: str | None = None
+
+
+@dataclass(slots=True, eq=False)
+class SourceItem:
+    name: str
+    where: Where
+    source: Source[Any]
+
+
+@dataclass(slots=True, eq=False)
+class NodeItem:
+    name: str
+    where: Where
+    user: Any
+    """What was given: an instance of `Node` or `BatchNode`, a function, a `Workflow`."""
+    options: NodeOptions
+    signature: Signature | None
+    """None: it could not be read (see `faults`), or it is a workflow."""
+    faults: list[Fault] = field(default_factory=list)
+    inner: bool = False
+    """It is a workflow."""
+
+
+@dataclass(slots=True, eq=False)
+class SinkItem:
+    name: str
+    where: Where
+    sink: Sink[Any]
+
+
+@dataclass(slots=True, eq=False)
+class WaitItem:
+    name: str
+    where: Where
+    source: SourceItem
+    timeout: timedelta | None
+
+
+@dataclass(slots=True, eq=False)
+class TimeoutItem:
+    name: str
+    where: Where
+    idle: timedelta | None
+    total: timedelta | None
+
+
+Start: TypeAlias = SourceItem | NodeItem | WaitItem | TimeoutItem
+"""Where a route may begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """A target that is no part of this workflow."""
+
+    text: str
+    """How to name it in a message."""
+
+
+Destination: TypeAlias = NodeItem | SinkItem | WaitItem | type[Complete] | type[Terminate] | Unknown
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Route:
+    """One `.to(...)`: where something goes."""
+
+    start: Start
+    match: tuple[object, ...] | None
+    """Actions or classes of `.on(...)`; None: what has no route of its own."""
+    targets: tuple[Destination, ...]
+    """Empty: it is dropped."""
+    where: Where
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """One `workflow.fuse(...)`."""
+
+    nodes: tuple[NodeItem | Unknown, ...]
+    where: Where
+
+
+@dataclass(slots=True, eq=False)
+class Graph:
+    """A workflow as written."""
+
+    name: str
+    where: Where
+    keyed: bool
+    partitions: int | None
+    state: Any
+    fuse: Fuse
+    sources: list[SourceItem] = field(default_factory=list)
+    nodes: list[NodeItem] = field(default_factory=list)
+    sinks: list[SinkItem] = field(default_factory=list)
+    waits: list[WaitItem] = field(default_factory=list)
+    timeouts: list[TimeoutItem] = field(default_factory=list)
+    routes: list[Route] = field(default_factory=list)
+    fused: list[Fused] = field(default_factory=list)
+
+    def size(self) -> int:
+        """Grows with everything that is added: a plan made before is out of date."""
+        parts = (self.sources, self.nodes, self.sinks, self.waits, self.timeouts, self.routes, self.fused)
+        return sum(len(part) for part in parts)
+
+    def routes_of(self, start: Start) -> list[Route]:
+        """Routes that begin at `start`, in the order they were written."""
+        return [route for route in self.routes if route.start is start]

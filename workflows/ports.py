@@ -1,0 +1,50 @@
+"""Base classes of sources and sinks: where events come from and leave to, as users write it.
+
+A port is configuration only. What reads or writes (a consumer, a producer) is made from it by the
+process that does so.
+"""
+
+from __future__ import annotations
+
+import builtins
+from collections.abc import Callable
+from typing import Any, ClassVar, Generic
+
+from typing_extensions import TypeVar
+
+D = TypeVar("D")
+
+
+class Source(Generic[D]):
+    """Where events of type `D` come from."""
+
+    name: str
+    """Unique within the workflow; part of event ids, so keep it."""
+    type: builtins.type[D]
+    """What its data are decoded to."""
+    key: str | Callable[[D], str] | None
+    """Which run an event belongs to: a field of the data, a function of the data, or None."""
+
+    kind: ClassVar[str] = "source"
+    """For pictures and logs: `kafka`, `channel`, `requests` ..."""
+    brings_keys: ClassVar[bool] = False
+    """Its records have keys of their own, so that a keyed workflow needs no `key=`."""
+    available: ClassVar[bool] = True
+    """This version can run it."""
+
+
+class Sink(Generic[D]):
+    """Where events of type `D` leave to."""
+
+    name: str
+    """Unique within the workflow."""
+    type: builtins.type[D]
+    """What it takes."""
+
+    kind: ClassVar[str] = "sink"
+    available: ClassVar[bool] = True
+
+
+def port_name(port: Source[Any] | Sink[Any]) -> str:
+    """Its name, or what can be said if its author forgot one."""
+    return str(getattr(port, "name", None) or builtins.type(port).__name__)

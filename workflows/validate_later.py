@@ -1,0 +1,51 @@
+"""Refuses, by name, what the API has but this version can't run yet."""
+
+from __future__ import annotations
+
+from headrace.workflows.actions import Failure
+from headrace.workflows.findings import Findings
+from headrace.workflows.graph import NodeItem, Where
+from headrace.workflows.ports import Sink, Source
+
+
+def check_later(findings: Findings) -> None:
+    """One finding for each use of something that comes in a later release."""
+    graph = findings.graph
+
+    def later(where: Where, name: str, what: str) -> None:
+        findings.add(
+            where,
+            name,
+            "not-yet",
+            f"{what} can be written and drawn, but this version can't run it yet",
+            "Take it out for now; a later release runs it",
+        )
+
+    for source in graph.sources:
+        if isinstance(source.source, Source) and not source.source.available:
+            later(source.where, source.name, type(source.source).__name__)
+    for sink in graph.sinks:
+        if isinstance(sink.sink, Sink) and not sink.sink.available:
+            later(sink.where, sink.name, type(sink.sink).__name__)
+    for wait in graph.waits:
+        later(wait.where, wait.name, "workflow.wait")
+    for timeout in graph.timeouts:
+        later(timeout.where, timeout.name, "workflow.timeout")
+    for node in graph.nodes:
+        for what in _uses(node):
+            later(node.where, node.name, what)
+    for route in graph.routes:
+        if isinstance(route.start, NodeItem) and not route.start.inner and Failure in (route.match or ()):
+            later(route.where, route.start.name, "`.on(Failure)`")
+
+
+def _uses(node: NodeItem) -> list[str]:
+    options, signature = node.options, node.signature
+    uses = {
+        "a workflow as a node": node.inner,
+        "retry=": options.retry is not None,
+        "timeout=": options.timeout is not None,
+        "renamed_from=": options.renamed_from is not None,
+        "on_timer": signature is not None and signature.sets_timers,
+    }
+    return [what for what, used in uses.items() if used]

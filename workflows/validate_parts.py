@@ -1,0 +1,204 @@
+"""Checks the parts of a workflow one by one: names, numbers, sources, sinks, nodes and their states."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+
+import msgspec
+
+from headrace.workflows.codec import json_codec, state_codec, type_name
+from headrace.workflows.errors import CodecError
+from headrace.workflows.findings import Findings
+from headrace.workflows.graph import Fuse, Fused, NodeItem, SinkItem, SourceItem, Unknown, Where
+from headrace.workflows.hints import is_typed_dict
+from headrace.workflows.nodes import BatchNode
+from headrace.workflows.ports import Sink, Source
+from headrace.workflows.signature import UNSAID
+
+_WORKFLOW_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
+_PART_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
+_MOST_PARTITIONS = 65_536
+
+
+def check_parts(findings: Findings, fuse: Fuse) -> None:
+    """All parts of the graph, each for itself."""
+    graph = findings.graph
+    _check_workflow(findings)
+    for kind, items in (("source", graph.sources), ("node", graph.nodes), ("sink", graph.sinks)):
+        _check_names(findings, kind, items)
+    for source in graph.sources:
+        _check_source(findings, source)
+    for sink in graph.sinks:
+        _check_sink(findings, sink)
+    for node in graph.nodes:
+        _check_node(findings, node, fuse)
+    _check_fused(findings)
+
+
+def _check_workflow(findings: Findings) -> None:
+    graph = findings.graph
+    add = findings.add
+    if not (isinstance(graph.name, str) and _WORKFLOW_NAME.fullmatch(graph.name)):
+        message = f"the workflow's name {graph.name!r} can't be part of keys and addresses"
+        add(graph.where, str(graph.name), "name", message, "Use a-z, 0-9, '.', '_', '-'; begin with a letter or digit")
+    if graph.partitions is not None and not _whole(graph.partitions, 1, _MOST_PARTITIONS):
+        message = f"partitions={graph.partitions!r} is no number of partitions"
+        add(graph.where, graph.name, "number", message, f"Write a whole number from 1 to {_MOST_PARTITIONS}")
+    elif not graph.keyed and graph.partitions not in (None, 1):
+        message = f"partitions={graph.partitions} in an unkeyed workflow, which has a single run"
+        add(graph.where, graph.name, "number", message, "Leave partitions= out")
+    fuse: object = graph.fuse
+    if fuse not in (None, "all"):
+        add(graph.where, graph.name, "fuse", f"fuse={fuse!r} means nothing", "Write fuse='all', or leave it out")
+    if graph.state is not None:
+        _check_state(findings, graph.where, graph.name, "the runs' state", graph.state)
+
+
+def _whole(number: Any, least: int, most: int) -> bool:
+    return isinstance(number, int) and not isinstance(number, bool) and least <= number <= most
+
+
+def _check_names(findings: Findings, kind: str, items: Iterable[SourceItem | NodeItem | SinkItem]) -> None:
+    seen: dict[str, Where] = {}
+    for item in items:
+        if not _PART_NAME.fullmatch(item.name):
+            message = f"{item.name!r} can't be the name of a {kind}"
+            findings.add(item.where, item.name, "name", message, "Give one: name='...', of letters, digits, '.', '_', '-'")
+        elif item.name in seen:
+            message = f"a {kind} of this name was added at {seen[item.name]}"
+            findings.add(item.where, item.name, "duplicate-name", message, "Give one of them another: name='...'")
+        seen.setdefault(item.name, item.where)
+
+
+def _check_source(findings: Findings, item: SourceItem) -> None:
+    source: Any = item.source
+    where, name = item.where, item.name
+    if not isinstance(source, Source):
+        message = f"{_kind(source)} is no source"
+        findings.add(where, name, "source", message, "Give an instance: workflow.source(KafkaSource('readings', Reading))")
+        return
+    _check_data(findings, where, name, source.type)
+    key: Any = source.key
+    if isinstance(key, str):
+        fields = _fields(source.type)
+        if fields is not None and key not in fields:
+            message = f"{type_name(source.type)} has no field {key!r} to take the key from"
+            choice = ", ".join(repr(field) for field in fields)
+            cure = f"Write key= with one of {choice}" if fields else "Write key= with a function of the data"
+            findings.add(where, name, "key", message, cure)
+    elif key is None and findings.graph.keyed and not source.brings_keys:
+        message = "has no key, and its workflow is keyed"
+        cure = "Add key= with a field or a function of the data, or make it Workflow(..., keyed=False)"
+        findings.add(where, name, "key", message, cure)
+    elif key is not None and not callable(key):
+        message = f"key={key!r} is neither a field nor a function"
+        findings.add(where, name, "key", message, "Write key='sensor', or key=lambda data: ...")
+
+
+def _kind(port: object) -> str:
+    return f"the class {port.__name__}" if isinstance(port, type) else repr(port)
+
+
+def _fields(data_type: Any) -> list[str] | None:
+    """Attributes of the type's values; None if that is not known."""
+    if isinstance(data_type, type):
+        if issubclass(data_type, msgspec.Struct):
+            return list(data_type.__struct_fields__)
+        if dataclasses.is_dataclass(data_type):
+            return [field.name for field in dataclasses.fields(data_type)]
+        if is_typed_dict(data_type):
+            return list(data_type.__annotations__)
+        if data_type in (str, int, float, bool, bytes):
+            return []
+    return None
+
+
+def _check_sink(findings: Findings, item: SinkItem) -> None:
+    sink: Any = item.sink
+    if not isinstance(sink, Sink):
+        message = f"{_kind(sink)} is no sink"
+        findings.add(item.where, item.name, "sink", message, "Give an instance: workflow.sink(KafkaSink('alerts', Alert))")
+        return
+    _check_data(findings, item.where, item.name, sink.type)
+
+
+def _check_node(findings: Findings, node: NodeItem, fuse: Fuse) -> None:
+    for fault in node.faults:
+        findings.fault(node.where, node.name, fault)
+    _check_options(findings, node, fuse)
+    signature = node.signature
+    if signature is None:
+        return
+    for data_type in signature.returns.data:
+        _check_data(findings, node.where, node.name, data_type)
+    if signature.state is not None:
+        _check_state(findings, node.where, node.name, "its state", signature.state)
+    run_state, said = findings.graph.state, signature.run_state
+    if said is not UNSAID and said is not None and said != run_state:
+        has = "no state=" if run_state is None else f"state={type_name(run_state)}"
+        message = f"its ctx says run state {type_name(said)}, but the workflow has {has}"
+        cure = f"Write Workflow({findings.graph.name!r}, state={type_name(said)}), or another ctx"
+        findings.add(node.where, node.name, "run-state", message, cure)
+
+
+def _check_options(findings: Findings, node: NodeItem, fuse: Fuse) -> None:
+    options = node.options
+
+    def wrong(message: str, cure: str) -> None:
+        findings.add(node.where, node.name, "number", message, cure)
+
+    if not _whole(options.replicas, 1, 10_000):
+        wrong(f"replicas={options.replicas!r} is no number of actors", "Write a whole number from 1")
+    for name, amount in {"cpus": options.cpus, "gpus": options.gpus, **options.resources}.items():
+        if isinstance(amount, bool) or not isinstance(amount, (int, float)) or not 0 <= amount < float("inf"):
+            wrong(f"{name}={amount!r} is no amount", "Write a number from 0")
+    if not _whole(options.batch_size, 0, 1_000_000):
+        wrong(f"batch_size={options.batch_size!r} is no number of events", "Write a whole number from 1")
+    if options.batch_delay < timedelta(0):
+        wrong(f"batch_delay={options.batch_delay} is negative", "Write a timedelta from 0")
+    if (options.batch_size or options.batch_delay) and not isinstance(node.user, BatchNode):
+        wrong("batch_size and batch_delay are for batch nodes", "Derive it from BatchNode, or leave them out")
+    if fuse == "all" and (options.gpus or options.resources):
+        message = "asks for resources of its own, but fuse='all' runs it inside the worker"
+        findings.add(node.where, node.name, "fuse", message, "Leave out fuse='all', or gpus= and resources=")
+
+
+def _check_fused(findings: Findings) -> None:
+    seen: dict[NodeItem, Fused] = {}
+    name = findings.graph.name
+    for fused in findings.graph.fused:
+        nodes = [node for node in fused.nodes if isinstance(node, NodeItem)]
+        for node in fused.nodes:
+            if isinstance(node, Unknown):
+                message = f"fuse names {node.text}, which is no node of this workflow"
+                findings.add(fused.where, name, "fuse", message, "Name what workflow.node(...) gave back")
+            elif node in seen:
+                message = f"is fused twice, first at {seen[node].where}"
+                findings.add(fused.where, node.name, "fuse", message, "Name all nodes of the group in one fuse(...)")
+            else:
+                seen[node] = fused
+        if len({node.options.replicas for node in nodes}) > 1:
+            counts = ", ".join(f"{node.name} {node.options.replicas}" for node in nodes)
+            message = f"fused nodes share their actors, but ask for different numbers of them: {counts}"
+            findings.add(fused.where, name, "fuse", message, "Give each the same replicas=")
+
+
+def _check_data(findings: Findings, where: Where, name: str, data_type: Any) -> None:
+    try:
+        json_codec(data_type)
+    except CodecError as error:
+        message = f"{type_name(data_type)} can't travel as JSON: {error}"
+        findings.add(where, name, "data-type", message, "Make it a msgspec.Struct of types that JSON can carry")
+
+
+def _check_state(findings: Findings, where: Where, name: str, what: str, state_type: Any) -> None:
+    try:
+        state_codec(state_type)
+    except CodecError as error:
+        message = f"{what} can't be kept: {error}"
+        cure = "Make it a msgspec.Struct with a default for every field, of types that JSON can carry"
+        findings.add(where, name, "state-type", message, cure)

@@ -1,0 +1,257 @@
+"""`Workflow`: puts sources, nodes and sinks together, checks the graph, compiles it."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import timedelta
+from typing import Any, Literal, NoReturn, overload
+
+from typing_extensions import TypeVar
+
+from headrace.workflows.actions import Timeout
+from headrace.workflows.context import Context
+from headrace.workflows.errors import HeadraceError, Problem, WorkflowError
+from headrace.workflows.events import Event
+from headrace.workflows.graph import (
+    Fused, Graph, NodeItem, NodeOptions, SinkItem, SourceItem, TimeoutItem, Unknown, WaitItem, caller,
+)  # fmt: skip
+from headrace.workflows.handles import NodeHandle, SinkHandle, SourceHandle, TimeoutHandle, WaitHandle
+from headrace.workflows.nodes import BatchNode, Node
+from headrace.workflows.plan import Plan
+from headrace.workflows.ports import Sink, Source, port_name
+from headrace.workflows.retry import Retry
+from headrace.workflows.signature import read_signature
+
+D = TypeVar("D")
+S = TypeVar("S")
+O = TypeVar("O")  # noqa: E741  read as "output"
+R = TypeVar("R")
+
+
+class Workflow:
+    """A graph of sources, nodes and sinks, with its policies.
+
+    Building only records; `compile` (which every way of running it calls) checks everything at once.
+
+    Example:
+        >>> from headrace import ChannelSource, Context, Event, Workflow
+        >>> def shout(event: Event[str], ctx: Context) -> None:
+        ...     print(event.data.upper())
+        >>> workflow = Workflow("greetings", keyed=False)
+        >>> greetings = workflow.source(ChannelSource(str, capacity=10))
+        >>> greetings.to(workflow.node(shout))
+        >>> workflow.check()
+        []
+    """
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        state: Any = None,
+        keyed: bool = True,
+        partitions: int | None = None,
+        fuse: Literal["all"] | None = None,
+    ) -> None:
+        """Start an empty workflow.
+
+        Args:
+            name: Lower-case letters, digits, `.`, `_`, `-`. Part of all keys and addresses, so keep it.
+            state: Type of a state that the nodes of a run share (`ctx.run.state`); then a run's events are
+                processed strictly one after the other.
+            keyed: False: a single run, without keys.
+            partitions: Shares of the key space, fixed at first deploy. Default: as many as the topic has, else 32.
+            fuse: `"all"`: run all nodes inside the worker, none in an actor of its own.
+        """
+        self._graph = Graph(name, caller(1), keyed, partitions, state, fuse)
+        self._plans: dict[str | None, tuple[int, Plan]] = {}
+
+    @property
+    def name(self) -> str:
+        """Its name."""
+        return self._graph.name
+
+    def source(self, source: Source[D], /) -> SourceHandle[D]:
+        """Take events from `source`."""
+        item = SourceItem(port_name(source), caller(1), source)
+        self._graph.sources.append(item)
+        return SourceHandle(self._graph, item)
+
+    def sink(self, sink: Sink[D], /) -> SinkHandle[D]:
+        """Let events leave to `sink`."""
+        item = SinkItem(port_name(sink), caller(1), sink)
+        self._graph.sinks.append(item)
+        return SinkHandle(self._graph, item)
+
+    @overload
+    def node(
+        self,
+        node: Node[D, S, O] | BatchNode[D, S, O],
+        /,
+        *,
+        name: str | None = None,
+        renamed_from: str | None = None,
+        replicas: int = 1,
+        cpus: float = 0,
+        gpus: float = 0,
+        resources: Mapping[str, float] | None = None,
+        retry: Retry | None = None,
+        timeout: timedelta | None = None,
+        batch_size: int = 0,
+        batch_delay: timedelta = timedelta(0),
+    ) -> NodeHandle[D, O]: ...
+    @overload
+    def node(
+        self,
+        function: Callable[[Event[D], Context[S, R]], Coroutine[Any, Any, O]],
+        /,
+        *,
+        name: str | None = None,
+        renamed_from: str | None = None,
+        replicas: int = 1,
+        cpus: float = 0,
+        gpus: float = 0,
+        resources: Mapping[str, float] | None = None,
+        retry: Retry | None = None,
+        timeout: timedelta | None = None,
+    ) -> NodeHandle[D, O]: ...
+    @overload
+    def node(
+        self,
+        function: Callable[[Event[D], Context[S, R]], O],
+        /,
+        *,
+        name: str | None = None,
+        renamed_from: str | None = None,
+        replicas: int = 1,
+        cpus: float = 0,
+        gpus: float = 0,
+        resources: Mapping[str, float] | None = None,
+        retry: Retry | None = None,
+        timeout: timedelta | None = None,
+    ) -> NodeHandle[D, O]: ...
+    @overload
+    def node(
+        self, inner: Workflow, /, *, name: str | None = None, timeout: timedelta | None = None
+    ) -> NodeHandle[Any, Any]: ...
+    def node(
+        self,
+        user: Any,
+        /,
+        *,
+        name: str | None = None,
+        resources: Mapping[str, float] | None = None,
+        **options: Any,
+    ) -> NodeHandle[Any, Any]:
+        """Add a node: an instance of `Node` or `BatchNode`, a function, or another workflow.
+
+        Args:
+            user: The node.
+            name: Identity of its state, so keep it. Default: the function's name, or the class's in snake case.
+            renamed_from: Its name in the version before.
+            replicas: Actors that share its keys.
+            cpus: CPUs that Ray reserves for each of them; 0 reserves none.
+            gpus: The same for GPUs; fractions share one.
+            resources: The same for resources of your cluster.
+            retry: What to do when it fails.
+            timeout: How long one call may take.
+            batch_size: Of a batch node: events in a batch, at most.
+            batch_delay: Of a batch node: how long the first of them may wait for the others.
+        """
+        chosen = name or _default_name(user)
+        where = caller(1)
+        settings = NodeOptions(resources=dict(resources or {}), **options)
+        if isinstance(user, Workflow):
+            item = NodeItem(chosen, where, user, settings, None, inner=True)
+        else:
+            signature, faults = read_signature(user, chosen, sys._getframe(1).f_locals)
+            item = NodeItem(chosen, where, user, settings, signature, faults)
+        self._graph.nodes.append(item)
+        return NodeHandle(self._graph, item)
+
+    def fuse(self, *nodes: NodeHandle[Any, Any]) -> None:
+        """Put nodes into one actor: events pass between them without leaving it."""
+        items = tuple(
+            node._item if isinstance(node, NodeHandle) and node._graph is self._graph else Unknown(repr(node))
+            for node in nodes
+        )
+        self._graph.fused.append(Fused(items, caller(1)))
+
+    def wait(self, stream: SourceHandle[D], /, *, timeout: timedelta | None = None) -> WaitHandle[D]:
+        """A place where a run stands until its next event of `stream` comes (later release)."""
+        start = stream._start
+        if stream._graph is not self._graph or not isinstance(start, SourceItem):
+            raise HeadraceError("workflow.wait takes a source of the same workflow, as workflow.source gave it")
+        item = WaitItem(f"wait for {start.name}", caller(1), start, timeout)
+        self._graph.waits.append(item)
+        return WaitHandle(self._graph, item)
+
+    def timeout(self, *, idle: timedelta | None = None, total: timedelta | None = None) -> TimeoutHandle[Timeout]:
+        """What happens to runs that had no event for `idle`, or are older than `total` (later release)."""
+        item = TimeoutItem("timeout", caller(1), idle, total)
+        self._graph.timeouts.append(item)
+        return TimeoutHandle(self._graph, item)
+
+    def check(self, *, fuse: Literal["all"] | None = None) -> list[Problem]:
+        """Everything that is wrong with the workflow, in the order of its lines; [] if it can run."""
+        from headrace.workflows.validate import problems_of  # noqa: PLC0415  not needed to build
+
+        return problems_of(self._graph, fuse or self._graph.fuse)
+
+    def compile(self, *, fuse: Literal["all"] | None = None) -> Plan:
+        """The plan that is run; made once.
+
+        Args:
+            fuse: `"all"`: with all nodes inside the worker, whatever the workflow says.
+
+        Raises:
+            WorkflowError: There are problems: all of them, each with its line and a cure.
+        """
+        from headrace.workflows.compiler import compile_graph  # noqa: PLC0415  not needed to build
+
+        chosen = fuse or self._graph.fuse
+        size, plan = self._plans.get(chosen, (-1, None))
+        if plan is None or size != self._graph.size():
+            problems = self.check(fuse=fuse)
+            if problems:
+                raise WorkflowError(self.name, problems)
+            plan = compile_graph(self._graph, chosen)
+            self._plans[chosen] = (self._graph.size(), plan)
+        return plan
+
+    def mermaid(self) -> str:
+        """The graph as a Mermaid flow chart."""
+        from headrace.workflows.draw import mermaid  # noqa: PLC0415  not needed to build
+
+        return mermaid(self._graph)
+
+    def graphviz(self) -> str:
+        """The graph in Graphviz' dot language."""
+        from headrace.workflows.draw import graphviz  # noqa: PLC0415  not needed to build
+
+        return graphviz(self._graph)
+
+    def __repr__(self) -> str:
+        graph = self._graph
+        return f"<workflow {graph.name}: {len(graph.sources)} sources, {len(graph.nodes)} nodes, {len(graph.sinks)} sinks>"
+
+    def __reduce__(self) -> NoReturn:
+        raise HeadraceError(
+            f"workflow {self.name!r} is imported by name (module:variable) in every process, never pickled:"
+            " save it to a file, and give its name"
+        )
+
+
+def _default_name(user: Any) -> str:
+    """The function's name, or the class's in snake case; a workflow's own."""
+    if isinstance(user, Workflow):
+        return user.name
+    while hasattr(user, "func") and not hasattr(user, "__name__"):
+        user = user.func
+    if isinstance(user, (Node, BatchNode)) or not hasattr(user, "__name__"):
+        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(user).__name__).lower()
+    return str(user.__name__)
+
+
