@@ -128,9 +128,9 @@ def test_a_java_that_is_too_old_is_named(monkeypatch: pytest.MonkeyPatch, tmp_pa
     java.chmod(0o755)
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
 
-    with pytest.raises(ServerMissing, match="is version 11. Install Java 17"):
+    with pytest.raises(ServerMissing, match=r"is version 11\. Install Java 17"):
         ApacheKafka().start()
-    with pytest.raises(pytest.UsageError, match="must run against Apache Kafka, but .* is version 11"):
+    with pytest.raises(pytest.UsageError, match=r"must run against Apache Kafka, but .* is version 11"):
         choose({"HEADRACE_REQUIRE_APACHE": "1"})
     assert choose({}).broker is Tansu
 

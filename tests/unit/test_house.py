@@ -68,21 +68,9 @@ def test_a_wheel_carries_every_package(tmp_path: Path) -> None:
         elif (ROOT / name).exists():
             target.write_bytes((ROOT / name).read_bytes())
 
+    offline = ["--no-index", "--no-deps", "--no-build-isolation"]
     subprocess.run(
-        [
-            sys.executable,
-            "-m",
-            "pip",
-            "wheel",
-            "--quiet",
-            "--no-deps",
-            "--no-build-isolation",
-            "-w",
-            tmp_path,
-            "source",
-        ],
-        cwd=tmp_path,
-        check=True,
+        [sys.executable, "-m", "pip", "wheel", "--quiet", *offline, "-w", tmp_path, tmp_path / "source"], check=True
     )
 
     names = set(zipfile.ZipFile(next(tmp_path.glob("headrace-*.whl"))).namelist())

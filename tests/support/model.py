@@ -1,0 +1,307 @@
+"""Random graphs, and an interpreter that takes one event after the other: what the core is held against."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from headrace.workflows.actions import Action, Complete, Reject, Terminate
+from headrace.workflows.codec import json_codec, state_codec
+from headrace.workflows.plan import COMPLETE, SINK, TERMINATE, DataType, NodePlan, Plan, SinkPlan, SourcePlan, UnitPlan
+from headrace.workflows.regions import regions_of
+
+
+class Token(msgspec.Struct, frozen=True):
+    """Data that may be shared; `ttl` bounds how often it is emitted again."""
+
+    key: str
+    value: int
+    ttl: int
+
+
+class Note(msgspec.Struct):
+    """Data that may not be shared: a node changes the one that it got."""
+
+    key: str
+    value: int
+    ttl: int
+
+
+class Seen(msgspec.Struct):
+    """State of a node: every visit changes what it does next, so that a wrong order shows."""
+
+    count: int = 0
+    mix: int = 7
+    last: list[int] = []
+
+
+class Way(Action):
+    """Actions of the random nodes."""
+
+    A = "a"
+    B = "b"
+    C = "c"
+
+
+@dataclass
+class Behaviour:
+    """What a random node does: a pure function of its number, the data and the state (of the run, too)."""
+
+    number: int
+    seed: int
+    stateful: bool
+    shares: bool
+    ends: bool
+    classes: bool
+    max_visits: int = 40
+    ways: tuple[Way, ...] = ()
+
+    def decide(self, data: Any, state: Seen | None, shared: Seen | None) -> Any:
+        """The result of one visit; changes the states (and mutable data) first, even when it then fails."""
+        mix = self.seed * 1_000_003 + data.value * 7_919 + data.ttl
+        visits = 0
+        for part in (state, shared):
+            if part is not None:
+                mix = mix * 31 + part.mix
+                part.count += 1
+                part.mix = (part.mix * 1_103_515_245 + data.value + 12_345) % 1_000_003
+                part.last = [*part.last[-3:], data.value]
+                visits = max(visits, part.count)
+        if isinstance(data, Note):
+            data.value += 1
+        draw = random.Random(mix)
+        if visits > self.max_visits:
+            return None
+        roll = draw.random()
+        if roll < 0.06:
+            raise ValueError(f"node {self.number} does not like {data.value}")
+        if roll < 0.09:
+            raise Reject(f"rejected {data.value}")
+        if roll < 0.16:
+            return None
+        if self.ends and roll < 0.24:
+            return Complete({"by": self.number}) if draw.random() < 0.5 else Terminate(f"by {self.number}")
+        if roll < 0.38 and data.ttl > 0:
+            parts = [self._emit(data, draw) for _ in range(draw.randint(0, 2))]
+            if self.ends and draw.random() < 0.2:
+                parts.append(Complete(data.value))
+            return parts
+        if roll < 0.62 and data.ttl > 0:
+            return self._emit(data, draw)
+        return draw.choice(self.ways)
+
+    def _emit(self, data: Any, draw: random.Random) -> Any:
+        cls = Note if self.classes and draw.random() < 0.4 else Token
+        return cls(data.key, draw.randint(0, 99), data.ttl - 1)
+
+
+@dataclass
+class Graph:
+    """A random graph, as both interpreters need it."""
+
+    plan: Plan
+    behaviours: list[Behaviour]
+
+
+TYPES = (
+    DataType(0, Token, json_codec(Token), immutable=True),
+    DataType(1, Note, json_codec(Note), immutable=False),
+)
+
+
+def random_graph(draw: random.Random, *, fuse: str | None = None) -> Graph:
+    """A graph of 1 to 6 nodes: chains, fan-out, fan-in, loops; some with ends, shared state, async nodes."""
+    count = draw.randint(1, 6)
+    sinks = draw.randint(1, 2)
+    loops = draw.random() < 0.5
+    ends = draw.random() < 0.3
+    shares = draw.random() < 0.2
+    keyed = draw.random() < 0.85
+    nodes, behaviours, routes_of = [], [], []
+    for index in range(count):
+        behaviour = Behaviour(
+            index, draw.randint(1, 10**6), stateful=draw.random() < 0.7, shares=shares,
+            ends=ends and draw.random() < 0.6, classes=draw.random() < 0.5,
+        )  # fmt: skip
+        if loops and not behaviour.stateful and not shares:
+            behaviour.stateful = True  # else it could go round for ever
+        routes = [_targets(draw, index, count, sinks, loops=loops, ends=ends) for _ in range(5)]
+        behaviour.ways = tuple(Way)
+        nodes.append(_node(draw, index, behaviour, routes))
+        behaviours.append(behaviour)
+        routes_of.append(routes)
+    units, unit_of = _units(draw, count, fuse)
+    serial = shares or any(node.may_end for node in nodes)
+    edges: dict[int, set[int]] = defaultdict(set)
+    for index, routes in enumerate(routes_of):
+        for target in (target for targets in routes for target in targets):
+            if 0 <= target < SINK and unit_of[target] != unit_of[index]:
+                edges[unit_of[index]].add(unit_of[target])
+    regions, region_of = regions_of(edges, len(units), whole=serial)
+    entry = tuple(draw.sample(range(count), k=min(count, draw.choice([1, 1, 1, 2]))))
+    plan = Plan(
+        name="model", keyed=keyed, partitions=1, types=TYPES,
+        sources=(SourcePlan(0, "tokens", None, 0, "key", entry),), nodes=tuple(nodes),
+        sinks=tuple(SinkPlan(i, f"sink{i}", None, 0) for i in range(sinks)), units=units, unit_of=unit_of,
+        regions=regions, region_of=region_of, run_state=state_codec(Seen) if shares else None,
+        serial=serial, hop_limit=10_000,
+    )  # fmt: skip
+    return Graph(plan, behaviours)
+
+
+def _targets(draw: random.Random, index: int, count: int, sinks: int, *, loops: bool, ends: bool) -> tuple[int, ...]:
+    def one() -> int:
+        if ends and draw.random() < 0.07:
+            return draw.choice([COMPLETE, TERMINATE])
+        first = 0 if loops else index + 1
+        if first >= count or draw.random() < 0.35:
+            return SINK + draw.randrange(sinks)
+        return draw.randrange(first, count)
+
+    return tuple(dict.fromkeys(one() for _ in range(draw.choice([0, 1, 1, 1, 2, 3]))))
+
+
+def _node(draw: random.Random, index: int, behaviour: Behaviour, routes: Sequence[tuple[int, ...]]) -> NodePlan:
+    is_async = draw.random() < 0.2
+
+    def process(event: Any, ctx: Any) -> Any:
+        shared = ctx.run.state if behaviour.shares else None
+        return behaviour.decide(event.data, ctx.state if behaviour.stateful else None, shared)
+
+    async def process_async(event: Any, ctx: Any) -> Any:
+        return process(event, ctx)
+
+    ends = behaviour.ends or any(target < 0 for targets in routes for target in targets)
+    return NodePlan(
+        index=index, name=f"n{index}", instance=None, process=process_async if is_async else process,
+        is_async=is_async, is_batch=False, state=state_codec(Seen) if behaviour.stateful else None,
+        routes=tuple(routes), actions={Way.A: 0, Way.B: 1, Way.C: 2}, outputs={Note: 3}, default=4,
+        types={Token: 0, Note: 1}, may_end=ends, replicas=1,
+    )  # fmt: skip
+
+
+def _units(draw: random.Random, count: int, fuse: str | None) -> tuple[tuple[UnitPlan, ...], tuple[int, ...]]:
+    fuse = fuse or draw.choice(["none", "none", "some", "all", "worker"])
+    if fuse in ("all", "worker"):
+        return (UnitPlan(0, tuple(range(count)), fuse == "worker", 1),), (0,) * count
+    groups: list[list[int]] = []
+    for node in range(count):
+        if groups and fuse == "some" and draw.random() < 0.5:
+            draw.choice(groups).append(node)
+        else:
+            groups.append([node])
+    unit_of = [0] * count
+    for index, group in enumerate(groups):
+        for node in group:
+            unit_of[node] = index
+    units = tuple(UnitPlan(i, tuple(group), False, draw.choice([1, 1, 2, 3])) for i, group in enumerate(groups))
+    return units, tuple(unit_of)
+
+
+@dataclass
+class Expected:
+    """What one event at a time leads to."""
+
+    states: dict[tuple[str, str], bytes] = field(default_factory=dict)
+    """(run key, field) -> JSON text."""
+    status: dict[str, tuple[str, str]] = field(default_factory=dict)
+    outputs: dict[tuple[str, int], list[tuple[str, bytes]]] = field(default_factory=lambda: defaultdict(list))
+    """(key, sink) -> ids and data, in order."""
+    dead: dict[str, list[tuple[str, str | None, str]]] = field(default_factory=lambda: defaultdict(list))
+    """Key -> (id, node, reason)."""
+    processed: int = 0
+
+
+class Naive:
+    """Takes one event after the other through the whole graph, depth first; nothing is batched."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.plan = graph.plan
+        self.result = Expected()
+        self.ended = False
+
+    def feed(self, offset: int, value: bytes | None) -> None:
+        """One record of the source."""
+        if self.ended:
+            return
+        self.result.processed += 1
+        identity = f"tokens/0/{offset}"
+        try:
+            data = msgspec.json.decode(value or b"", type=Token)
+        except msgspec.DecodeError:
+            self.result.dead[""].append((identity, None, "tombstone" if value is None else "decode"))
+            return
+        key = data.key if self.plan.keyed else ""
+        if self.result.status.get(key, ("running", ""))[0] != "running":
+            for name in [name for name in self.result.states if name[0] == key]:
+                del self.result.states[name]
+        self.result.status[key] = ("running", "")
+        stack = self._fan_out(data, identity, (), self.plan.sources[0].targets)
+        while stack:
+            target, data, path = stack.pop()
+            if target >= SINK:
+                self.result.outputs[key, target - SINK].append((_id(identity, path), msgspec.json.encode(data)))
+            elif target < 0:
+                self._end(key, "completed" if target == COMPLETE else "terminated", data)
+                return
+            else:
+                following = self._visit(key, identity, target, data, path)
+                if following is None:
+                    return
+                stack += following
+
+    def _visit(self, key: str, identity: str, node: int, data: Any, path: tuple[int, ...]) -> list[Any] | None:
+        """What is left to do after one visit, the last first; None: the run has ended."""
+        behaviour, plan = self.graph.behaviours[node], self.plan.nodes[node]
+        names = [(key, f"node:n{node}") if behaviour.stateful else None, (key, "state") if behaviour.shares else None]
+        states = [self._state(name) for name in names]
+        copy = msgspec.json.decode(msgspec.json.encode(data), type=type(data))
+        try:
+            result = behaviour.decide(copy, *states)
+        except ValueError:
+            self.result.dead[key].append((_id(identity, path), plan.name, "error"))
+            return []
+        except Reject:
+            self.result.dead[key].append((_id(identity, path), plan.name, "reject"))
+            return []
+        for name, state in zip(names, states, strict=True):
+            if name is not None:
+                self.result.states[name] = msgspec.json.encode(state)
+        following: list[Any] = []
+        for branch, part in enumerate(result if isinstance(result, list) else [result]):
+            if isinstance(part, Complete | Terminate):
+                value = part.result if isinstance(part, Complete) else part.reason
+                following.append((COMPLETE if isinstance(part, Complete) else TERMINATE, value, path))
+            elif isinstance(part, Way):
+                following += self._fan_out(data, identity, path, plan.routes[plan.actions[part]])[::-1]
+            elif part is not None:
+                route = 3 if isinstance(part, Note) else 4
+                following += self._fan_out(part, identity, (*path, branch), plan.routes[route])[::-1]
+        return following[::-1]
+
+    def _state(self, name: tuple[str, str] | None) -> Seen | None:
+        if name is None:
+            return None
+        blob = self.result.states.get(name)
+        return Seen() if blob is None else msgspec.json.decode(blob, type=Seen)
+
+    @staticmethod
+    def _fan_out(data: Any, identity: str, path: tuple[int, ...], targets: tuple[int, ...]) -> list[Any]:
+        if len(targets) == 1:
+            return [(targets[0], data, path)]
+        return [(target, data, (*path, branch)) for branch, target in enumerate(targets)][::-1]
+
+    def _end(self, key: str, outcome: str, value: Any) -> None:
+        self.result.status[key] = (outcome, msgspec.json.encode(value).decode())
+        if not self.plan.keyed:
+            self.ended = True
+
+
+def _id(identity: str, path: tuple[int, ...]) -> str:
+    return f"{identity}.{'.'.join(map(str, path))}" if path else identity
