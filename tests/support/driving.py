@@ -1,0 +1,155 @@
+"""Drives the core with a hostile world: calls lost and repeated, replicas killed, commits lost, owners crashed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import defaultdict
+from typing import Any
+
+from headrace.workflows.calls import Call, CallResult
+from headrace.workflows.commit import Answer
+from headrace.workflows.dispatch import Dispatch
+from headrace.workflows.memory_store import MemoryStore
+from headrace.workflows.partition import Limits, Load, PartitionCore, Save
+from headrace.workflows.records import Records
+from headrace.workflows.runner import UnitRunner
+from model import Expected, Graph
+
+NOW = 1_700_000_000_000
+
+
+class World:
+    """One partition: a log, a store, runners, a core; `step` lets one random thing happen."""
+
+    def __init__(self, graph: Graph, log: list[bytes | None], draw: random.Random, *, faults: bool) -> None:
+        self.graph = graph
+        self.log = log
+        self.draw = draw
+        self.faults = faults
+        self.store = MemoryStore(history=50)
+        self.runners: dict[tuple[int, int], UnitRunner] = {}
+        self.crashes = 0
+        self.acquire()
+
+    def acquire(self) -> None:
+        """A new owner: everything the old one held is gone."""
+        head = self.store.acquire(0, term=1, placement=1, worker="w")
+        limits = Limits(epochs_in_flight=self.draw.randint(1, 4), held_runs=self.draw.choice([2, 5, 1000]))
+        self.core = PartitionCore(self.graph.plan, 0, 1, head, limits)
+        self.read = int(head.positions.get("tokens/0", "0"))
+        self.todo: list[Any] = []
+
+    def run(self, steps: int = 100_000) -> None:
+        """Until all of the log is committed, or the unkeyed run has ended."""
+        for _ in range(steps):
+            self.todo += self.core.instructions()
+            exhausted = self.read >= len(self.log) or self.core.ended
+            if not self.todo and exhausted and self.core.idle:
+                return
+            self.step(exhausted)
+        raise AssertionError("stands still")
+
+    def step(self, exhausted: bool) -> None:
+        """One random thing."""
+        if self.faults and self.crashes < 3 and self.draw.random() < 0.01:
+            self.crashes += 1
+            back = self.draw.randint(0, 2)
+            if back and self.store.head(0).sequence >= back:
+                self.store.roll_back(0, back)
+            self.acquire()
+            return
+        if not exhausted and self.core.wants_records and (not self.todo or self.draw.random() < 0.5):
+            self.offer()
+        elif self.todo:
+            self.do(self.todo.pop(self.draw.randrange(len(self.todo))))
+
+    def offer(self) -> None:
+        """The next records, however many."""
+        count = min(self.draw.choice([1, 1, 2, 5, 20, 60]), len(self.log) - self.read)
+        offsets = list(range(self.read, self.read + count))
+        self.read += count
+        records = Records(
+            source=0, origin="tokens/0", offsets=offsets, times=[NOW + offset for offset in offsets],
+            keys=[None] * count, values=[self.log[offset] for offset in offsets], after=str(self.read),
+        )  # fmt: skip
+        self.core.offer([records], NOW)
+
+    def do(self, instruction: Any) -> None:
+        """What the core asked for, or a fault in place of it."""
+        if isinstance(instruction, Load):
+            self.core.loaded(instruction.keys, self.store.load(0, instruction.keys), NOW)
+        elif isinstance(instruction, Save):
+            answer = self.store.commit(0, self.core.owner, instruction.commit)
+            if self.faults and self.draw.random() < 0.1:
+                self.todo.append(instruction)  # the answer was lost: ask again
+                return
+            if not self.core.committed(answer, NOW):
+                assert answer in (Answer.FENCED, Answer.ROLLED_BACK)
+                self.acquire()
+        else:
+            self.call(instruction)
+
+    def call(self, dispatch: Dispatch) -> None:
+        """A call: done, or lost before or after it was done."""
+        call = dispatch.call
+        place = (call.unit, call.replica)
+        roll = self.draw.random() if self.faults else 1.0
+        if roll < 0.03:
+            self.runners.pop(place, None)  # killed: what it held is gone
+        if roll < 0.06:
+            self.core.lost(*place)
+            return
+        runner = self.runners.get(place)
+        if runner is None:
+            runner = self.runners[place] = UnitRunner(self.graph.plan, call.unit, held_runs=self.draw.choice([1, 3, 100]))
+        result = run_call(runner, call, dispatch.data)
+        if roll < 0.10:
+            self.core.lost(*place)  # done, but the result went astray: the repeat gets the same one
+            return
+        self.core.finished(result, NOW)
+        if roll < 0.13:
+            self.core.finished(result, NOW)  # the same result twice
+
+
+def run_call(runner: UnitRunner, call: Call, data: Any) -> CallResult:
+    """Sync or async, as the unit is."""
+    if runner.is_async:
+        return asyncio.run(runner.run_async(call, data))
+    return runner.run(call, data)
+
+
+def outcome(world: World) -> Expected:
+    """What is in the store, in the form of the naive interpreter's result."""
+    found = Expected()
+    head = world.store.head(0)
+    found.processed = int(head.positions.get("tokens/0", "0"))
+    for key in world.store.run_keys(0):
+        fields = world.store.run(0, key)
+        found.status[key] = (fields["status"].decode(), fields.get("result", b"").decode())
+        for name, blob in fields.items():
+            if name == "state" or name.startswith("node:"):
+                found.states[key, name] = blob
+    for output in world.store.outputs(0):
+        found.outputs[output.key, output.sink].append((output.id, output.data))
+    for letter in world.store.dead_letters(0):
+        found.dead[letter.key].append((letter.id, letter.node, letter.reason))
+    return found
+
+
+def same(found: Expected, expected: Expected) -> list[str]:
+    """Differences, as sentences; none: equal. Dead letters of a key are compared as a set."""
+    wrong: list[str] = []
+    if found.processed != expected.processed:
+        wrong.append(f"processed {found.processed}, expected {expected.processed}")
+    if found.states != expected.states:
+        wrong.append(f"states {found.states} expected {expected.states}")
+    if found.status != expected.status:
+        wrong.append(f"status {found.status} expected {expected.status}")
+    if dict(found.outputs) != dict(expected.outputs):
+        wrong.append(f"outputs {dict(found.outputs)} expected {dict(expected.outputs)}")
+    for side in (found, expected):
+        side.dead = defaultdict(list, {key: sorted(rows, key=str) for key, rows in side.dead.items() if rows})
+    if dict(found.dead) != dict(expected.dead):
+        wrong.append(f"dead {dict(found.dead)} expected {dict(expected.dead)}")
+    return wrong

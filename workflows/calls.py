@@ -1,0 +1,150 @@
+"""What goes to a unit of nodes and what comes back: one call is one hop of one epoch, in columns.
+
+Both are arrays on the wire (`msgspec` array-like structs): a call of 3,000 events is a dozen lists, not
+3,000 objects.
+"""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import msgspec
+
+Blobs: TypeAlias = list[bytes | None]
+"""States of one run in one unit, JSON text, one for each stateful node of the unit; None: not begun."""
+Path: TypeAlias = tuple[int, ...]
+"""Branch numbers from a source's event to what came of it; part of the id, and the order among siblings."""
+
+HELD = -1
+"""Version that says: no state is sent, the unit holds it (or must ask)."""
+
+
+class Call(msgspec.Struct, array_like=True, kw_only=True, gc=False):
+    """Events of one partition for one replica of a unit, in order, with the runs that they belong to."""
+
+    partition: int
+    unit: int
+    replica: int
+    number: int
+    """Consecutive per owner; with `owner` the version of every state that this call makes."""
+    owner: str
+    now: int
+    """Milliseconds since 1970 UTC: `ctx.now` for all of these events."""
+    keys: list[str]
+    """Distinct run keys."""
+    numbers: list[int]
+    """Run number of each key."""
+    bases: list[int]
+    """By run: number of the call that made the state to start from; 0: there is none yet."""
+    states: list[Blobs | None]
+    """By run: the state itself, or None where the unit should hold version `bases[run]`."""
+    shared: list[bytes | None] | None
+    """By run: the state that all nodes of a run share, always sent; None: the workflow has none."""
+    runs: list[int]
+    """By event: index into `keys`."""
+    nodes: list[int]
+    """By event: index of the node that it enters."""
+    types: list[int]
+    """By event: number of its data's type."""
+    blobs: Blobs
+    """By event: its data."""
+    origins: list[str]
+    """Distinct origins."""
+    origin_of: list[int]
+    """By event: index into `origins`."""
+    offsets: list[int | str]
+    times: list[int]
+    paths: list[Path] | None = None
+    """By event; None: all are as their source gave them."""
+    hops: list[int] | None = None
+    """By event: nodes passed so far, for the hop limit; None: none."""
+    headers: list[tuple[tuple[str, bytes], ...]] | None = None
+
+
+class Exit(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Something that goes on from a unit, where a plain code does not say it all."""
+
+    index: int
+    """Which event of the call it came from."""
+    path: Path
+    """Branch numbers to append to that event's path."""
+    code: int
+    """Exit code of the unit; or `ENTER + node`: a node (of this unit too) that it enters."""
+    type: int
+    data: bytes | None
+    """None: the event itself goes on."""
+    hops: int = 0
+
+
+ENTER = 100_000
+"""Exit codes from here on name a node to enter: what a serial workflow's unit hands back to keep the order."""
+
+
+class Failed(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """One event that stopped at a node."""
+
+    index: int
+    path: Path
+    node: int
+    reason: str
+    """A stable word, see `DeadLetter.reason`."""
+    error: str
+    traceback: str | None
+    type: int
+    data: bytes | None
+    """None: the event as it came."""
+
+
+class Effect(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What a node asked for by `ctx`: takes effect with the commit."""
+
+    index: int
+    kind: str
+    """`reply` or `value`."""
+    name: str
+    body: str
+    """JSON text."""
+
+
+class Ended(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A node (or a route) ended the run."""
+
+    index: int
+    node: int
+    outcome: str
+    """`completed` or `terminated`."""
+    result: str
+    """JSON text: the result, or the reason."""
+
+
+class CallResult(msgspec.Struct, array_like=True, kw_only=True, gc=False):
+    """What a unit made of a call; final once the worker has it."""
+
+    partition: int
+    unit: int
+    replica: int
+    number: int
+    owner: str
+    codes: bytes = b""
+    """By event: exit code by which the event itself goes on; 0: see `exits`, or nothing goes on."""
+    exits: list[Exit] = []
+    failed: list[Failed] = []
+    effects: list[Effect] = []
+    ended: list[Ended] = []
+    skipped: list[int] = []
+    """Events not processed, because their run ended earlier in this call."""
+    states: list[Blobs] = []
+    """By run of the call: its states after it."""
+    shared: list[bytes | None] | None = None
+    need: list[int] | None = None
+    """Runs (indexes) whose state the unit does not hold: nothing was processed, call again with them."""
+    seconds: float = 0.0
+    """CPU time that it took, for sizing the next calls."""
+
+
+class Retained(msgspec.Struct):
+    """A result kept to be given again, should its call come again."""
+
+    number: int
+    owner: str
+    result: Any

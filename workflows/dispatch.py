@@ -1,0 +1,161 @@
+"""Which events may enter which unit now, and the calls that take them there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from .calls import Blobs, Call
+from .epoch import Epoch, Flow, Item, Place
+from .plan import Plan, Region
+from .program import UnitProgram
+from .runs import RunRecord
+
+
+OpenFlow: TypeAlias = Callable[[Epoch, int, list[Item]], Flow]
+"""Begins a serial region of an epoch with the events before it, in order."""
+
+
+@dataclass(slots=True)
+class Dispatch:
+    """Instruction: make this call. Its result comes back by `PartitionCore.finished`."""
+
+    call: Call
+    data: Sequence[Any] | None
+    """Decoded data of the events, for a unit inside the worker; None: the unit decodes."""
+    epoch: Epoch
+    slots: list[int]
+    runs: list[RunRecord]
+    attempts: int = 1
+
+
+def is_serial(region: Region) -> bool:
+    """Whether the core keeps the order in a region. A lone unit does so by itself, depth first."""
+    return region.serial and len(region.units) > 1
+
+
+class Dispatcher:
+    """Starts calls for one partition: one at a time for each replica of a unit, epochs in order.
+
+    Epoch n+1 enters a region when nothing of epoch n is there, or where it could still get there from.
+    """
+
+    def __init__(
+        self, plan: Plan, programs: Sequence[UnitProgram], partition: int, owner: str, open_flow: OpenFlow
+    ) -> None:
+        self._plan = plan
+        self._open = open_flow
+        self._partition = partition
+        self._owner = owner
+        self._stateless = [not program.state_names for program in programs]
+        self.calls = 0
+        """Number of the last call (or loaded version) of this owner."""
+        self.busy: dict[Place, Dispatch] = {}
+
+    def start(self, epochs: Iterable[Epoch], now: int) -> list[Dispatch]:
+        """All calls that may go out now."""
+        started: list[Dispatch] = []
+        occupied = [False] * len(self._plan.regions)
+        for epoch in epochs:
+            if not epoch.entered:
+                break
+            load = epoch.load
+            for region in self._plan.regions:
+                index = region.index
+                if load[index] and not occupied[index] and not any(occupied[r] or load[r] for r in region.before):
+                    self._start_region(epoch, region, now, started)
+            occupied = [was or bool(count) for was, count in zip(occupied, load, strict=True)]
+        return started
+
+    def _start_region(self, epoch: Epoch, region: Region, now: int, started: list[Dispatch]) -> None:
+        waiting = epoch.waiting.pop(region.index, None)
+        if waiting and region.index in epoch.merged:
+            epoch.merged.discard(region.index)
+            waiting.sort(key=epoch.order)
+        if is_serial(region):
+            flow = self._open(epoch, region.index, waiting) if waiting else epoch.flows[region.index]
+            ready = flow.ready
+        else:
+            ready = epoch.ready
+            if waiting:
+                self._split(epoch, region.units[0], waiting)
+        for place in [place for place in ready if place[0] in region.units and place not in self.busy]:
+            started.append(self._dispatch(epoch, place, ready.pop(place), now))
+
+    def _split(self, epoch: Epoch, unit: int, items: list[Item]) -> None:
+        """Share a wave out among the replicas, by run."""
+        replicas = self._plan.units[unit].replicas
+        if replicas == 1:
+            epoch.ready.setdefault((unit, 0), []).extend(items)
+            return
+        for item in items:
+            run = epoch.runs[item[0]]
+            assert run is not None
+            epoch.ready.setdefault((unit, run.hash % replicas), []).append(item)
+
+    def _dispatch(self, epoch: Epoch, place: Place, items: list[Item], now: int) -> Dispatch:
+        unit = place[0]
+        slots = [slot for slot, _ in items]
+        self.calls += 1
+        number = self.calls
+        runs: list[RunRecord] = []
+        places: list[int] = []
+        for slot in slots:
+            run = epoch.runs[slot]
+            if run.mark != number:  # type: ignore[union-attr]
+                run.mark, run.place = number, len(runs)  # type: ignore[union-attr]
+                runs.append(run)  # type: ignore[arg-type]
+            places.append(run.place)  # type: ignore[union-attr]
+        whole = len(slots) == epoch.count == len(epoch.runs) and slots[-1] == epoch.count - 1
+        call = Call(
+            partition=self._partition, unit=unit, replica=place[1], number=number, owner=self._owner, now=now,
+            keys=[run.key for run in runs], numbers=[run.number for run in runs],
+            bases=[run.versions[unit] for run in runs], states=self._states(unit, runs),
+            shared=[run.shared for run in runs] if self._plan.run_state is not None else None,
+            runs=places, nodes=[node for _, node in items], origins=epoch.origins,
+            **(_whole(epoch) if whole else _part(epoch, slots)),
+        )  # fmt: skip
+        data: Sequence[Any] | None = None
+        if epoch.data is not None and self._plan.units[unit].in_worker:
+            if whole:
+                data = epoch.data
+            elif slots[-1] < epoch.count and len(epoch.runs) == epoch.count:
+                data = [epoch.data[slot] for slot in slots]
+        dispatch = self.busy[place] = Dispatch(call, data, epoch, slots, runs)
+        return dispatch
+
+    def _states(self, unit: int, runs: Sequence[RunRecord]) -> list[Blobs | None]:
+        if self._stateless[unit]:
+            return [None] * len(runs)
+        return [None if run.sent[unit] else run.blobs[unit] for run in runs]
+
+    def again(self, dispatch: Dispatch, need: Sequence[int]) -> Dispatch:
+        """The same call once more, with the states of the runs `need` (indexes)."""
+        unit = dispatch.call.unit
+        for index in need:
+            dispatch.call.states[index] = dispatch.runs[index].blobs[unit]
+        dispatch.attempts += 1
+        return dispatch
+
+
+def _whole(epoch: Epoch) -> dict[str, Any]:
+    return {
+        "types": epoch.types, "blobs": epoch.blobs, "origin_of": epoch.origin_of, "offsets": epoch.offsets,
+        "times": epoch.times, "headers": epoch.headers,
+    }  # fmt: skip
+
+
+def _part(epoch: Epoch, slots: Sequence[int]) -> dict[str, Any]:
+    roots = [epoch.roots[slot] for slot in slots]
+    paths, hops, headers = epoch.paths, epoch.hops, epoch.headers
+    return {
+        "types": [epoch.types[slot] for slot in slots],
+        "blobs": [epoch.blobs[slot] for slot in slots],
+        "origin_of": [epoch.origin_of[root] for root in roots],
+        "offsets": [epoch.offsets[root] for root in roots],
+        "times": [epoch.times[root] for root in roots],
+        "headers": [headers[root] for root in roots] if headers else None,
+        "paths": [paths.get(slot, ()) for slot in slots] if paths else None,
+        "hops": [hops.get(slot, 0) for slot in slots] if hops else None,
+    }

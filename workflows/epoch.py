@@ -1,0 +1,134 @@
+"""One epoch: the events of a micro-batch in columns, where each of them stands, and what is to be committed."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from .calls import Blobs, Path
+from .commit import DeadLetter, Output, Reply
+from .records import Headers
+from .runs import RunRecord
+
+if TYPE_CHECKING:
+    from .records import Records
+    from .saving import Save
+
+Place = tuple[int, int]
+"""(unit, replica): where a call goes."""
+Item = tuple[int, int]
+"""(slot, node): an event before a node; a negative node is an end, see `plan.COMPLETE`."""
+
+
+class Flow:
+    """Events in a serial region: of each run one at a time, depth first, the others behind it."""
+
+    __slots__ = ("queues", "ready", "stacks")
+
+    def __init__(self) -> None:
+        self.queues: dict[RunRecord, deque[Item]] = {}
+        """By run: (slot, node) of events that have not begun, in order."""
+        self.stacks: dict[RunRecord, list[Item]] = {}
+        """By run with a begun event: what is left of it, the next one last."""
+        self.ready: dict[Place, list[Item]] = {}
+
+
+@dataclass(slots=True)
+class Pending:
+    """What will be committed of an epoch."""
+
+    writes: dict[RunRecord, dict[int, Blobs]] = field(default_factory=dict)
+    """States by run and unit, as of this epoch (the run itself may be further)."""
+    shared: dict[RunRecord, bytes | None] = field(default_factory=dict)
+    ended: dict[RunRecord, tuple[str, str]] = field(default_factory=dict)
+    """Outcome and JSON text of the result or reason."""
+    outputs: list[tuple[int, Path, Output]] = field(default_factory=list)
+    dead: list[tuple[int, Path, DeadLetter]] = field(default_factory=list)
+    replies: list[tuple[int, Reply]] = field(default_factory=list)
+    began: list[RunRecord] = field(default_factory=list)
+
+
+class Epoch:
+    """Events by slot. The first `count` slots are the source's events, the others came from them."""
+
+    def __init__(self, number: int, regions: int) -> None:
+        self.number = number
+        self.records: list[Records] = []
+        self.count = 0
+        self.runs: list[RunRecord | None] = []
+        """By slot; None: no event (its record was bad)."""
+        self.types: list[int] = []
+        self.blobs: list[bytes] = []
+        self.roots: list[int] = []
+        """By slot: the source's event it came from."""
+        self.paths: dict[int, Path] = {}
+        """By slot; absent: ()."""
+        self.hops: dict[int, int] = {}
+        self.data: list[object] | None = None
+        """By source's event, where it is decoded here; else None."""
+        self.origins: list[str] = []
+        self.origin_of: list[int] = []
+        self.offsets: list[int | str] = []
+        self.times: list[int] = []
+        self.headers: list[Headers] | None = None
+        self.replies: dict[int, str] = {}
+        """Reply channel by slot of the request."""
+        self.targets: list[tuple[int, int, int]] = []
+        """(first slot, end, source) of each batch of records: entered when the runs are loaded."""
+        self.missing: set[str] = set()
+        self.entered = False
+        self.load = [0] * regions
+        """By region: events waiting or being processed there."""
+        self.waiting: dict[int, list[Item]] = {}
+        """By region that has not begun: the events before it."""
+        self.ready: dict[Place, list[Item]] = {}
+        self.merged: set[int] = set()
+        """Regions before which events have met that must be put in order."""
+        self.flows: dict[int, Flow] = {}
+        self.pending = Pending()
+        self.touched: set[RunRecord] = set()
+        self.finale: tuple[str, str] | None = None
+        """Outcome and JSON text of the reason: ends the unkeyed run once it has entered."""
+        self.save: Save | None = None
+        """Its commit, once it is done."""
+        self.cut: int | None = None
+        """The unkeyed run ended with this slot: later ones are not processed, their positions stay."""
+
+    @property
+    def done(self) -> bool:
+        """Every event has gone as far as it can."""
+        return self.entered and not any(self.load)
+
+    def path(self, slot: int) -> Path:
+        """Branch numbers of the event in `slot`."""
+        return self.paths.get(slot, ())
+
+    def event_id(self, slot: int, suffix: Path = ()) -> str:
+        """Identity of the event in `slot` (or of what came of it by `suffix`): see `Event.id`."""
+        root = self.roots[slot]
+        origin, offset = self.origins[self.origin_of[root]], self.offsets[root]
+        text = f"{origin}/{offset}" if origin else str(offset)
+        path = self.paths.get(slot, ()) + suffix
+        return f"{text}.{'.'.join(map(str, path))}" if path else text
+
+    def derive(self, slot: int, suffix: Path, type: int, blob: bytes | None, hops: int) -> int:
+        """A slot for what came of the event in `slot`; the same slot where it is the event itself."""
+        if not suffix and blob is None:
+            if hops:
+                self.hops[slot] = hops
+            return slot
+        new = len(self.runs)
+        self.runs.append(self.runs[slot])
+        self.types.append(type)
+        self.blobs.append(self.blobs[slot] if blob is None else blob)
+        self.roots.append(self.roots[slot])
+        self.paths[new] = self.paths.get(slot, ()) + suffix
+        if hops:
+            self.hops[new] = hops
+        return new
+
+    def order(self, item: Item) -> tuple[int, Path]:
+        """Sort key of (slot, node): the source's order, then depth first."""
+        slot = item[0]
+        return self.roots[slot], self.paths.get(slot, ())

@@ -1,0 +1,170 @@
+"""What came of a call, collected while it runs: exits, failures, effects, ends."""
+
+from __future__ import annotations
+
+import traceback
+from types import TracebackType
+from typing import Any
+
+import msgspec
+
+from .actions import Reject
+from .calls import ENTER, Call, CallResult, Effect, Ended, Exit, Failed
+from .context import Replied
+from .entries import Entry
+from .errors import HeadraceError
+from .events import Event
+from .plan import Plan
+from .program import END, EXIT, INNER, NodeProgram, Step, UnitProgram
+
+END_COMPLETED = ENTER - 1
+"""Exit code: the run is to end, completed, once what stands before it in the list has been done."""
+END_TERMINATED = ENTER - 2
+"""The same, terminated."""
+TRACEBACK_CAP = 4_000
+"""Characters of a traceback that a dead letter keeps (its end)."""
+
+
+class OutputError(HeadraceError):
+    """A node returned something that has no way to go; the sentence says what and how to route it."""
+
+    reason_code = "output"
+
+    @classmethod
+    def unrouted(cls, node: NodeProgram, data: Any) -> OutputError:
+        """For data of a class that the node's return annotation, or its routes, do not have."""
+        name = type(data).__name__
+        known = ", ".join(sorted(known.__name__ for known in node.outputs)) or "nothing"
+        return cls(
+            f"{node.name} returned {name}, but only {known} has a route from it."
+            f" Return that, or annotate and route {name}."
+        )
+
+
+class HopLimit(HeadraceError):
+    """An event went round the graph too often: a loop without a way out."""
+
+    reason_code = "hops"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"passed {limit} nodes: does a loop of the graph lack a way out?")
+
+
+class Item:
+    """An event on its way through a unit: where it goes next, its data's type and bytes, and hops so far."""
+
+    __slots__ = ("blob", "event", "hops", "step", "type")
+
+    def __init__(self, step: Step, event: Event[Any], type: int, blob: bytes | None, hops: int) -> None:
+        self.step = step
+        self.event = event
+        self.type = type
+        self.blob = blob
+        self.hops = hops
+
+
+class Outcome:
+    """Collects the result of one call."""
+
+    def __init__(self, call: Call, plan: Plan, program: UnitProgram) -> None:
+        self.call = call
+        self.result = CallResult(
+            partition=call.partition, unit=call.unit, replica=call.replica, number=call.number, owner=call.owner,
+            exits=[], failed=[], effects=[], ended=[], skipped=[],
+        )  # fmt: skip
+        self._codes = bytearray(len(call.runs))
+        self._written: set[int] = set()
+        self._plan = plan
+        self._program = program
+
+    def done(self) -> CallResult:
+        """The result so far; its lists in the order of the call's events, whatever order runs went in."""
+        result = self.result
+        result.codes = bytes(self._codes)
+        for rows in (result.exits, result.failed, result.effects):
+            rows.sort(key=_by_index)
+        result.skipped.sort()
+        return result
+
+    def exit(self, index: int, code: int, item: Item) -> None:
+        """The item leaves the unit: as a code if the event goes on as it came, else written out."""
+        call, codes, exits = self.call, self._codes, self.result.exits
+        same = item.blob is call.blobs[index]
+        base = call.paths[index] if call.paths else ()
+        path = item.event.path
+        if same and path == base and code < 256 and not codes[index] and index not in self._written:
+            codes[index] = code
+            return
+        self._written.add(index)
+        if codes[index]:
+            exits.append(Exit(index, (), codes[index], call.types[index], None, item.hops))
+            codes[index] = 0
+        blob = None if same else item.blob
+        exits.append(Exit(index, path[len(base) :], code, item.type, blob, item.hops))
+
+    def hand_back(self, index: int, stack: list[Item]) -> None:
+        """Give what is left of an event to the core: it goes on once what has left before it is done."""
+        for item in reversed(stack):
+            step = item.step
+            if step.kind == INNER:
+                self.exit(index, ENTER + self._program.nodes[step.node].index, item)
+            elif step.kind == EXIT:
+                self.exit(index, step.code, item)
+            elif step.kind == END:
+                self.exit(index, END_COMPLETED if step.outcome == "completed" else END_TERMINATED, item)
+        stack.clear()
+
+    def end(self, index: int, entry: Entry, node: int, item: Item) -> None:
+        """The run ends here; later events of the call find it so."""
+        entry.ended = True
+        self.result.ended.append(Ended(index, node, item.step.outcome, item.blob.decode()))
+
+    def effects(self, index: int, collected: list[Replied]) -> None:
+        """What a node asked for by its context while it processed the event."""
+        self.result.effects.extend(Effect(index, "reply", "", effect.body) for effect in collected)
+
+    def failed(self, index: int, node: int, error: BaseException, item: Item | None = None) -> None:
+        """One event stops at `node`. Without an item, it is the event as it came."""
+        reason, text, trace = describe(error)
+        call = self.call
+        if item is None or item.blob is call.blobs[index]:
+            path: tuple[int, ...] = ()
+            type, blob = call.types[index], None
+        else:
+            type, blob = item.type, item.blob
+        if item is not None:
+            path = item.event.path[len(call.paths[index]) if call.paths else 0 :]
+        self.result.failed.append(Failed(index, path, node, reason, text, trace, type, blob))
+
+
+def emitted(event: Event[Any], data: Any, branch: int) -> Event[Any]:
+    """What a node made from `event`: its data, and its id by one more branch number."""
+    return Event(
+        data, event.key, event.origin, event.offset, (*event.path, branch), event.time_ms, event.raw_headers
+    )
+
+
+def describe(error: BaseException) -> tuple[str, str, str | None]:
+    """Reason, sentence and the user's part of the traceback of whatever stopped an event."""
+    reason = getattr(error, "reason_code", None) or "error"
+    if isinstance(error, Reject):
+        return "reject", error.reason, None
+    if isinstance(error, msgspec.DecodeError):  # ValidationError is one, too
+        reason = "decode"
+    text = str(error) if isinstance(error, HeadraceError | msgspec.MsgspecError) else f"{type(error).__name__}: {error}"
+    frames = user_frames(error.__traceback__)
+    if not frames or reason != "error":
+        return reason, text, None
+    lines = traceback.format_list(frames) + traceback.format_exception_only(error)
+    return reason, text, "".join(lines)[-TRACEBACK_CAP:]
+
+
+def user_frames(trace: TracebackType | None) -> list[traceback.FrameSummary]:
+    """The frames outside of this package's own runner."""
+    own = __file__.rsplit("/", 1)[0]
+    return [frame for frame in traceback.extract_tb(trace) if not frame.filename.startswith(own)]
+
+
+def _by_index(row: Any) -> int:
+    index: int = row.index
+    return index

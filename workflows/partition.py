@@ -1,0 +1,276 @@
+"""The core of a partition: records and results in, instructions out. No clock, no socket, no threads.
+
+Whoever drives it (the worker, the test kit) does what `instructions` says, in that order, and tells how
+it went: `loaded`, `finished`, `lost`, `committed`. Everything in it belongs to one tenure of one owner;
+after a roll-back or a fence it is thrown away.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import msgspec
+
+from .calls import CallResult
+from .commit import Answer, Commit, Head
+from .dispatch import Dispatch, Dispatcher
+from .epoch import Epoch
+from .intake import EVENT_CAP, SourceIntake, misplaced
+from .plan import Plan
+from .program import unit_programs
+from .records import Records
+from .router import Router
+from .runs import RUNNING, STATUS_FIELD, RunRecord, RunTable
+from .saving import CommitBuilder, Save
+
+
+@dataclass(slots=True)
+class Load:
+    """Instruction: read these runs from the store; answer by `loaded`."""
+
+    keys: list[str]
+
+
+Instruction: TypeAlias = Load | Dispatch | Save
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes that keep one partition's memory bounded."""
+
+    epochs_in_flight: int = 3
+    held_runs: int = 100_000
+    """Runs whose state is kept in memory."""
+    event_cap: int = EVENT_CAP
+    retention: int = 24 * 3600 * 1000
+    """Milliseconds that an ended run can still be read."""
+
+
+class PartitionCore:
+    """One partition of one workflow, as its owner runs it."""
+
+    def __init__(self, plan: Plan, partition: int, partitions: int, head: Head, limits: Limits | None = None) -> None:
+        self.plan = plan
+        self.partition = partition
+        self.partitions = partitions
+        self.owner = head.owner
+        self.limits = limits or Limits()
+        self.programs = unit_programs(plan)
+        self.runs = RunTable(plan, self.programs, self.limits.held_runs)
+        self.router = Router(self)
+        self.dispatcher = Dispatcher(plan, self.programs, partition, head.owner, self.router.open)
+        self.builder = CommitBuilder(plan, self.runs, head, self.limits.retention)
+        self.epochs: deque[Epoch] = deque()
+        self.ended = bool(head.counters.get("ended"))
+        """The unkeyed workflow's run has ended (committed or about to be): nothing more is taken."""
+        self.positions = dict(head.positions)
+        """Committed positions, by origin."""
+        self.run_count = head.counters.get("runs", 0)
+        self.events_done = 0
+        self.dead_count = 0
+        self._instructions: deque[Instruction] = deque()
+        self._intakes = [SourceIntake(plan, source, event_cap=self.limits.event_cap) for source in plan.sources]
+        self._saving = False
+        self._epoch_count = 0
+
+    @property
+    def idle(self) -> bool:
+        """Nothing is in flight."""
+        return not self.epochs
+
+    @property
+    def wants_records(self) -> bool:
+        """Another epoch may begin."""
+        return not self.ended and len(self.epochs) < self.limits.epochs_in_flight
+
+    def instructions(self) -> list[Instruction]:
+        """What is to be done now; each instruction is given once."""
+        taken = list(self._instructions)
+        self._instructions.clear()
+        return taken
+
+    def offer(self, batches: Sequence[Records], now: int) -> None:
+        """Begin an epoch with these records, in this order (one origin may come once).
+
+        Args:
+            batches: What the sources gave.
+            now: Milliseconds since 1970 UTC, by the store's clock.
+        """
+        self._epoch_count += 1
+        epoch = Epoch(self._epoch_count, len(self.plan.regions))
+        for records in batches:
+            self._take(epoch, records, now)
+        epoch.count = len(epoch.runs)
+        epoch.roots = list(range(epoch.count))
+        for run in epoch.touched:
+            run.busy += 1
+        self.epochs.append(epoch)
+        if epoch.missing:
+            self._instructions.append(Load(list(epoch.missing)))
+        self.advance(now)
+
+    def end(self, outcome: str, reason: object, now: int) -> None:
+        """End the run of an unkeyed workflow from outside, behind everything that was offered so far.
+
+        Args:
+            outcome: `source closed`, ...
+            reason: Kept as its result; anything that JSON can carry.
+            now: Milliseconds since 1970 UTC.
+        """
+        self._epoch_count += 1
+        epoch = Epoch(self._epoch_count, len(self.plan.regions))
+        run = self.runs.get("") or self.runs.add("")
+        if run.loading:
+            epoch.missing.add("")
+            self._instructions.append(Load([""]))
+        epoch.touched.add(run)
+        run.busy += 1
+        epoch.finale = (outcome, msgspec.json.encode(reason).decode())
+        self.epochs.append(epoch)
+        self.advance(now)
+
+    def loaded(self, keys: Sequence[str], found: Sequence[Mapping[str, bytes]], now: int) -> None:
+        """The store's answer to `Load`: the hashes of these runs, empty for one that it does not have."""
+        for key, fields in zip(keys, found, strict=True):
+            run = self.runs.get(key)
+            if run is None or not run.loading:
+                continue
+            if not fields:
+                self._begin(run, replaces=False)
+            elif fields[STATUS_FIELD] == RUNNING.encode():
+                self.dispatcher.calls += 1
+                self.runs.restore(run, fields, self.dispatcher.calls)
+            elif self.plan.keyed:
+                self._begin(run, replaces=True)
+            else:
+                run.loading, run.ended, self.ended = False, True, True
+        done = set(keys)
+        for epoch in self.epochs:
+            epoch.missing -= done
+        self.advance(now)
+
+    def _begin(self, run: RunRecord, *, replaces: bool) -> None:
+        self.run_count += 1
+        self.runs.begin(run, self.run_count, replaces=replaces)
+
+    def successor(self, epoch: Epoch, run: RunRecord) -> RunRecord:
+        """The run that takes over the key of one that ended: its number is the next, its states are new."""
+        held = self.runs.get(run.key)
+        if held is not None and held is not run and not held.ended:
+            new = held
+        else:
+            new = self.runs.add(run.key)
+            self._begin(new, replaces=True)
+        if new not in epoch.touched:
+            epoch.touched.add(new)
+            new.busy += 1
+        return new
+
+    def advance(self, now: int) -> None:
+        """Whatever can go on now does: epochs enter, calls start, a finished epoch is to be saved."""
+        earlier_done = True
+        for epoch in self.epochs:
+            if not epoch.entered:
+                if epoch.missing or (self.plan.serial and not earlier_done):
+                    break
+                epoch.entered = True
+                self.router.enter(epoch)
+            earlier_done = earlier_done and epoch.done
+            if earlier_done and epoch.save is None:
+                epoch.save = self.builder.build(epoch, self.run_count, now)
+        self._instructions.extend(self.dispatcher.start(self.epochs, now))
+        if not self._saving and self.epochs and self.epochs[0].save is not None:
+            self._saving = True
+            self._instructions.append(self.epochs[0].save)
+
+    def finished(self, result: CallResult, now: int) -> None:
+        """The result of a call has come. One that nobody waits for (any more) is ignored."""
+        place = (result.unit, result.replica)
+        dispatch = self.dispatcher.busy.get(place)
+        if dispatch is None or dispatch.call.number != result.number or result.owner != self.owner:
+            return
+        if result.need is not None:
+            self._instructions.append(self.dispatcher.again(dispatch, result.need))
+            return
+        del self.dispatcher.busy[place]
+        self.router.finished(dispatch, result, now)
+        self.advance(now)
+
+    def lost(self, unit: int, replica: int) -> None:
+        """The replica died, or a call to it went astray: what it had in hand is to be sent again, unchanged."""
+        dispatch = self.dispatcher.busy.get((unit, replica))
+        if dispatch is not None:
+            dispatch.attempts += 1
+            self._instructions.append(dispatch)
+
+    def committed(self, answer: Answer, now: int) -> bool:
+        """The store's answer to `Save`.
+
+        Returns:
+            False if this core is to be thrown away: the partition has another owner, another history, or is torn.
+        """
+        if answer not in (Answer.APPLIED, Answer.ALREADY):
+            return False
+        epoch = self.epochs.popleft()
+        assert epoch.save is not None
+        self._saving = False
+        self.positions.update(epoch.save.commit.positions)
+        self.events_done += epoch.count if epoch.cut is None else epoch.cut + 1
+        self.runs.release(epoch.touched)
+        if self.ended:
+            self.epochs.clear()
+        self.advance(now)
+        return True
+
+    def _take(self, epoch: Epoch, records: Records, now: int) -> None:
+        source = self.plan.sources[records.source]
+        taken = self._intakes[records.source].take(records)
+        first = len(epoch.runs)
+        epoch.records.append(records)
+        epoch.targets.append((first, first + len(records), records.source))
+        bad = taken.bad
+        memo: dict[str | None, RunRecord | None] = {None: None}
+        runs = epoch.runs
+        for index, key in enumerate(taken.keys):
+            try:
+                run = memo[key]
+            except KeyError:
+                assert key is not None
+                run = memo[key] = self._run_of(key)
+                if run is not None and run.loading:
+                    epoch.missing.add(key)
+            if run is None and key is not None:
+                bad.append((index, "partition", misplaced(key, self.partition, self.partitions) or ""))
+            runs.append(run)
+        for index, reason, error in bad:
+            self.router.dead(epoch, first + index, (), taken.letter(source.name, index, reason, error, now))
+        del memo[None]
+        epoch.touched.update(run for run in memo.values() if run is not None)
+        self._columns(epoch, records, taken.data if taken.decoded else None)
+
+    def _run_of(self, key: str) -> RunRecord | None:
+        run = self.runs.get(key)
+        if run is None and not (self.plan.keyed and misplaced(key, self.partition, self.partitions)):
+            run = self.runs.add(key)
+        return run
+
+    def _columns(self, epoch: Epoch, records: Records, data: Sequence[object] | None) -> None:
+        count = len(records)
+        before = len(epoch.blobs)
+        epoch.types += [self.plan.sources[records.source].type] * count
+        epoch.blobs += records.values  # type: ignore[arg-type]  # None only where the record was bad
+        epoch.times += records.times
+        epoch.origins.append("" if records.ids else records.origin)
+        epoch.origin_of += [len(epoch.origins) - 1] * count
+        epoch.offsets += records.ids or records.offsets
+        if records.headers is not None or epoch.headers is not None:
+            epoch.headers = (epoch.headers or [()] * before) + (records.headers or [()] * count)
+        if records.replies is not None:
+            epoch.replies.update({before + index: channel for index, channel in enumerate(records.replies) if channel})
+        if before == 0:
+            epoch.data = list(data) if data is not None else None
+        elif epoch.data is not None:
+            epoch.data = [*epoch.data, *data] if data is not None else None

@@ -1,0 +1,162 @@
+"""A unit's nodes, prepared for running: every result class and action resolved to a step before the first event.
+
+The table of exit codes is made the same way by whoever runs a unit and by the core that reads its
+results, from the plan alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum
+from typing import Any, Final, NamedTuple
+
+from .actions import Complete, Terminate
+from .plan import COMPLETE, SINK, TERMINATE, NodePlan, Plan, StateCodec, Target, UnitPlan
+
+NOTHING: Final = 0
+"""Nothing goes on."""
+INNER: Final = 1
+"""To one node of the same unit (`Step.node`)."""
+EXIT: Final = 2
+"""Out of the unit, by `Step.code`."""
+MANY: Final = 3
+"""Several targets, some of them inside: `Step.branches`, in order."""
+END: Final = 4
+"""The run ends, with the data as result or reason."""
+
+NONE_KIND: Final = 0
+ACTION_KIND: Final = 1
+DATA_KIND: Final = 2
+LIST_KIND: Final = 3
+COMPLETE_KIND: Final = 4
+TERMINATE_KIND: Final = 5
+
+
+class Step(NamedTuple):
+    """Where something that a node returned goes next."""
+
+    kind: int
+    node: int = -1
+    """Position of the next node in the unit."""
+    code: int = 0
+    outcome: str = ""
+    branches: tuple[Step, ...] = ()
+    leaves: bool = False
+    """It enters a node of another unit (a sink is no such thing: nothing comes back from there)."""
+
+
+class Output(NamedTuple):
+    """How data of one runtime class is handled: its type, and where it goes."""
+
+    type: int
+    step: Step
+    encode: Callable[[Any], bytes]
+    immutable: bool
+    decode: Callable[[bytes], Any]
+
+
+class NodeProgram:
+    """One node, ready to run. Attributes are read once per event: kept flat."""
+
+    __slots__ = (
+        "actions", "decode", "encode", "index", "instance", "is_async", "is_batch",
+        "kinds", "name", "new", "outputs", "plan", "process", "slot",
+    )  # fmt: skip
+
+    def __init__(self, plan: Plan, node: NodePlan, slot: int, steps: list[Step]) -> None:
+        self.plan = node
+        self.index = node.index
+        self.name = node.name
+        self.process = node.process
+        self.instance = node.instance
+        self.is_async = node.is_async
+        self.is_batch = node.is_batch
+        self.slot = slot
+        codec: StateCodec | None = node.state
+        self.encode = codec.encode if codec else None
+        self.decode = codec.decode if codec else None
+        self.new = codec.new if codec else None
+        self.actions: dict[int, Step] = {id(member): steps[route] for member, route in node.actions.items()}
+        """By identity: hashing an enum member costs 150 ns, and there is one a call."""
+        self.kinds: dict[type, int] = {
+            type(None): NONE_KIND, list: LIST_KIND, Complete: COMPLETE_KIND, Terminate: TERMINATE_KIND,
+        }  # fmt: skip
+        self.kinds.update({type(member): ACTION_KIND for member in node.actions})
+        self.outputs: dict[type, Output] = {}
+        for cls, number in node.types.items():
+            route = node.outputs.get(cls, node.default)
+            if route is None:
+                continue
+            data_type = plan.types[number]
+            self.outputs[cls] = Output(
+                number, steps[route], data_type.codec.encode, data_type.immutable, data_type.codec.decode
+            )
+
+    def kind_of(self, cls: type) -> int:
+        """What a result of this class means; remembered. Unknown classes are data, found by their bases."""
+        kind = self.kinds.get(cls)
+        if kind is None:
+            kind = ACTION_KIND if issubclass(cls, Enum) and self.actions else DATA_KIND
+            self.kinds[cls] = kind
+        return kind
+
+    def output_of(self, cls: type) -> Output | None:
+        """How data of this class goes on: its own entry, else that of its nearest base; None: nowhere."""
+        found = self.outputs.get(cls)
+        if found is None:
+            found = next((self.outputs[base] for base in cls.__mro__ if base in self.outputs), None)
+            if found is not None:
+                self.outputs[cls] = found
+        return found
+
+
+class UnitProgram:
+    """The nodes of one unit and its table of exit codes."""
+
+    def __init__(self, plan: Plan, unit: UnitPlan) -> None:
+        self.plan = plan
+        self.unit = unit
+        self.codes: list[tuple[Target, ...]] = [()]
+        """Exit code -> targets outside of the unit. Code 0 stands for none."""
+        self._position = {node: position for position, node in enumerate(unit.nodes)}
+        stateful = [node for node in unit.nodes if plan.nodes[node].state is not None]
+        self.slots = {node: slot for slot, node in enumerate(stateful)}
+        """Node index -> place of its state among the unit's states."""
+        self.state_names = [f"node:{plan.nodes[node].name}" for node in stateful]
+        self.nodes: list[NodeProgram] = []
+        for index in unit.nodes:
+            node = plan.nodes[index]
+            steps = [self._step(targets) for targets in node.routes]
+            self.nodes.append(NodeProgram(plan, node, self.slots.get(index, -1), steps))
+
+    def position(self, node: int) -> int:
+        """Place of a node of the plan in this unit."""
+        return self._position[node]
+
+    def _step(self, targets: tuple[Target, ...]) -> Step:
+        if not targets:
+            return Step(NOTHING)
+        if all(target >= 0 and target not in self._position for target in targets):
+            return self._exit(targets)
+        if len(targets) == 1:
+            return self._single(targets[0])
+        return Step(MANY, branches=tuple(self._single(target) for target in targets))
+
+    def _single(self, target: Target) -> Step:
+        if target == COMPLETE:
+            return Step(END, outcome="completed")
+        if target == TERMINATE:
+            return Step(END, outcome="terminated")
+        if target in self._position:
+            return Step(INNER, node=self._position[target])
+        return self._exit((target,))
+
+    def _exit(self, targets: tuple[Target, ...]) -> Step:
+        if targets not in self.codes:
+            self.codes.append(targets)
+        return Step(EXIT, code=self.codes.index(targets), leaves=any(target < SINK for target in targets))
+
+
+def unit_programs(plan: Plan) -> list[UnitProgram]:
+    """The programs of all units of a plan, by unit index."""
+    return [UnitProgram(plan, unit) for unit in plan.units]

@@ -1,0 +1,272 @@
+"""Where events go after a call: to the next nodes, to sinks, nowhere, to the dead letters, to their run's end."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING
+
+from .calls import ENTER, CallResult, Ended, Exit, Failed, Path
+from .commit import DeadLetter, Output, Reply
+from .dispatch import Dispatch, is_serial
+from .epoch import Epoch, Flow, Item
+from .outcome import END_COMPLETED, END_TERMINATED
+from .plan import COMPLETE, SINK, TERMINATE, Target
+from .runs import RunRecord
+
+if TYPE_CHECKING:
+    from .partition import PartitionCore
+
+_OUTCOME = {COMPLETE: "completed", TERMINATE: "terminated"}
+
+
+class Router:
+    """Moves the events of one partition through its graph."""
+
+    def __init__(self, core: PartitionCore) -> None:
+        self._core = core
+        self._plan = core.plan
+        self._serial = {region.index for region in core.plan.regions if is_serial(region)}
+
+    def enter(self, epoch: Epoch) -> None:
+        """All events of an epoch go to where their source's route leads."""
+        plan = self._plan
+        if plan.serial:
+            self._current_runs(epoch)
+        if epoch.finale is not None:
+            run = self._core.runs.get("")
+            assert run is not None
+            self._end(epoch, run, *epoch.finale, root=-1)
+            return
+        for first, end, source in epoch.targets:
+            slots = [slot for slot in range(first, end) if epoch.runs[slot] is not None]
+            self._all(epoch, slots, plan.sources[source].targets)
+
+    def open(self, epoch: Epoch, region: int, items: list[Item]) -> Flow:
+        """A serial region begins: the events before it, in order, behind each other by run."""
+        flow = epoch.flows[region] = Flow()
+        queues = flow.queues
+        for item in items:
+            run = epoch.runs[item[0]]
+            assert run is not None
+            queues.setdefault(run, deque()).append(item)
+        for run in list(queues):
+            self._next(epoch, flow, run)
+        return flow
+
+    def finished(self, dispatch: Dispatch, result: CallResult, now: int) -> None:
+        """Take over what a call brought."""
+        self._states(dispatch, result)
+        for row in result.failed:
+            self._failed(dispatch, row, now)
+        for effect in result.effects:
+            self._reply(dispatch.epoch, dispatch.slots[effect.index], effect.body)
+        if self._plan.region_of[result.unit] in self._serial:
+            self._serial_exits(dispatch, result)
+        else:
+            self._plain_exits(dispatch, result)
+
+    def dead(self, epoch: Epoch, root: int, path: Path, letter: DeadLetter) -> None:
+        """An event stops here."""
+        epoch.pending.dead.append((root, path, letter))
+        self._core.dead_count += 1
+
+    def _current_runs(self, epoch: Epoch) -> None:
+        """Runs may have ended since the epoch was offered: their events belong to the runs that follow."""
+        for slot, run in enumerate(epoch.runs):
+            if run is not None and run.ended and self._plan.keyed:
+                epoch.runs[slot] = self._core.successor(epoch, run)
+
+    def _states(self, dispatch: Dispatch, result: CallResult) -> None:
+        unit, number, epoch = result.unit, result.number, dispatch.epoch
+        pending = epoch.pending
+        if self._core.programs[unit].state_names:
+            writes = pending.writes
+            for run, blobs in zip(dispatch.runs, result.states, strict=True):
+                run.versions[unit], run.sent[unit] = number, True
+                if blobs != run.blobs[unit]:
+                    run.blobs[unit] = blobs
+                    writes.setdefault(run, {})[unit] = blobs
+        if result.shared is not None:
+            for run, blob in zip(dispatch.runs, result.shared, strict=True):
+                if blob != run.shared:
+                    run.shared = pending.shared[run] = blob
+
+    def _failed(self, dispatch: Dispatch, row: Failed, now: int) -> None:
+        epoch, slot, plan = dispatch.epoch, dispatch.slots[row.index], self._plan
+        root, run = epoch.roots[slot], epoch.runs[slot]
+        source = next(source for first, end, source in epoch.targets if first <= root < end)
+        letter = DeadLetter(
+            id=epoch.event_id(slot, row.path), key=run.key if run else "", source=plan.sources[source].name,
+            node=plan.nodes[row.node].name, reason=row.reason, error=row.error, traceback=row.traceback, time=now,
+            type=_type_name(plan.types[row.type].type), data=epoch.blobs[slot] if row.data is None else row.data,
+            headers=epoch.headers[root] if epoch.headers else (),
+        )  # fmt: skip
+        self.dead(epoch, root, epoch.path(slot) + row.path, letter)
+
+    def _reply(self, epoch: Epoch, slot: int, body: str) -> None:
+        root = epoch.roots[slot]
+        channel = epoch.replies.get(root)
+        if channel is not None:
+            epoch.pending.replies.append((root, Reply(str(epoch.offsets[root]), channel, body)))
+
+    def _plain_exits(self, dispatch: Dispatch, result: CallResult) -> None:
+        epoch, slots, codes = dispatch.epoch, dispatch.slots, result.codes
+        table = self._core.programs[result.unit].codes
+        for code in set(codes):
+            if code:
+                whole = codes.count(code) == len(codes)
+                chosen = slots if whole else [slot for slot, c in zip(slots, codes, strict=True) if c == code]
+                self._all(epoch, chosen, table[code])
+        for row in result.exits:
+            slot = epoch.derive(slots[row.index], row.path, row.type, row.data, 0)
+            for item in self._resolve(epoch, slot, table[row.code]):
+                self._to_node(epoch, item)
+        for end in result.ended:
+            self._ended(dispatch, end)
+        if self._plan.keyed:
+            for index in result.skipped:
+                slot = slots[index]
+                run = epoch.runs[slot]
+                assert run is not None
+                epoch.runs[slot] = self._core.successor(epoch, run)
+                self._to_node(epoch, (slot, dispatch.call.nodes[index]))
+        epoch.load[self._plan.region_of[result.unit]] -= len(slots)
+
+    def _serial_exits(self, dispatch: Dispatch, result: CallResult) -> None:
+        epoch, codes, hops = dispatch.epoch, result.codes, dispatch.call.hops
+        region = self._plan.region_of[result.unit]
+        table = self._core.programs[result.unit].codes
+        flow = epoch.flows[region]
+        exits: dict[int, list[Exit]] = {}
+        for row in result.exits:
+            exits.setdefault(row.index, []).append(row)
+        ends = {end.index: end for end in result.ended}
+        for index, slot in enumerate(dispatch.slots):
+            run = epoch.runs[slot]
+            assert run is not None
+            items: list[Item] = []
+            if codes[index]:
+                epoch.hops[slot] = (hops[index] if hops else 0) + 1
+                items = self._resolve(epoch, slot, table[codes[index]])
+            for row in exits.get(index, ()):
+                items += self._serial_exit(epoch, slot, row, table)
+            inner = [item for item in items if item[1] < 0 or self._region(item[1]) == region]
+            flow.stacks.setdefault(run, []).extend(reversed(inner))
+            epoch.load[region] += len(inner) - 1
+            for item in items:
+                if item[1] >= 0 and self._region(item[1]) != region:
+                    self._to_node(epoch, item)
+            if index in ends:
+                self._ended(dispatch, ends[index])
+            else:
+                self._next(epoch, flow, run)
+
+    def _serial_exit(self, epoch: Epoch, slot: int, row: Exit, table: list[tuple[Target, ...]]) -> list[Item]:
+        new = epoch.derive(slot, row.path, row.type, row.data, row.hops)
+        if row.code >= ENTER:
+            return [(new, row.code - ENTER)]
+        if row.code == END_COMPLETED:
+            return [(new, COMPLETE)]
+        if row.code == END_TERMINATED:
+            return [(new, TERMINATE)]
+        return self._resolve(epoch, new, table[row.code])
+
+    def _next(self, epoch: Epoch, flow: Flow, run: RunRecord) -> None:
+        """A run of a serial region has nothing in hand: its next event gets ready, if there is one."""
+        stack, queue = flow.stacks.get(run), flow.queues.get(run)
+        if stack:
+            slot, node = stack.pop()
+        elif queue:
+            slot, node = queue.popleft()
+        else:
+            return
+        if node >= 0:
+            unit = self._plan.unit_of[node]
+            replica = run.hash % self._plan.units[unit].replicas
+            flow.ready.setdefault((unit, replica), []).append((slot, node))
+        else:
+            epoch.load[0] -= 1
+            self._end(epoch, run, _OUTCOME[node], epoch.blobs[slot].decode(), root=epoch.roots[slot])
+
+    def _ended(self, dispatch: Dispatch, end: Ended) -> None:
+        epoch, slot = dispatch.epoch, dispatch.slots[end.index]
+        run = epoch.runs[slot]
+        assert run is not None
+        self._end(epoch, run, end.outcome, end.result, root=epoch.roots[slot])
+
+    def _end(self, epoch: Epoch, run: RunRecord, outcome: str, result: str, *, root: int) -> None:
+        """The run ends. What it still had in hand is dropped; events behind it belong to the next run."""
+        if run.ended:
+            return
+        run.ended = True
+        epoch.pending.ended[run] = (outcome, result)
+        flow = epoch.flows.get(0) or Flow()
+        stack, queue = flow.stacks.pop(run, []), flow.queues.pop(run, deque())
+        epoch.load[0] -= len(stack) + len(queue)
+        if not self._plan.keyed:
+            self._core.ended = True
+            epoch.cut = root
+            return
+        # another target of the same event's source: it belongs to the run that ended
+        rest = deque(item for item in queue if epoch.roots[item[0]] != root)
+        if rest:
+            following = self._core.successor(epoch, run)
+            for slot, _ in rest:
+                epoch.runs[slot] = following
+            flow.queues[following] = rest
+            epoch.load[0] += len(rest)
+            self._next(epoch, flow, following)
+
+    def _region(self, node: int) -> int:
+        return self._plan.region_of[self._plan.unit_of[node]]
+
+    def _all(self, epoch: Epoch, slots: list[int], targets: tuple[Target, ...]) -> None:
+        """Many events, one after the other, by one route."""
+        if len(targets) == 1 and 0 <= targets[0] < SINK:
+            node = targets[0]
+            region = self._region(node)
+            epoch.load[region] += len(slots)
+            items = [(slot, node) for slot in slots]
+            if region in epoch.waiting:
+                epoch.waiting[region] += items
+                epoch.merged.add(region)
+            else:
+                epoch.waiting[region] = items
+            return
+        for slot in slots:
+            for item in self._resolve(epoch, slot, targets):
+                self._to_node(epoch, item)
+
+    def _to_node(self, epoch: Epoch, item: Item) -> None:
+        region = self._region(item[1]) if item[1] >= 0 else 0
+        epoch.load[region] += 1
+        epoch.waiting.setdefault(region, []).append(item)
+        epoch.merged.add(region)
+
+    def _resolve(self, epoch: Epoch, slot: int, targets: tuple[Target, ...]) -> list[Item]:
+        """The nodes (and ends) that an event goes to; for a sink its message is written down at once."""
+        items: list[Item] = []
+        for branch, target in enumerate(targets):
+            own = slot
+            if len(targets) > 1:
+                own = epoch.derive(slot, (branch,), epoch.types[slot], None, epoch.hops.get(slot, 0))
+            if target >= SINK:
+                self._output(epoch, own, target - SINK)
+            elif target < 0 and not self._serial:
+                run = epoch.runs[own]
+                assert run is not None
+                self._end(epoch, run, _OUTCOME[target], epoch.blobs[own].decode(), root=epoch.roots[own])
+            else:
+                items.append((own, target))
+        return items
+
+    def _output(self, epoch: Epoch, slot: int, sink: int) -> None:
+        root = epoch.roots[slot]
+        run = epoch.runs[slot]
+        assert run is not None
+        output = Output(sink, epoch.event_id(slot), run.key, epoch.times[root], epoch.blobs[slot])
+        epoch.pending.outputs.append((root, epoch.paths.get(slot, ()), output))
+
+
+def _type_name(type: object) -> str:
+    return getattr(type, "__qualname__", None) or str(type)

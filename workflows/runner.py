@@ -1,0 +1,318 @@
+"""A unit runs one call: events one after the other, depth first through its nodes, with a savepoint after each.
+
+Used by the node actor, by the worker (for units inside it) and by the test kit. An event that fails
+takes nothing with it: the state of its node goes back to the savepoint, what it did at nodes before
+stays, and it stops there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from .actions import Complete, Reject
+from .calls import Call, CallResult
+from .entries import Entry, EntryTable
+from .errors import HeadraceError
+from .context import Context
+from .events import Event
+from .outcome import HopLimit, Item, Outcome, OutputError, emitted
+from .plan import Plan
+from .program import (
+    ACTION_KIND, COMPLETE_KIND, DATA_KIND, END, EXIT, INNER, LIST_KIND, MANY, NONE_KIND, NOTHING, TERMINATE_KIND,
+    NodeProgram, Step, UnitProgram,
+)  # fmt: skip
+
+STATE_CAP = 1 << 20
+"""Bytes of JSON that the state of one run in one node may have."""
+_DROP = Step(NOTHING)
+_END_OF = {COMPLETE_KIND: Step(END, outcome="completed"), TERMINATE_KIND: Step(END, outcome="terminated")}
+_UNDECODED = object()
+
+
+class StateTooLarge(HeadraceError):
+    """The state of a run in a node would grow over its cap; the event that would do it is a dead letter."""
+
+    reason_code = "state"
+
+    def __init__(self, node: str, size: int, cap: int) -> None:
+        super().__init__(f"state of node {node} would be {size} bytes, over the cap of {cap}: keep less, or less long")
+
+
+class UnitRunner:
+    """Runs the calls of one replica of one unit; holds the states that it made, by run."""
+
+    def __init__(self, plan: Plan, unit: int, *, held_runs: int = 200_000, state_cap: int = STATE_CAP) -> None:
+        self.plan = plan
+        self.program = UnitProgram(plan, plan.units[unit])
+        self.nodes: list[NodeProgram] = self.program.nodes
+        self.is_async = any(node.is_async for node in self.nodes)
+        self._entries = EntryTable(plan, self.program, held_runs)
+        self._state_cap = state_cap
+        self._decoders: list[Callable[[bytes], Any]] = [row.codec.decode for row in plan.types]
+        self._immutable = [row.immutable for row in plan.types]
+        self._retained: dict[int, CallResult] = {}
+
+    async def open(self) -> None:
+        """Open every node of the unit (user code: load a model, connect)."""
+        for node in self.nodes:
+            if node.instance is not None:
+                await _maybe_await(node.instance.open())
+
+    async def close(self) -> None:
+        """Close the nodes, the last opened first."""
+        for node in reversed(self.nodes):
+            if node.instance is not None:
+                await _maybe_await(node.instance.close())
+
+    def run(self, call: Call, data: Sequence[Any] | None = None) -> CallResult:
+        """Process a call of a unit whose nodes are all plain functions.
+
+        Args:
+            call: Events and states.
+            data: The events' data where it is decoded already (a unit inside the worker), else None.
+        """
+        begun = self._begin(call)
+        if isinstance(begun, CallResult):
+            return begun
+        out, entries = begun
+        started = time.thread_time()
+        running = self._process(out, entries, self._events(out, data), range(len(call.runs)))
+        try:
+            running.send(None)
+        except StopIteration:
+            return self._finish(out, entries, started)
+        raise RuntimeError("a unit of plain functions waited for something")
+
+    async def run_async(self, call: Call, data: Sequence[Any] | None = None) -> CallResult:
+        """Process a call of a unit with `async` nodes: runs side by side, the events of a run one by one."""
+        begun = self._begin(call)
+        if isinstance(begun, CallResult):
+            return begun
+        out, entries = begun
+        started = time.thread_time()
+        events = self._events(out, data)
+        if self.plan.keyed and not self.nodes[0].is_batch:
+            by_run: list[list[int]] = [[] for _ in entries]
+            for index, run in enumerate(call.runs):
+                by_run[run].append(index)
+            await asyncio.gather(*(self._process(out, entries, events, indexes) for indexes in by_run))
+        else:
+            await self._process(out, entries, events, range(len(call.runs)))
+        return self._finish(out, entries, started)
+
+    def _begin(self, call: Call) -> tuple[Outcome, list[Entry]] | CallResult:
+        """The entries of a call's runs, or at once a result: a repeat's, or which states are missing."""
+        kept = self._retained.get(call.partition)
+        if kept is not None and kept.number == call.number and kept.owner == call.owner:
+            return kept
+        entries, need = self._entries.enter(call)
+        out = Outcome(call, self.plan, self.program)
+        if need:
+            out.result.need = need
+            return out.result
+        return out, entries
+
+    def _finish(self, out: Outcome, entries: Sequence[Entry], started: float) -> CallResult:
+        """States and time into the result, which is kept until the next call of its partition."""
+        result = out.done()
+        number, owner = result.number, result.owner
+        for entry in entries:
+            entry.version, entry.owner = number, owner
+            if entry.ended:
+                self._entries.forget(entry.key)
+        result.states = [entry.blobs.copy() for entry in entries]
+        if self.plan.run_state is not None:
+            result.shared = [entry.shared for entry in entries]
+        result.seconds = time.thread_time() - started
+        self._retained[result.partition] = result
+        return result
+
+    def _events(self, out: Outcome, data: Sequence[Any] | None) -> list[Event[Any] | None]:
+        """The call's events as users see them; None where the data could not be decoded (noted as failed)."""
+        call = out.call
+        count = len(call.runs)
+        keys, origins = call.keys, call.origins
+        paths = call.paths or ((),) * count
+        headers = call.headers or ((),) * count
+        if data is None:
+            data = self._decode(out)
+        return [
+            None if value is _UNDECODED else Event(value, keys[run], origins[origin], offset, path, at, header)
+            for value, run, origin, offset, path, at, header in zip(
+                data, call.runs, call.origin_of, call.offsets, paths, call.times, headers, strict=True
+            )
+        ]
+
+    def _decode(self, out: Outcome) -> list[Any]:
+        call, decoders = out.call, self._decoders
+        values: list[Any] = []
+        for index, (type, blob) in enumerate(zip(call.types, call.blobs, strict=True)):
+            try:
+                values.append(decoders[type](blob))  # type: ignore[arg-type]
+            except (msgspec.MsgspecError, HeadraceError, ValueError, TypeError) as error:
+                out.failed(index, call.nodes[index], error)
+                values.append(_UNDECODED)
+        return values
+
+    async def _process(
+        self, out: Outcome, entries: Sequence[Entry], events: Sequence[Event[Any] | None], indexes: Iterable[int]
+    ) -> None:
+        """Take events through the unit, one after the other. Never waits where no node is `async`.
+
+        The loop that every event of a fused graph goes through: kept in one piece, attributes in locals.
+        """
+        call, nodes, plan = out.call, self.nodes, self.plan
+        immutable, hop_limit, state_cap = self._immutable, plan.hop_limit, self._state_cap
+        contexts = self._contexts(call)
+        enter = {node.index: Step(INNER, node=position) for position, node in enumerate(nodes)}
+        runs, starts, types, blobs, hops_of = call.runs, call.nodes, call.types, call.blobs, call.hops
+        shared = plan.run_state is not None
+        stack: list[Item] = []
+        for index in indexes:
+            event = events[index]
+            if event is None:
+                continue
+            entry = entries[runs[index]]
+            if entry.ended:
+                out.result.skipped.append(index)
+                continue
+            step, type, blob = enter[starts[index]], types[index], blobs[index]
+            hops = hops_of[index] if hops_of else 0
+            first = True
+            while True:
+                kind = step.kind
+                if kind == INNER:
+                    node = nodes[step.node]
+                    context = contexts[step.node]
+                    slot = node.slot
+                    hops += 1
+                    try:
+                        if hops > hop_limit:
+                            raise HopLimit(hop_limit)
+                        if not (first or immutable[type]):
+                            event = replace(event, data=self._decoders[type](blob))  # type: ignore[arg-type]
+                        first = False
+                        context._event, context._run, context._hop = event, entry, hops
+                        if slot >= 0:
+                            context.state = entry.states[slot]
+                        result = node.process(event, context)
+                        if node.is_async:
+                            result = await result
+                        if slot >= 0:
+                            state = context.state
+                            saved = node.encode(state)  # type: ignore[misc]
+                            if len(saved) > state_cap:
+                                raise StateTooLarge(node.name, len(saved), state_cap)
+                        common = self._encode_shared(entry) if shared else None
+                        cls = result.__class__
+                        kind = node.kinds[cls] if cls in node.kinds else node.kind_of(cls)
+                        if kind == NONE_KIND:
+                            step = _DROP
+                        elif kind == ACTION_KIND:
+                            found = node.actions.get(id(result))
+                            if found is None:
+                                raise OutputError.unrouted(node, result)
+                            step = found
+                        elif kind == DATA_KIND and (output := node.outputs.get(cls)) is not None:
+                            blob = output.encode(result)
+                            event = emitted(event, result, 0)
+                            step, type = output.step, output.type
+                        else:
+                            stack.extend(self._unfold(node, result, Item(step, event, type, blob, hops)))
+                            step = _DROP
+                    except (Exception, SystemExit) as error:  # whatever user code raises ends as a dead letter
+                        context._effects = None
+                        self._entries.restore(node, entry)
+                        self._entries.restore_shared(entry)
+                        out.failed(index, node.index, error, Item(step, event, type, blob, hops))
+                        step = _DROP
+                    else:
+                        if slot >= 0:
+                            entry.states[slot] = state
+                            entry.blobs[slot] = saved
+                        if shared:
+                            entry.shared = common
+                        if context._effects:
+                            out.effects(index, context._effects)
+                            context._effects = None
+                    if step.kind != NOTHING:
+                        continue
+                elif kind == EXIT:
+                    out.exit(index, step.code, Item(step, event, type, blob, hops))
+                    if step.leaves and plan.serial:
+                        out.hand_back(index, stack)
+                elif kind == MANY:
+                    stack.extend(_branches(step, Item(step, event, type, blob, hops)))
+                elif kind == END:
+                    out.end(index, entry, call.nodes[index], Item(step, event, type, blob, hops))
+                    stack.clear()
+                if not stack:
+                    break
+                item = stack.pop()
+                step, event, type, blob, hops = item.step, item.event, item.type, item.blob, item.hops
+
+    def _contexts(self, call: Call) -> list[Context[Any, Any]]:
+        """One context for each node of the unit, used again for every event."""
+        contexts: list[Context[Any, Any]] = [Context(self.plan.name, node.name) for node in self.nodes]
+        for context in contexts:
+            context._now_ms = call.now
+        return contexts
+
+    def _encode_shared(self, entry: Entry) -> bytes:
+        codec = self.plan.run_state
+        assert codec is not None
+        saved = codec.encode(entry.state)
+        if len(saved) > self._state_cap:
+            raise StateTooLarge("(run)", len(saved), self._state_cap)
+        return saved
+
+    def _unfold(self, node: NodeProgram, result: Any, item: Item) -> list[Item]:
+        """What a less simple result comes to, the last first: a list, an end, data of a class met the first time."""
+        parts = result if node.kind_of(type(result)) == LIST_KIND else [result]
+        items: list[Item] = []
+        for branch, part in enumerate(parts):
+            kind = node.kind_of(type(part))
+            if kind == NONE_KIND:
+                continue
+            if kind == ACTION_KIND:
+                event = emitted(item.event, item.event.data, branch) if parts is result else item.event
+                items.append(Item(node.actions[id(part)], event, item.type, item.blob, item.hops))
+            elif kind in _END_OF:
+                value = part.result if isinstance(part, Complete) else part.reason
+                blob = msgspec.json.encode(value)
+                items.append(Item(_END_OF[kind], emitted(item.event, value, branch), item.type, blob, item.hops))
+            else:
+                items.append(self._data(node, part, branch, item))
+        items.reverse()
+        return items
+
+    def _data(self, node: NodeProgram, data: Any, branch: int, item: Item) -> Item:
+        if isinstance(data, Reject):
+            raise data
+        output = node.output_of(type(data))
+        if output is None:
+            raise OutputError.unrouted(node, data)
+        return Item(output.step, emitted(item.event, data, branch), output.type, output.encode(data), item.hops)
+
+
+def _branches(step: Step, item: Item) -> list[Item]:
+    """One item for each target of a fan-out, the last first."""
+    event = item.event
+    items = [
+        Item(branch, emitted(event, event.data, number), item.type, item.blob, item.hops)
+        for number, branch in enumerate(step.branches)
+    ]
+    items.reverse()
+    return items
+
+
+async def _maybe_await(value: Any) -> None:
+    if inspect.isawaitable(value):
+        await value

@@ -1,0 +1,107 @@
+"""The runs of a partition as its owner holds them: states by unit, with the version each of them has."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+from .calls import Blobs
+from .plan import Plan
+from .program import UnitProgram
+
+RUNNING: Final = "running"
+
+
+class RunRecord:
+    """One run: what is committed of it and what the epochs in flight have made of it."""
+
+    __slots__ = ("blobs", "busy", "ended", "fresh", "hash", "key", "loading", "mark", "number", "place",
+                 "replaces", "sent", "shared", "versions")  # fmt: skip
+
+    def __init__(self, key: str, units: int) -> None:
+        self.key = key
+        self.number = 0
+        self.hash = zlib.crc32(key.encode())
+        """Chooses replicas; not the partitioner's hash, which all keys of a partition share a part of."""
+        self.versions = [0] * units
+        """By unit: number of the call that made its states; 0: none yet."""
+        self.blobs: list[Blobs | None] = [None] * units
+        self.sent = [False] * units
+        """By unit: the replica should hold that version."""
+        self.shared: bytes | None = None
+        self.busy = 0
+        """Epochs in flight that have events of it."""
+        self.ended = False
+        self.loading = True
+        self.fresh = False
+        """It began after the last commit: status and number are still to be written."""
+        self.replaces = False
+        """Its key was used before: what the store has under it belongs to another run."""
+        self.mark = -1
+        self.place = 0
+
+
+class RunTable:
+    """All runs held for a partition. Idle ones go, the longest held first, when there are too many."""
+
+    def __init__(self, plan: Plan, programs: list[UnitProgram], limit: int) -> None:
+        self._units = len(plan.units)
+        self._names = [program.state_names for program in programs]
+        self._limit = limit
+        self._runs: dict[str, RunRecord] = {}
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+    def get(self, key: str) -> RunRecord | None:
+        """The run with this key, if it is held."""
+        return self._runs.get(key)
+
+    def add(self, key: str) -> RunRecord:
+        """Hold a run of this key; its states are to be loaded (or it is to begin)."""
+        run = self._runs[key] = RunRecord(key, self._units)
+        return run
+
+    def begin(self, run: RunRecord, number: int, *, replaces: bool) -> None:
+        """It is a new run, without states."""
+        run.number, run.fresh, run.replaces, run.loading = number, True, replaces, False
+
+    def restore(self, run: RunRecord, fields: Mapping[str, bytes], version: int) -> None:
+        """It is a run that the store has: take over its states, as version `version`."""
+        run.number, run.loading = int(fields[NUMBER_FIELD]), False
+        run.shared = fields.get(SHARED_FIELD)
+        for unit, names in enumerate(self._names):
+            blobs: Blobs = [fields.get(name) for name in names]
+            if any(blob is not None for blob in blobs):
+                run.blobs[unit], run.versions[unit] = blobs, version
+
+    def release(self, runs: Iterable[RunRecord]) -> None:
+        """An epoch is committed: its runs are one epoch less busy. Ended ones go, others if there are too many."""
+        held = self._runs
+        for run in runs:
+            run.busy -= 1
+            if run.ended and not run.busy and held.get(run.key) is run:
+                del held[run.key]
+        if len(held) > self._limit:
+            surplus = len(held) - self._limit * 3 // 4
+            idle = [run.key for run in held.values() if not run.busy][:surplus]
+            for key in idle:
+                del held[key]
+
+    def fields(self, unit: int, blobs: Blobs) -> list[str]:
+        """Field, value, field, value ... of the states of one unit; without those not begun."""
+        flat: list[str] = []
+        for name, blob in zip(self._names[unit], blobs, strict=True):
+            if blob is not None:
+                flat += (name, blob.decode())
+        return flat
+
+
+STATUS_FIELD: Final = "status"
+NUMBER_FIELD: Final = "number"
+SHARED_FIELD: Final = "state"
+RESULT_FIELD: Final = "result"
+"""JSON text: the result of a completed run, the reason of a terminated one."""
+ENDED_FIELD: Final = "ended"
+"""Milliseconds since 1970 UTC."""

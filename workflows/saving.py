@@ -1,0 +1,121 @@
+"""From a finished epoch to its commit: the last word on states, positions, outputs, ends."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .calls import Path
+from .commit import Commit, Head
+from .epoch import Epoch
+from .plan import Plan
+from .records import Records
+from .runs import ENDED_FIELD, NUMBER_FIELD, RESULT_FIELD, RUNNING, SHARED_FIELD, STATUS_FIELD, RunRecord, RunTable
+
+
+@dataclass(slots=True)
+class Save:
+    """Instruction: commit; answer by `committed`. Asked again, unchanged, until the store has answered."""
+
+    commit: Commit
+    first_output: int
+    """Sequence of the first of its outputs in the outbox."""
+
+
+class CommitBuilder:
+    """Builds the commits of one owner of one partition, with consecutive sequences."""
+
+    def __init__(self, plan: Plan, runs: RunTable, head: Head, retention: int) -> None:
+        self._plan = plan
+        self._runs = runs
+        self._retention = retention
+        self._sequence = head.sequence
+        self._outbox = head.outbox
+
+    def build(self, epoch: Epoch, run_count: int, now: int) -> Save:
+        """The commit of an epoch that is done; to be called before a later epoch enters."""
+        pending = epoch.pending
+        self._sequence += 1
+        commit = Commit(self._sequence)
+        commit.counters["runs"] = run_count
+        self._positions(commit, epoch)
+        self._states(commit, epoch)
+        self._ends(commit, epoch, now)
+        pending.outputs.sort(key=_order)
+        last = len(epoch.runs) if epoch.cut is None else epoch.cut
+        commit.outputs = [output for root, _, output in pending.outputs if root <= last]
+        commit.dead = [letter for root, _, letter in sorted(pending.dead, key=_order) if root <= last]
+        commit.replies = [reply for root, reply in sorted(pending.replies, key=_by_root) if root <= last]
+        first = self._outbox + 1
+        self._outbox += len(commit.outputs)
+        return Save(commit, first)
+
+    def _positions(self, commit: Commit, epoch: Epoch) -> None:
+        first = 0
+        for records in epoch.records:
+            count = len(records) if epoch.cut is None else min(len(records), epoch.cut + 1 - first)
+            first += len(records)
+            if count <= 0:
+                continue
+            commit.positions[records.origin] = _after(records, count)
+            if isinstance(records.offsets[0], str):
+                last = str(records.offsets[count - 1])
+                commit.trims[records.origin] = (last, count)
+
+    def _states(self, commit: Commit, epoch: Epoch) -> None:
+        pending = epoch.pending
+        fields = self._runs.fields
+        held = self._runs.get
+        for run, units in pending.writes.items():
+            if held(run.key) is not run:
+                continue  # it ended, and another one has its key: the store keeps the latest
+            flat = self._start_of(run, commit)
+            for unit, blobs in units.items():
+                flat += fields(unit, blobs)
+        for run, blob in pending.shared.items():
+            if blob is not None and held(run.key) is run:
+                self._start_of(run, commit).extend((SHARED_FIELD, blob.decode()))
+        for run in epoch.touched:
+            if run.fresh and held(run.key) is run:
+                self._start_of(run, commit)
+
+    def _start_of(self, run: RunRecord, commit: Commit) -> list[str]:
+        """The fields of a run in the commit; of a new one its status and number are the first."""
+        flat = commit.runs.get(run.key)
+        if run.fresh:
+            run.fresh = False
+            flat = commit.runs[run.key] = [STATUS_FIELD, RUNNING, NUMBER_FIELD, str(run.number)]
+            if run.replaces and run.key not in commit.fresh:
+                commit.fresh.append(run.key)
+        elif flat is None:
+            flat = commit.runs[run.key] = []
+        return flat
+
+    def _ends(self, commit: Commit, epoch: Epoch, now: int) -> None:
+        for run, (outcome, result) in epoch.pending.ended.items():
+            if self._runs.get(run.key) is not run:
+                continue
+            self._start_of(run, commit).extend(
+                (STATUS_FIELD, outcome, RESULT_FIELD, result, ENDED_FIELD, str(now))
+            )
+            if self._plan.keyed:
+                commit.ended[run.key] = self._retention
+            else:
+                commit.counters["ended"] = 1
+
+
+
+
+def _after(records: Records, count: int) -> str:
+    """Position after the first `count` records."""
+    if count == len(records):
+        return records.after
+    last = records.offsets[count - 1]
+    return last if isinstance(last, str) else str(last + 1)
+
+
+def _by_root(row: tuple[int, object]) -> int:
+    return row[0]
+
+
+def _order(row: tuple[int, Path, object]) -> tuple[int, Path]:
+    return row[0], row[1]
