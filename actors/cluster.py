@@ -1,0 +1,254 @@
+"""Starts a workflow on the Ray cluster that this process is connected to, and stops it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+import msgspec
+import ray
+import structlog
+
+from headrace.actors.deployments import put_deployment
+from headrace.actors.spec import (
+    NAMESPACE,
+    ClusterStatus,
+    CodeRef,
+    Deployment,
+    UnitSpec,
+    shell_prefix,
+    supervisor_name,
+)
+from headrace.actors.store_registry import Registry
+from headrace.actors.supervisor import start_supervisor
+from headrace.workflows.errors import HeadraceError
+from headrace.workflows.plan import Plan, UnitPlan
+
+if TYPE_CHECKING:
+    from ray.actor import ActorHandle
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+DEFAULT_PARTITIONS: Final = 32
+PERIOD: Final = 0.1
+"""Seconds between two looks at the status while waiting."""
+OnStatus = Callable[[ClusterStatus], None]
+
+
+class AlreadyRunning(HeadraceError):
+    """A workflow of this name is running; two supervisors would fight over its partitions."""
+
+    def __init__(self, workflow: str, where: str) -> None:
+        super().__init__(f"{workflow} is running already, {where}. Stop it first: headrace stop {workflow}")
+        self.workflow = workflow
+        self.where = where
+
+
+class NotRunning(HeadraceError):
+    """The workflow did not come up in time.
+
+    Attributes:
+        status: The last status document; None when the supervisor never gave one.
+    """
+
+    def __init__(self, workflow: str, waited: float, status: ClusterStatus | None) -> None:
+        self.workflow = workflow
+        self.status = status
+        lines = [f"{workflow} is not up after {waited:.0f} s."]
+        if status is None:
+            lines.append("Its supervisor can't reach the store, or has not started.")
+        else:
+            lines += [f"{problem.where}: {problem.sentence}" for problem in status.problems]
+            lines += [f"{role.name} is {role.state}." for role in status.roles if role.state != "serving" and role.role]
+            if status.unplaced:
+                lines.append(f"{len(status.unplaced)} partitions have no worker.")
+        super().__init__("\n".join(lines))
+
+
+def units_of(plan: Plan) -> tuple[UnitSpec, ...]:
+    """The units of a plan that get actors of their own."""
+    return tuple(
+        UnitSpec(index=unit.index, name=unit.name(plan), replicas=unit.replicas, resources=_asked(unit))
+        for unit in plan.units
+        if not unit.in_worker
+    )
+
+
+def _asked(unit: UnitPlan) -> dict[str, float]:
+    """Resources that are more than nothing: a unit without any can run in any spare."""
+    return {name: amount for name, amount in unit.resources.items() if amount}
+
+
+def deployment_of(
+    plan: Plan, code: CodeRef, redis_url: str, *, partitions: int | None = None, **options: Any
+) -> Deployment:
+    """What is to run, from a plan.
+
+    Args:
+        plan: The compiled workflow; with `fuse=True` among the options, compiled with `fuse="all"`.
+        code: Where other processes import it.
+        redis_url: `redis://host:port/database`.
+        partitions: By default what the workflow says, else 32 (unkeyed: 1).
+        options: More fields of `Deployment`.
+    """
+    number = partitions or plan.partitions or (DEFAULT_PARTITIONS if plan.keyed else 1)
+    return Deployment(
+        workflow=plan.name, code=code, redis_url=redis_url, partitions=number, units=units_of(plan), **options
+    )
+
+
+class Cluster:
+    """A running workflow, as whoever started it (or came later) holds it."""
+
+    def __init__(self, workflow: str, supervisor: ActorHandle[Any]) -> None:
+        self.workflow = workflow
+        self._supervisor = supervisor
+
+    @classmethod
+    def connect(cls, workflow: str) -> Cluster:
+        """The workflow of that name that runs on this Ray cluster.
+
+        Raises:
+            NotRunning: There is none.
+        """
+        try:
+            return cls(workflow, ray.get_actor(supervisor_name(workflow), namespace=NAMESPACE))
+        except ValueError:
+            raise NotRunning(workflow, 0.0, None) from None
+
+    def status(self, timeout: float = 5.0) -> ClusterStatus | None:
+        """How it does now; None while the supervisor has nothing to say, is starting again, or is suspended."""
+        try:
+            blob = ray.get(self._supervisor.status.remote(), timeout=timeout)
+        except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
+            log.warning("supervisor_unavailable", workflow=self.workflow, reason=str(error).splitlines()[0])
+            return None
+        return msgspec.msgpack.decode(blob, type=ClusterStatus) if blob else None
+
+    def wait_until_ready(
+        self, timeout: timedelta = timedelta(seconds=60), on_status: OnStatus | None = None
+    ) -> ClusterStatus:
+        """Wait until every role is served and every partition has an owner.
+
+        Args:
+            timeout: How long at most.
+            on_status: Called with each status document, for showing progress.
+
+        Raises:
+            NotRunning: It took too long; says what is missing. The supervisor goes on trying.
+        """
+        started = time.monotonic()
+        while True:
+            status = self.status()
+            if status is not None:
+                if on_status is not None:
+                    on_status(status)
+                if status.ready:
+                    return status
+            waited = time.monotonic() - started
+            if waited > timeout.total_seconds():
+                raise NotRunning(self.workflow, waited, status)
+            time.sleep(PERIOD)
+
+    def stop(self, timeout: timedelta = timedelta(seconds=20)) -> bool:
+        """Finish and commit what is in flight, then end all processes of the workflow. Its state stays.
+
+        Returns:
+            False when processes were ended that had not finished in time: nothing is lost by that either.
+        """
+        seconds = timeout.total_seconds()
+        try:
+            drained = bool(ray.get(self._supervisor.shutdown.remote(seconds), timeout=seconds + 5))
+        except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
+            log.warning("supervisor_unavailable", workflow=self.workflow, reason=str(error).splitlines()[0])
+            drained = False
+        _kill_all(self.workflow, self._supervisor)
+        return drained
+
+
+def start(
+    deployment: Deployment,
+    *,
+    timeout: timedelta = timedelta(seconds=60),
+    on_status: OnStatus | None = None,
+) -> Cluster:
+    """Start a workflow and wait until all of it is up.
+
+    Args:
+        deployment: What is to run.
+        timeout: How long to wait for it.
+        on_status: Called with each status document meanwhile.
+
+    Raises:
+        AlreadyRunning: A workflow of this name runs, on this cluster or another one with the same store.
+        NotRunning: It is not up in time; the supervisor goes on trying.
+        StoreUnavailable: The store can't be reached.
+        StoreUnsuitable: State would not be safe there.
+    """
+    cluster = launch(deployment)
+    cluster.wait_until_ready(timeout, on_status)
+    return cluster
+
+
+def launch(deployment: Deployment) -> Cluster:
+    """As `start`, without waiting."""
+    workflow = deployment.workflow
+    try:
+        ray.get_actor(supervisor_name(workflow), namespace=NAMESPACE)
+    except ValueError:
+        pass  # nobody has the name: as it should be
+    else:
+        raise AlreadyRunning(workflow, "on this Ray cluster")
+    _run(_publish(deployment))
+    _kill_shells(workflow)  # left by a supervisor that was ended for good
+    try:
+        handle = start_supervisor(workflow, deployment.redis_url)
+    except ValueError as error:
+        raise AlreadyRunning(workflow, "on this Ray cluster") from error
+    return Cluster(workflow, handle)
+
+
+async def _publish(deployment: Deployment) -> None:
+    name = supervisor_name(deployment.workflow)
+    deadline = time.monotonic() + deployment.lease_ttl + 1.0
+    async with Registry(deployment.redis_url, connections=1) as registry:
+        # A supervisor that was killed a moment ago holds its lease for a little longer.
+        while (await registry.leases([name]))[name] is not None:
+            if time.monotonic() > deadline:
+                raise AlreadyRunning(deployment.workflow, f"with the same store ({registry.address})")
+            await asyncio.sleep(PERIOD)
+        await put_deployment(registry, deployment)
+
+
+def _kill_all(workflow: str, supervisor: ActorHandle[Any]) -> None:
+    ray.kill(supervisor, no_restart=True)
+    _kill_shells(workflow)
+    deadline = time.monotonic() + 10.0
+    while _names(workflow) and time.monotonic() < deadline:
+        time.sleep(0.02)
+
+
+def _kill_shells(workflow: str) -> None:
+    for name in _names(workflow):
+        if name.startswith(shell_prefix(workflow)):
+            try:
+                ray.kill(ray.get_actor(name, namespace=NAMESPACE), no_restart=True)
+            except ValueError:
+                continue  # it has ended meanwhile
+
+
+def _names(workflow: str) -> list[str]:
+    rows = ray.util.list_named_actors(all_namespaces=True)
+    ours = (shell_prefix(workflow), supervisor_name(workflow))
+    return [row["name"] for row in rows if row["namespace"] == NAMESPACE and row["name"].startswith(ours)]
+
+
+def _run(work: Coroutine[Any, Any, T]) -> T:
+    """Run it to its end, on a loop of its own: the caller's thread may have one running."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(asyncio.run, work).result()

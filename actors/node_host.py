@@ -1,0 +1,152 @@
+"""The node role: opens one replica of a unit, then processes the calls that workers send."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Sequence
+from concurrent.futures import Future
+from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
+import structlog
+import uvloop
+
+from headrace.actors.engine import OnReport
+from headrace.actors.spec import Control, EngineStatus, GetStatus, NodeRole, Problem, Reply, RoleSpec
+from headrace.workflows.calls import Call, CallResult
+from headrace.workflows.errors import HeadraceError
+from headrace.workflows.plan import Plan
+from headrace.workflows.runner import UnitRunner
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+CLOSE_TIMEOUT: Final = 5.0
+"""Seconds that `close()` of a unit's nodes may take."""
+_calls: Final = msgspec.msgpack.Decoder(list[Call])
+_results: Final = msgspec.msgpack.Encoder()
+
+
+class OpenTimeout(HeadraceError):
+    """`open()` of a node did not return in time; the process is given up and another one tries."""
+
+    def __init__(self, unit: str, seconds: float) -> None:
+        super().__init__(
+            f"open() of {unit} took more than {seconds:g} s. Make it faster, or give it more time: open_timeout."
+        )
+        self.unit = unit
+        self.seconds = seconds
+
+
+class Runner(Protocol):
+    """What opens nodes and runs a call; `UnitRunner` is one."""
+
+    is_async: bool
+
+    async def open(self) -> None: ...
+
+    async def close(self) -> None: ...
+
+    def run(self, call: Call) -> CallResult: ...
+
+    async def run_async(self, call: Call) -> CallResult: ...
+
+
+class UserThread:
+    """The one thread on which all user code of a process runs: `open`, `process`, `close`, and its event loop.
+
+    A connection or a model that `open` made is then always used by the thread that made it. A call costs
+    one hop to it and back (about 50 microseconds), whatever it holds.
+    """
+
+    def __init__(self) -> None:
+        self._loop = uvloop.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="headrace-user", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        """Run it on the thread."""
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def stop(self) -> None:
+        """End the loop; what still runs on it is dropped."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+
+
+class NodeHost:
+    """Engine of a node's process.
+
+    Args:
+        spec: Its role.
+        plan: The compiled workflow, as this process has imported it.
+        report: Not used: a node has nothing to tell that its caller does not see.
+        runner: For tests; by default the unit's `UnitRunner`.
+    """
+
+    def __init__(self, spec: RoleSpec, plan: Plan, report: OnReport, *, runner: Runner | None = None) -> None:
+        assert isinstance(spec.role, NodeRole), "worker roles have another engine"
+        self._name = f"{plan.units[spec.role.unit].name(plan)}/{spec.role.replica}"
+        self._open_timeout = spec.deployment.open_timeout
+        self._runner: Runner = runner or UnitRunner(plan, spec.role.unit)
+        self._user = UserThread()
+        self._counters: dict[str, int | float] = {"calls": 0, "events": 0, "failed": 0, "seconds": 0.0}
+        self._stopped = False
+
+    def start(self) -> None:
+        """Open the unit's nodes.
+
+        Raises:
+            OpenTimeout: It took too long.
+            Exception: Whatever a node's `open()` raised.
+        """
+        opening = self._user.submit(self._runner.open())
+        try:
+            opening.result(self._open_timeout)
+        except TimeoutError:
+            if opening.done():
+                raise  # it is the user's own
+            opening.cancel()
+            raise OpenTimeout(self._name, self._open_timeout) from None
+
+    def call(self, batch: bytes) -> bytes:
+        """Run calls, one after the other.
+
+        Args:
+            batch: A msgpack list of `Call`, of one partition or several.
+
+        Returns:
+            A msgpack list of `CallResult`, in the same order.
+        """
+        results = self._user.submit(self._run(_calls.decode(batch))).result()
+        return _results.encode(results)
+
+    async def _run(self, calls: Sequence[Call]) -> list[CallResult]:
+        runner, counters = self._runner, self._counters
+        results = []
+        for call in calls:
+            result = await runner.run_async(call) if runner.is_async else runner.run(call)
+            results.append(result)
+            counters["calls"] += 1
+            counters["events"] += len(call.runs)
+            counters["failed"] += len(result.failed)
+            counters["seconds"] += result.seconds
+        return results
+
+    def control(self, message: Control) -> Reply:
+        """Only a status is asked of nodes."""
+        if isinstance(message, GetStatus):
+            return EngineStatus(counters=dict(self._counters))
+        return Problem(where=self._name, word="role", sentence=f"A node has no {type(message).__name__}.")
+
+    def stop(self) -> None:
+        """Close the unit's nodes."""
+        if self._stopped:
+            return
+        self._stopped = True
+        closing = self._user.submit(self._runner.close())
+        try:
+            closing.result(CLOSE_TIMEOUT)
+        except Exception as error:  # noqa: BLE001  user code: the process ends anyway
+            log.warning("close_failed", node=self._name, reason=f"{type(error).__name__}: {error}")
+        self._user.stop()

@@ -1,0 +1,230 @@
+"""What the supervisor does next: compares what is wanted with what the roster knows. Pure.
+
+Called after every event and every tick, it may be called at any time and says each thing once.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, TypeAlias
+
+from headrace.actors.placement import place
+from headrace.actors.roster import Process, Roster, Slot
+from headrace.actors.spec import (
+    Assign,
+    Control,
+    Drain,
+    GetStatus,
+    NodeAddress,
+    NodeMap,
+    NodeRole,
+    Nodes,
+    Revoke,
+    RoleSpec,
+    ShellSpec,
+    WorkerRole,
+)
+
+PATIENCE: Final = 10.0
+"""Seconds for an answer to Assign or Revoke; then it is asked again, or done without."""
+GRACE_AT_START: Final = 8.0
+"""Seconds to wait for all workers before partitions are given to those that are there."""
+GRACE_FOR_SPARE: Final = 2.0
+"""Seconds that partitions of a dead worker wait for the spare that takes its place."""
+HUNG: Final = 8.0
+"""Seconds after which a silent process is killed even if nothing has taken its place."""
+POLL: Final = 1.0
+"""Seconds between two questions for a process' status."""
+
+
+@dataclass(frozen=True, slots=True)
+class StartShell:
+    spec: ShellSpec
+    resources: dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Become:
+    actor: str
+    spec: RoleSpec
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    actor: str
+    message: Control
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    actor: str
+
+
+Instruction: TypeAlias = StartShell | Become | Send | Kill
+
+
+def reconcile(roster: Roster, now: float) -> list[Instruction]:
+    """What is to be done now; the roster notes it as under way."""
+    if roster.stopping:
+        return [*_drain(roster), *_polls(roster, now)]
+    instructions: list[Instruction] = [*_kills(roster, now)]
+    if not roster.adopting(now):
+        _give_up_silent(roster, now)
+        instructions += _roles(roster, now)
+        instructions += _starts(roster, now)
+    instructions += _node_maps(roster)
+    instructions += _placements(roster, now)
+    instructions += _polls(roster, now)
+    return instructions
+
+
+def node_map(roster: Roster) -> NodeMap:
+    """Where the nodes are now."""
+    nodes: NodeMap = {unit.index: [None] * unit.replicas for unit in roster.deployment.units}
+    for slot in roster.slots.values():
+        if isinstance(slot.role, NodeRole) and (process := slot.serving) is not None:
+            nodes[slot.role.unit][slot.role.replica] = NodeAddress(process.actor, process.incarnation)
+    return nodes
+
+
+def _kills(roster: Roster, now: float) -> Iterator[Instruction]:
+    """A silent process goes once another has its role: it may well be the last to know where it stood."""
+    for process in [process for process in roster.processes.values() if process.state == "lapsed"]:
+        replaced = process.role is None or roster.slots[process.role.name].serving is not None
+        if replaced or now - process.since > HUNG:
+            del roster.processes[process.actor]
+            yield Kill(process.actor)
+
+
+def _give_up_silent(roster: Roster, now: float) -> None:
+    """Processes of the supervisor before that did not answer are replaced."""
+    for process in roster.processes.values():
+        if process.adopted and process.state == "starting":
+            process.enter("lapsed", now)
+
+
+def _roles(roster: Roster, now: float) -> Iterator[Instruction]:
+    for slot in roster.slots.values():
+        if slot.process is not None or now < slot.retry_at:
+            continue
+        process = _fitting(roster, slot)
+        if process is not None:
+            crash_at = roster.deployment.crash_at.get(slot.role.name) if slot.started == 0 else None
+            roster.give(slot, process, now)
+            yield Become(process.actor, _role_spec(roster, slot, process, crash_at))
+
+
+def _role_spec(roster: Roster, slot: Slot, process: Process, crash_at: str | None) -> RoleSpec:
+    return RoleSpec(
+        role=slot.role,
+        actor=process.actor,
+        incarnation=process.incarnation,
+        term=roster.term,
+        deployment=roster.deployment,
+        crash_at=crash_at,
+    )
+
+
+def _fitting(roster: Roster, slot: Slot) -> Process | None:
+    for process in roster.processes.values():
+        if process.state != "spare" or process.absent_since is not None:
+            continue
+        if process.reserved == (slot.role if slot.resources else None):
+            return process
+    return None
+
+
+def _starts(roster: Roster, now: float) -> Iterator[Instruction]:
+    """Processes for the roles that nobody has; when all are served, the spares."""
+    if now < roster.start_retry_at:
+        return
+    vacant = [slot for slot in roster.slots.values() if slot.process is None]
+    coming = [process for process in roster.processes.values() if process.state in ("starting", "spare")]
+    for slot in vacant:
+        if slot.resources and not any(process.reserved == slot.role for process in coming):
+            yield StartShell(roster.new_shell(slot.resources, slot.role, now), slot.resources)
+    wanted = sum(not slot.resources for slot in vacant)
+    if all(slot.serving for slot in roster.slots.values() if slot.failures == 0):
+        wanted += roster.deployment.spares
+    have = sum(process.reserved is None for process in coming)
+    for _ in range(wanted - have):
+        yield StartShell(roster.new_shell({}, None, now), {})
+
+
+def _node_maps(roster: Roster) -> Iterator[Instruction]:
+    nodes: NodeMap | None = None
+    for slot in roster.slots.values():
+        process = slot.serving
+        if isinstance(slot.role, WorkerRole) and process is not None and process.map_sent < roster.map_version:
+            process.map_sent = roster.map_version
+            nodes = node_map(roster) if nodes is None else nodes
+            yield Send(process.actor, Nodes(version=roster.term * 1_000_000 + roster.map_version, nodes=nodes))
+
+
+def _placements(roster: Roster, now: float) -> Iterator[Instruction]:
+    workers = [slot for slot in roster.slots.values() if isinstance(slot.role, WorkerRole)]
+    serving = {slot.role.name: slot.process for slot in workers if slot.serving is not None and slot.process is not None}
+    roster.settled = roster.settled or len(serving) == len(workers) or now - roster.started_at > GRACE_AT_START
+    if not roster.settled:
+        return
+    # A worker that a spare is about to replace keeps its share: moving it twice would take longer.
+    expected = [slot.role.name for slot in workers if slot.role.name in serving or _soon(roster, slot, now)]
+    current = {number: partition.wanted for number, partition in enumerate(roster.partitions) if partition.wanted}
+    wanted = place(len(roster.partitions), expected, current)
+    assigns: dict[str, list[int]] = defaultdict(list)
+    revokes: dict[str, list[int]] = defaultdict(list)
+    for number, partition in enumerate(roster.partitions):
+        partition.wanted = wanted.get(number, partition.wanted)
+        target = serving.get(partition.wanted or "")
+        if partition.asked is not None and now - partition.asked_at > PATIENCE:
+            if partition.owner == partition.asked:
+                partition.owner = None
+            partition.asked = None
+        if target is None or partition.asked is not None or partition.owner == target.actor:
+            continue
+        if partition.owner is not None:
+            revokes[partition.owner].append(number)
+        elif now >= partition.retry_at:
+            assigns[target.actor].append(number)
+    yield from _asks(roster, revokes, assigns, now)
+
+
+def _soon(roster: Roster, slot: Slot, now: float) -> bool:
+    if now - slot.vacant_since > GRACE_FOR_SPARE:
+        return False
+    return slot.process is not None or _fitting(roster, slot) is not None
+
+
+def _asks(
+    roster: Roster, revokes: dict[str, list[int]], assigns: dict[str, list[int]], now: float
+) -> Iterator[Instruction]:
+    if revokes or assigns:
+        roster.placement += 1
+    term, placement = roster.term, roster.placement
+    for asked in (revokes, assigns):
+        for actor, numbers in asked.items():
+            for number in numbers:
+                roster.partitions[number].asked = actor
+                roster.partitions[number].asked_at = now
+    for actor, numbers in revokes.items():
+        yield Send(actor, Revoke(partitions=tuple(numbers), term=term, placement=placement))
+    for actor, numbers in assigns.items():
+        yield Send(actor, Assign(partitions=tuple(numbers), term=term, placement=placement))
+
+
+def _polls(roster: Roster, now: float) -> Iterator[Instruction]:
+    for process in roster.processes.values():
+        adopted = process.adopted and process.state == "becoming"
+        if (process.state == "serving" or adopted) and now - process.asked_at >= POLL:
+            process.asked_at = now
+            yield Send(process.actor, GetStatus())
+
+
+def _drain(roster: Roster) -> Iterator[Instruction]:
+    for slot in roster.slots.values():
+        process = slot.serving
+        if isinstance(slot.role, WorkerRole) and process is not None and process.drained is None:
+            process.drained = False
+            yield Send(process.actor, Drain())

@@ -1,0 +1,340 @@
+"""What the supervisor knows: processes, the roles they have, who owns which partition. Pure: events in, no I/O.
+
+`reconcile` reads it and says what is to be done; both are told the time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+from headrace.actors.spec import (
+    Control,
+    Deployment,
+    Done,
+    EngineStatus,
+    NodeFailed,
+    NodeRole,
+    PartitionLost,
+    Problem,
+    Reply,
+    Report,
+    Role,
+    ShellSpec,
+    ShellStatus,
+    WorkerRole,
+    shell_name,
+)
+
+STARTS_PER_TERM: Final = 1_000_000
+"""Incarnations of one supervisor: term x this + count, so that a later supervisor's are larger."""
+ABSENT: Final = 1.0
+"""Seconds that a lease must be missing: a store that lost its last second gets the leases back within it."""
+QUICK: Final = 10.0
+"""A process that dies within so many seconds of serving counts as a failure of its role: the next one waits."""
+ADOPTION: Final = 4.0
+"""Seconds that a new supervisor waits for answers of processes it found; who is silent is replaced."""
+LONGEST_BACKOFF: Final = 30.0
+
+
+def backoff(failures: int) -> float:
+    """Seconds to wait before a role is tried again: none after one failure, then doubling from one half."""
+    return 0.0 if failures < 2 else min(LONGEST_BACKOFF, 0.5 * 2.0 ** (failures - 2))
+
+
+@dataclass(slots=True)
+class Process:
+    """One shell, from the moment its start is asked for until it is known to be dead or given up."""
+
+    actor: str
+    incarnation: int
+    resources: dict[str, float]
+    since: float
+    """When it entered its state."""
+    state: str = "starting"
+    """`starting` -> `spare` -> `becoming` -> `serving`; `lapsed`: silent and replaced, to be killed."""
+    reserved: Role | None = None
+    """The only role it is for (it holds that role's resources); None: any without resources."""
+    adopted: bool = False
+    role: Role | None = None
+    pid: int | None = None
+    leased: bool = False
+    absent_since: float | None = None
+    map_sent: int = -1
+    engine: EngineStatus | None = None
+    asked_at: float = 0.0
+    """When its status was asked for last."""
+    drained: bool | None = None
+    """None: not asked; False: asked; True: done."""
+
+    def enter(self, state: str, now: float) -> None:
+        self.state, self.since = state, now
+
+
+@dataclass(slots=True)
+class Slot:
+    """One role that somebody must have."""
+
+    role: Role
+    label: str
+    """For people: `worker/0`, `classify/1`."""
+    resources: dict[str, float]
+    vacant_since: float
+    process: Process | None = None
+    started: int = 0
+    """How many processes have been given this role."""
+    failures: int = 0
+    """In a row."""
+    retry_at: float = 0.0
+    problem: Problem | None = None
+
+    @property
+    def serving(self) -> Process | None:
+        process = self.process
+        return process if process is not None and process.state == "serving" else None
+
+
+@dataclass(slots=True)
+class Ownership:
+    """One partition: who shall have it, who has it."""
+
+    wanted: str | None = None
+    """Name of a worker's role."""
+    owner: str | None = None
+    """Actor that has been told, and has agreed, to own it."""
+    asked: str | None = None
+    """Actor that an Assign or Revoke is under way to."""
+    asked_at: float = 0.0
+    retry_at: float = 0.0
+    problem: Problem | None = None
+
+
+@dataclass(slots=True)
+class Roster:
+    """State of the supervisor. Its methods are the events; each leaves a consistent state."""
+
+    deployment: Deployment
+    term: int
+    now: float
+    processes: dict[str, Process] = field(default_factory=dict)
+    slots: dict[str, Slot] = field(default_factory=dict)
+    partitions: list[Ownership] = field(default_factory=list)
+    placement: int = 0
+    map_version: int = 0
+    count: int = 0
+    stopping: bool = False
+    settled: bool = False
+    """All workers have served once: partitions may be placed without waiting for the rest."""
+    started_at: float = 0.0
+    start_failures: int = 0
+    start_retry_at: float = 0.0
+    start_problem: Problem | None = None
+    store_problem: Problem | None = None
+    leases_trusted_from: float = 0.0
+    lapses: int = 0
+
+    def __post_init__(self) -> None:
+        self.started_at = self.now
+        self.partitions = [Ownership() for _ in range(self.deployment.partitions)]
+        for index in range(self.deployment.workers):
+            worker = WorkerRole(index)
+            self.slots[worker.name] = Slot(worker, worker.name, {}, self.now)
+        for unit in self.deployment.units:
+            for replica in range(unit.replicas):
+                node = NodeRole(unit.index, replica)
+                self.slots[node.name] = Slot(node, f"{unit.name}/{replica}", unit.resources, self.now)
+
+    # Who is there
+
+    def new_shell(self, resources: dict[str, float], reserved: Role | None, now: float) -> ShellSpec:
+        """Note a process that is about to be started."""
+        self.count += 1
+        incarnation = self.term * STARTS_PER_TERM + self.count
+        actor = shell_name(self.deployment.workflow, self.deployment.code.version, incarnation)
+        self.processes[actor] = Process(actor, incarnation, resources, now, reserved=reserved)
+        return ShellSpec(actor=actor, incarnation=incarnation, deployment=self.deployment)
+
+    def found(self, actor: str, incarnation: int, now: float) -> None:
+        """A process that a supervisor before this one started; what it is, its status will say."""
+        self.processes[actor] = Process(actor, incarnation, {}, now, adopted=True)
+
+    def adopting(self, now: float) -> bool:
+        """Whether processes found at the start may still tell which roles they have."""
+        return now < self.started_at + ADOPTION and any(
+            process.adopted and process.state == "starting" for process in self.processes.values()
+        )
+
+    def ready(self, actor: str, status: ShellStatus, now: float) -> None:
+        """The first status of a process: it has imported everything, or it says why it could not."""
+        process = self.processes.get(actor)
+        if process is None or process.state != "starting":
+            return
+        process.pid = status.pid
+        if status.state == "failed" or status.version != self.deployment.code.version:
+            self._start_failed(process, status.problem, now)
+        elif status.role is None:
+            self.start_failures, self.start_problem = 0, None
+            process.enter("spare", now)
+        else:
+            self._adopt(process, status, status.role, now)
+
+    def _start_failed(self, process: Process, problem: Problem | None, now: float) -> None:
+        process.enter("lapsed", now)
+        if problem is not None:
+            self.start_problem = problem
+            self.start_failures += 1
+            self.start_retry_at = now + max(0.5, backoff(self.start_failures + 1))
+
+    def _adopt(self, process: Process, status: ShellStatus, role: Role, now: float) -> None:
+        slot = self.slots.get(role.name)
+        if slot is None or slot.process is not None:
+            process.enter("lapsed", now)
+            return
+        process.role, slot.process = role, process
+        slot.started = max(slot.started, 1)
+        process.resources = slot.resources
+        process.enter("becoming", now)
+        if status.state == "serving":
+            self._serve(process, slot, now)
+        if status.engine is not None:
+            for number in status.engine.partitions:
+                if number < len(self.partitions):
+                    self.partitions[number].owner = process.actor
+                    self.partitions[number].wanted = role.name
+
+    # Roles
+
+    def give(self, slot: Slot, process: Process, now: float) -> None:
+        """Note that `process` is asked to take the role."""
+        process.role, slot.process = slot.role, process
+        slot.started += 1
+        process.enter("becoming", now)
+
+    def became(self, actor: str, reply: Reply, now: float) -> None:
+        """The answer to `become`."""
+        process = self.processes.get(actor)
+        if process is None or process.role is None or process.state != "becoming":
+            return
+        slot = self.slots[process.role.name]
+        if isinstance(reply, Problem):
+            self.vacate(process, now, reply)
+        else:
+            self._serve(process, slot, now)
+
+    def _serve(self, process: Process, slot: Slot, now: float) -> None:
+        process.enter("serving", now)
+        slot.problem = None
+        if isinstance(slot.role, NodeRole):
+            self.map_version += 1
+
+    def vacate(self, process: Process, now: float, problem: Problem | None) -> None:
+        """Take the role away: the process is dead, silent, or could not serve it."""
+        if process.role is not None and (slot := self.slots[process.role.name]).process is process:
+            quick = process.state != "serving" or now - process.since < QUICK
+            slot.failures = slot.failures + 1 if quick else 0
+            slot.process, slot.vacant_since, slot.problem = None, now, problem
+            slot.retry_at = now + backoff(slot.failures)
+            if isinstance(slot.role, NodeRole):
+                self.map_version += 1
+        for partition in self.partitions:
+            if partition.owner == process.actor:
+                partition.owner = None
+            if partition.asked == process.actor:
+                partition.asked = None
+        process.enter("lapsed", now)
+
+    # What happens to processes
+
+    def died(self, actor: str, reason: str, now: float) -> None:
+        """Ray says that the process is gone."""
+        process = self.processes.pop(actor, None)
+        if process is None or process.state == "lapsed":
+            return
+        if process.state == "starting" and not process.adopted:
+            sentence = f"A process ended while it was starting: {reason}"
+            self._start_failed(process, Problem(where="process", word="starting", sentence=sentence), now)
+        problem = Problem(where=actor, word="died", sentence=f"The process died: {reason}")
+        self.vacate(process, now, None if process.role is None else problem)
+
+    def leases(self, held: Collection[str], now: float) -> None:
+        """The store was asked: these names have a lease."""
+        self.store_problem = None
+        for process in self.processes.values():
+            if process.actor in held:
+                process.leased, process.absent_since = True, None
+            elif process.leased and now >= self.leases_trusted_from and process.state != "lapsed":
+                if process.absent_since is None:
+                    process.absent_since = now
+                elif now - process.absent_since >= ABSENT:
+                    self.lapses += 1
+                    sentence = "The process gives no sign of life (suspended, starved, or cut off from the store)."
+                    self.vacate(process, now, Problem(where=process.actor, word="silent", sentence=sentence))
+
+    def store_away(self, sentence: str, now: float) -> None:
+        """The store does not answer: leases say nothing until they had time to be renewed."""
+        self.store_problem = Problem(where="store", word="store_unreachable", sentence=sentence)
+        self.leases_trusted_from = now + self.deployment.lease_ttl + ABSENT
+        for process in self.processes.values():
+            process.absent_since = None
+
+    def reported(self, report: Report, now: float) -> None:
+        """A worker tells what it met."""
+        if isinstance(report, NodeFailed):
+            slot = self.slots.get(NodeRole(report.unit, report.replica).name)
+            process = slot.serving if slot is not None else None
+            if process is not None and process.incarnation == report.incarnation:
+                sentence = "A worker's call found the process dead."
+                self.vacate(process, now, Problem(where=process.actor, word="died", sentence=sentence))
+        elif isinstance(report, PartitionLost) and report.partition < len(self.partitions):
+            partition = self.partitions[report.partition]
+            if partition.owner == report.actor:
+                where = f"partition/{report.partition}"
+                partition.owner, partition.retry_at = None, now + 0.2
+                partition.problem = Problem(where=where, word="lost", sentence=report.reason)
+
+    # Answers to control messages
+
+    def assigned(self, actor: str, numbers: Sequence[int], reply: Reply, now: float) -> None:
+        """The answer to an Assign."""
+        for number in numbers:
+            partition = self.partitions[number]
+            if partition.asked != actor:
+                continue
+            partition.asked = None
+            if isinstance(reply, Problem):
+                partition.problem, partition.retry_at = reply, now + 1.0
+            else:
+                partition.owner, partition.problem = actor, None
+
+    def revoked(self, actor: str, numbers: Sequence[int]) -> None:
+        """The answer to a Revoke, or its time is up: the owner token keeps a late owner out."""
+        for number in numbers:
+            partition = self.partitions[number]
+            if partition.owner == actor:
+                partition.owner = None
+            if partition.asked == actor:
+                partition.asked = None
+
+    def answered(self, actor: str, message: Control, reply: Reply, now: float) -> None:
+        """The answer to a Nodes, Drain or GetStatus."""
+        process = self.processes.get(actor)
+        if process is None:
+            return
+        kind = type(message).__name__
+        if kind == "Drain":
+            process.drained = True
+        elif kind == "Nodes" and not isinstance(reply, Done):
+            process.map_sent = -1
+        elif isinstance(reply, ShellStatus):
+            process.engine = reply.engine
+            if process.state == "becoming" and process.adopted and process.role is not None:
+                self._status_of_adopted(process, reply, now)
+
+    def _status_of_adopted(self, process: Process, status: ShellStatus, now: float) -> None:
+        """An adopted process was still becoming when found, and its answer went to the supervisor before."""
+        assert process.role is not None
+        if status.state == "serving":
+            self._serve(process, self.slots[process.role.name], now)
+        elif status.state == "failed":
+            self.vacate(process, now, status.problem)

@@ -1,0 +1,285 @@
+"""What crosses the borders between driver, supervisor, shells and Redis: one struct for each, as msgpack.
+
+Only names and numbers travel, never the user's objects: every process imports the workflow by `CodeRef`.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+import msgspec
+
+NAMESPACE: Final = "headrace"
+"""Ray namespace of every actor of Headrace."""
+WORKER_ENGINE: Final = "headrace.actors.worker:Worker"
+NODE_ENGINE: Final = "headrace.actors.node_host:NodeHost"
+
+
+class CodeRef(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a workflow is found: `attr` of `module`, with `folder` on the path of imports."""
+
+    folder: str
+    module: str
+    attr: str = "workflow"
+    version: str
+    """Hash of the code: two processes with the same version have equal plans."""
+
+
+class UnitSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """A unit of nodes that has actors of its own (units inside the worker have none)."""
+
+    index: int
+    name: str
+    replicas: int = 1
+    resources: dict[str, float] = {}
+    """Ray resources that its nodes ask for; empty: any spare will do."""
+
+
+class Deployment(msgspec.Struct, frozen=True, kw_only=True):
+    """One workflow as it is to run: written to Redis by whoever starts it, read by the supervisor."""
+
+    workflow: str
+    code: CodeRef
+    redis_url: str
+    partitions: int
+    workers: int = 1
+    units: tuple[UnitSpec, ...] = ()
+    fuse: bool = False
+    """All nodes run inside the workers."""
+    spares: int = 1
+    """Warm processes kept ready to become any worker or node."""
+    kafka: dict[str, str] = {}
+    """`bootstrap_servers` and whatever else the Kafka clients are to be given."""
+    settings: dict[str, str | int | float | bool] = {}
+    crash_at: dict[str, str] = {}
+    """Role (`worker/0`, `node/1/0`) -> name of the crash point at which its first incarnation dies (fault tests)."""
+    lease_ttl: float = 2.5
+    """Seconds after which a silent process is taken for dead."""
+    open_timeout: float = 120.0
+    """Seconds that a node's `open()` may take."""
+    worker_engine: str = WORKER_ENGINE
+    node_engine: str = NODE_ENGINE
+
+
+class WorkerRole(msgspec.Struct, frozen=True, tag="worker"):
+    index: int
+
+    @property
+    def name(self) -> str:
+        return f"worker/{self.index}"
+
+
+class NodeRole(msgspec.Struct, frozen=True, tag="node"):
+    unit: int
+    replica: int
+
+    @property
+    def name(self) -> str:
+        return f"node/{self.unit}/{self.replica}"
+
+
+Role: TypeAlias = WorkerRole | NodeRole
+
+
+class ShellSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """Who a shell is, before it has a role."""
+
+    actor: str
+    """Its name in Ray's namespace `headrace`; never given twice."""
+    incarnation: int
+    """Larger than that of every shell started before it."""
+    deployment: Deployment
+
+
+class RoleSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What a shell becomes: everything that its engine needs to start."""
+
+    role: Role
+    actor: str
+    incarnation: int
+    term: int
+    deployment: Deployment
+    crash_at: str | None = None
+
+
+class NodeAddress(msgspec.Struct, frozen=True):
+    """One replica of a unit, as workers find it."""
+
+    actor: str
+    incarnation: int
+    """Changes with the process: states sent to another incarnation are not known to this one."""
+
+
+NodeMap: TypeAlias = dict[int, list[NodeAddress | None]]
+"""Unit index -> address of each of its replicas; None while a replica has no actor."""
+
+
+# Control messages: supervisor -> shell. Each is answered by a `Reply`.
+
+
+class Assign(msgspec.Struct, frozen=True, kw_only=True, tag="assign"):
+    """Acquire these partitions, under this term and placement version. Idempotent."""
+
+    partitions: tuple[int, ...]
+    term: int
+    placement: int
+
+
+class Revoke(msgspec.Struct, frozen=True, kw_only=True, tag="revoke"):
+    """Finish and commit what is in flight for these partitions, then release them. Answered when done."""
+
+    partitions: tuple[int, ...]
+    term: int
+    placement: int
+
+
+class Nodes(msgspec.Struct, frozen=True, kw_only=True, tag="nodes"):
+    """Where the nodes are now. `version` rises; an older map than the one held is ignored."""
+
+    version: int
+    nodes: NodeMap
+
+
+class Drain(msgspec.Struct, frozen=True, tag="drain"):
+    """Stop pulling, finish and commit everything, release all partitions. Answered when done."""
+
+
+class GetStatus(msgspec.Struct, frozen=True, tag="status"):
+    """Answered with an `EngineStatus` (by a shell: with a `ShellStatus`)."""
+
+
+Control: TypeAlias = Assign | Revoke | Nodes | Drain | GetStatus
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True, tag="problem"):
+    """Something that keeps a part from doing its work, named."""
+
+    where: str
+    """`worker/0`, `classify/1`, `partition/3`, `kafka` ..."""
+    word: str
+    """Stable word: `import`, `open`, `starting`, `unplaced`, `store_unreachable`, `torn` ..."""
+    sentence: str
+    """What is wrong and, where we know it, what to do."""
+    traceback: str | None = None
+    """Frames of the user's code only."""
+
+
+class Done(msgspec.Struct, frozen=True, tag="done"):
+    """The message took effect."""
+
+
+class EngineStatus(msgspec.Struct, frozen=True, kw_only=True, tag="engine"):
+    """How an engine does."""
+
+    partitions: tuple[int, ...] = ()
+    """Partitions that a worker owns now."""
+    counters: dict[str, int | float] = {}
+    problems: tuple[Problem, ...] = ()
+
+
+class ShellStatus(msgspec.Struct, frozen=True, kw_only=True, tag="shell"):
+    """What a shell says of itself: enough for a new supervisor to adopt it."""
+
+    actor: str
+    incarnation: int
+    pid: int
+    version: str
+    """Version of the code that it has imported."""
+    state: str
+    """`spare`, `becoming`, `serving`, or `failed` (see `problem`)."""
+    role: Role | None = None
+    engine: EngineStatus | None = None
+    problem: Problem | None = None
+
+
+Reply: TypeAlias = Done | EngineStatus | ShellStatus | Problem
+
+
+# Reports: shell -> supervisor.
+
+
+class NodeFailed(msgspec.Struct, frozen=True, kw_only=True, tag="node_failed"):
+    """A worker's call to a node met a dead actor."""
+
+    unit: int
+    replica: int
+    incarnation: int
+
+
+class PartitionLost(msgspec.Struct, frozen=True, kw_only=True, tag="partition_lost"):
+    """A worker dropped a partition (a commit was refused); only the supervisor gives it back."""
+
+    actor: str
+    partition: int
+    reason: str
+
+
+Report: TypeAlias = NodeFailed | PartitionLost
+
+
+class RoleStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One process in the status document."""
+
+    name: str
+    """For people: `worker/0`, `classify/1`, `spare`."""
+    actor: str | None
+    pid: int | None
+    state: str
+    """`starting`, `spare`, `becoming`, `serving`, `waiting` (for a process), `backing-off`."""
+    incarnation: int | None
+    role: str | None = None
+    """`worker/0`, `node/2/1`; None: a spare."""
+    restarts: int = 0
+    partitions: tuple[int, ...] = ()
+    counters: dict[str, int | float] = {}
+
+
+class ClusterStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """The supervisor's status document, in Redis, twice a second."""
+
+    workflow: str
+    version: str
+    state: str
+    """`starting`, `running`, `degraded` (something is named in `problems`), `stopping`, `stopped`."""
+    ready: bool
+    """Every role is served, every partition has an owner."""
+    term: int
+    placement: int
+    partitions: int
+    roles: tuple[RoleStatus, ...]
+    unplaced: tuple[int, ...]
+    problems: tuple[Problem, ...]
+    time: float
+    """Seconds since 1970 UTC, by the supervisor's clock."""
+
+
+def supervisor_name(workflow: str) -> str:
+    """Name of a workflow's supervisor in Ray's namespace `headrace`."""
+    return f"headrace:{workflow}:supervisor"
+
+
+def shell_prefix(workflow: str) -> str:
+    """What the names of all shells of a workflow start with."""
+    return f"headrace:{workflow}:shell:"
+
+
+def shell_name(workflow: str, version: str, incarnation: int) -> str:
+    """Name of a shell: carries the version and is never given twice."""
+    return f"{shell_prefix(workflow)}{version}:{incarnation}"
+
+
+def encode(message: msgspec.Struct) -> bytes:
+    """Any struct of this module as msgpack."""
+    return msgspec.msgpack.encode(message)
+
+
+def decode_control(blob: bytes) -> Control:
+    return msgspec.msgpack.decode(blob, type=Control)
+
+
+def decode_reply(blob: bytes) -> Reply:
+    return msgspec.msgpack.decode(blob, type=Reply)
+
+
+def decode_report(blob: bytes) -> Report:
+    return msgspec.msgpack.decode(blob, type=Report)
