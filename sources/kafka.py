@@ -1,4 +1,4 @@
-"""Kafka topics as sources and sinks: what users write. (Reading and writing them is `kafka_reader`, `kafka_sink`.)"""
+"""Kafka topics as sources and sinks: what users write; reading and sending is done elsewhere."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Terminate(msgspec.Struct, frozen=True):
     reason: str
 
 
-class Reject(Exception):  # noqa: N818  a verdict on the event, not a failure of the node
+class Reject(Exception):
     """Raised (by a batch node: returned in the event's place): the event goes to the dead letters at once.
 
     Attributes:

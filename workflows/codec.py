@@ -154,25 +154,29 @@ def _non_finite(value: Any, path: str) -> Iterator[tuple[str, float]]:
     if isinstance(value, float):
         if not math.isfinite(value):
             yield path, value
-    elif isinstance(value, msgspec.Struct):
-        for name, written in zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True):
-            yield from _non_finite(getattr(value, name), f"{path}.{written}")
+    else:
+        for step, item in _children(value):
+            yield from _non_finite(item, path + step)
+
+
+def _children(value: Any) -> Iterator[tuple[str, Any]]:
+    """What a value holds, each with its step in a path."""
+    if isinstance(value, msgspec.Struct):
+        for name, encoded in zip(value.__struct_fields__, value.__struct_encode_fields__, strict=True):
+            yield f".{encoded}", getattr(value, name)
     elif isinstance(value, Mapping):
         for key, item in value.items():
-            yield from _non_finite(key, f"{path}[...]")
-            yield from _non_finite(item, f"{path}.{key}" if isinstance(key, str) else f"{path}[{key!r}]")
+            yield "[...]", key
+            yield f".{key}" if isinstance(key, str) else f"[{key!r}]", item
     elif isinstance(value, (list, tuple)):
-        for index, item in enumerate(value):
-            yield from _non_finite(item, f"{path}[{index}]")
+        yield from ((f"[{index}]", item) for index, item in enumerate(value))
     elif isinstance(value, AbstractSet):
-        for item in value:
-            yield from _non_finite(item, f"{path}[...]")
+        yield from (("[...]", item) for item in value)
     elif dataclasses.is_dataclass(value):
-        for field in dataclasses.fields(value):
-            yield from _non_finite(getattr(value, field.name), f"{path}.{field.name}")
-    elif hasattr(type(value), "__attrs_attrs__"):
-        for attribute in type(value).__attrs_attrs__:
-            yield from _non_finite(getattr(value, attribute.name), f"{path}.{attribute.name}")
+        yield from ((f".{field.name}", getattr(value, field.name)) for field in dataclasses.fields(value))
+    else:
+        names = [attribute.name for attribute in getattr(type(value), "__attrs_attrs__", ())]
+        yield from ((f".{name}", getattr(value, name)) for name in names)
 
 
 def _parts(info: inspection.Type) -> Iterator[tuple[str, inspection.Type]]:

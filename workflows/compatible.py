@@ -27,17 +27,25 @@ def _fits(wanted: Any, given: Any) -> bool:
         return all(_fits(wanted, type(value)) for value in values)
     if is_typed_dict(given) or is_typed_dict(wanted):
         return False
-    wanted_class, given_class = get_origin(wanted) or wanted, get_origin(given) or given
-    if not (isinstance(wanted_class, type) and isinstance(given_class, type)):
+    return _fits_class(get_origin(wanted) or wanted, get_origin(given) or given) and _fits_arguments(
+        get_args(wanted), get_args(given)
+    )
+
+
+def _fits_class(wanted: Any, given: Any) -> bool:
+    if not (isinstance(wanted, type) and isinstance(given, type)):
         return False
-    if wanted_class is float and given_class is int:
-        return True  # PEP 484: an int will do where a float is taken
-    if not issubclass(given_class, wanted_class):
+    # PEP 484: an int will do where a float is taken.
+    return issubclass(given, wanted) or (wanted is float and given is int)
+
+
+def _fits_arguments(wanted: tuple[Any, ...], given: tuple[Any, ...]) -> bool:
+    """Bare generics go with any arguments; else they agree one by one."""
+    if not wanted or not given:
+        return True
+    if len(wanted) != len(given):
         return False
-    parts, others = get_args(wanted), get_args(given)
-    if not parts or not others or len(parts) != len(others):
-        return not parts or not others
-    return all(part is other or accepts(part, other) for part, other in zip(parts, others, strict=True))
+    return all(one is other or accepts(one, other) for one, other in zip(wanted, given, strict=True))
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -14,7 +14,16 @@ from headrace.workflows.graph import Destination, Fuse, Graph, NodeItem, Route, 
 from headrace.workflows.immutable import deeply_immutable
 from headrace.workflows.nodes import BatchNode, Node
 from headrace.workflows.plan import (
-    COMPLETE, SINK, TERMINATE, DataType, NodePlan, Plan, SinkPlan, SourcePlan, Target, UnitPlan,
+    COMPLETE,
+    SINK,
+    TERMINATE,
+    DataType,
+    NodePlan,
+    Plan,
+    SinkPlan,
+    SourcePlan,
+    Target,
+    UnitPlan,
 )  # fmt: skip
 from headrace.workflows.regions import regions_of
 from headrace.workflows.routing import routing_of
@@ -113,7 +122,9 @@ class _Compiler:
         routing = routing_of(item, Findings(self.graph))
         routes = _Routes(self)
         default = None if routing.default is None else routes.number(routing.default)
-        actions: dict[Enum, int] = {action: routes.number(routing.actions[action]) for action in signature.returns.actions}
+        actions: dict[Enum, int] = {
+            action: routes.number(routing.actions[action]) for action in signature.returns.actions
+        }
         outputs: dict[type, int] = {}
         types: dict[type, int] = {}
         for cls, data_type in routing.classes_of(signature).items():

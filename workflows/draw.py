@@ -71,7 +71,7 @@ def _title(item: Start | SinkItem) -> str:
     if isinstance(item, WaitItem):
         return f"{item.name}, {item.timeout}" if item.timeout else item.name
     if isinstance(item, NodeItem):
-        return f"{item.name} × {item.options.replicas}" if item.options.replicas != 1 else item.name
+        return f"{item.name} ({item.options.replicas} replicas)" if item.options.replicas != 1 else item.name
     return "idle" if item.idle else "timeout"
 
 

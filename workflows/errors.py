@@ -85,7 +85,7 @@ class NotAvailableError(HeadraceError):
         return NotAvailableError, (self.what,)
 
 
-class SourceClosed(HeadraceError):  # noqa: N818  a state that senders meet, not a mistake of theirs
+class SourceClosed(HeadraceError):
     """The source takes no more events: it was closed, or its workflow has ended.
 
     Attributes:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from headrace.workflows.actions import Complete, Terminate
@@ -27,8 +27,7 @@ class Where:
     line: int
 
     def __str__(self) -> str:
-        inside = os.path.join(os.getcwd(), "")
-        return f"{self.file.removeprefix(inside)}:{self.line}"
+        return f"{self.file.removeprefix(f'{Path.cwd()}/')}:{self.line}"
 
 
 def caller(depth: int) -> Where:
@@ -54,6 +53,8 @@ class NodeOptions:
 
 @dataclass(slots=True, eq=False)
 class SourceItem:
+    """One `workflow.source(...)`."""
+
     name: str
     where: Where
     source: Source[Any]
@@ -61,6 +62,8 @@ class SourceItem:
 
 @dataclass(slots=True, eq=False)
 class NodeItem:
+    """One `workflow.node(...)`."""
+
     name: str
     where: Where
     user: Any
@@ -75,6 +78,8 @@ class NodeItem:
 
 @dataclass(slots=True, eq=False)
 class SinkItem:
+    """One `workflow.sink(...)`."""
+
     name: str
     where: Where
     sink: Sink[Any]
@@ -82,6 +87,8 @@ class SinkItem:
 
 @dataclass(slots=True, eq=False)
 class WaitItem:
+    """One `workflow.wait(...)`."""
+
     name: str
     where: Where
     source: SourceItem
@@ -90,6 +97,8 @@ class WaitItem:
 
 @dataclass(slots=True, eq=False)
 class TimeoutItem:
+    """One `workflow.timeout(...)`."""
+
     name: str
     where: Where
     idle: timedelta | None

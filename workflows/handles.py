@@ -13,7 +13,17 @@ from typing_extensions import TypeVar
 
 from headrace.workflows.actions import Action, Complete, Terminate
 from headrace.workflows.graph import (
-    Destination, Graph, NodeItem, Route, SinkItem, SourceItem, Start, TimeoutItem, Unknown, WaitItem, caller,
+    Destination,
+    Graph,
+    NodeItem,
+    Route,
+    SinkItem,
+    SourceItem,
+    Start,
+    TimeoutItem,
+    Unknown,
+    WaitItem,
+    caller,
 )  # fmt: skip
 
 D = TypeVar("D")

@@ -44,7 +44,7 @@ def underlying(function: Callable[..., Any]) -> Callable[..., Any]:
             function = function.__func__
         elif hasattr(function, "__wrapped__"):
             function = inspect.unwrap(function)
-        elif not hasattr(function, "__globals__") and hasattr(type(function), "__call__"):
+        elif not hasattr(function, "__globals__") and callable(function):
             called = type(function).__call__
             if not isinstance(called, types.FunctionType):
                 return function
@@ -70,10 +70,10 @@ def base_arguments(cls: type, base: type) -> tuple[Any, ...]:
     """What `cls` gave for the type parameters of `base`; () if nothing.
 
     Example:
-        >>> class Box(typing.Generic[T]): ...
-        >>> class Sub(Box[int]): ...
-        >>> base_arguments(Sub, Box)
-        (<class 'int'>,)
+        >>> from headrace import Node
+        >>> class Count(Node[str, int]): ...
+        >>> base_arguments(Count, Node)[:2]
+        (<class 'str'>, <class 'int'>)
     """
     if cls is base:
         return tuple(getattr(cls, "__parameters__", ()))
@@ -130,4 +130,5 @@ def alternatives(annotation: Any) -> list[Any]:
 
 
 def is_typed_dict(annotation: Any) -> bool:
+    """True for a `TypedDict`, the language's own or that of typing_extensions."""
     return typing_extensions.is_typeddict(annotation) or typing.is_typeddict(annotation)

@@ -82,5 +82,3 @@ def _close(root: int, open_: list[int], is_open: set[int]) -> list[int]:
         component.append(unit)
         if unit == root:
             return sorted(component)
-
-

@@ -117,6 +117,8 @@ def _tell_apart(returns: Returns, faults: list[Fault]) -> None:
             if cls in seen and not issubclass(cls, Enum):
                 both = f"{type_name(seen[cls])} and {type_name(data_type)}"
                 faults.append(
-                    Fault("ambiguous", f"returns {both}, which look the same at run time", "Wrap one of them in a struct")
+                    Fault(
+                        "ambiguous", f"returns {both}, which look the same at run time", "Wrap one of them in a struct"
+                    )
                 )
             seen.setdefault(cls, data_type)

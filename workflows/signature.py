@@ -119,7 +119,8 @@ class _Reader:
                 "signature", f"can't be called with {pair}: {error}", f"Let it take two arguments: {pair}"
             ) from error
         self._return = signature.return_annotation
-        given = [parameter for parameter in signature.parameters.values() if parameter.kind is not parameter.KEYWORD_ONLY]
+        found = signature.parameters.values()
+        given = [parameter for parameter in found if parameter.kind is not parameter.KEYWORD_ONLY]
         return given[:2] if len(given) > 1 else [given[0], given[0]]
 
     def _read_generics(self, process: Callable[..., Any]) -> None:
@@ -136,7 +137,7 @@ class _Reader:
             return UNSAID
         try:
             found = hints.evaluate(annotation, process, self.scope)
-        except Exception as error:  # the user's own text is evaluated: anything may come
+        except Exception as error:  # noqa: BLE001  the user's own text is evaluated: anything may come
             if not needed:
                 return UNSAID
             message = f"the annotation of {what}, {annotation!r}, can't be evaluated: {type(error).__name__}: {error}"

@@ -67,7 +67,9 @@ def _check_names(findings: Findings, kind: str, items: Iterable[SourceItem | Nod
     for item in items:
         if not _PART_NAME.fullmatch(item.name):
             message = f"{item.name!r} can't be the name of a {kind}"
-            findings.add(item.where, item.name, "name", message, "Give one: name='...', of letters, digits, '.', '_', '-'")
+            findings.add(
+                item.where, item.name, "name", message, "Give one: name='...', of letters, digits, '.', '_', '-'"
+            )
         elif item.name in seen:
             message = f"a {kind} of this name was added at {seen[item.name]}"
             findings.add(item.where, item.name, "duplicate-name", message, "Give one of them another: name='...'")
@@ -79,7 +81,9 @@ def _check_source(findings: Findings, item: SourceItem) -> None:
     where, name = item.where, item.name
     if not isinstance(source, Source):
         message = f"{_kind(source)} is no source"
-        findings.add(where, name, "source", message, "Give an instance: workflow.source(KafkaSource('readings', Reading))")
+        findings.add(
+            where, name, "source", message, "Give an instance: workflow.source(KafkaSource('readings', Reading))"
+        )
         return
     _check_data(findings, where, name, source.type)
     key: Any = source.key
@@ -121,7 +125,9 @@ def _check_sink(findings: Findings, item: SinkItem) -> None:
     sink: Any = item.sink
     if not isinstance(sink, Sink):
         message = f"{_kind(sink)} is no sink"
-        findings.add(item.where, item.name, "sink", message, "Give an instance: workflow.sink(KafkaSink('alerts', Alert))")
+        findings.add(
+            item.where, item.name, "sink", message, "Give an instance: workflow.sink(KafkaSink('alerts', Alert))"
+        )
         return
     _check_data(findings, item.where, item.name, sink.type)
 

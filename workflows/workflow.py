@@ -15,7 +15,16 @@ from headrace.workflows.context import Context
 from headrace.workflows.errors import HeadraceError, Problem, WorkflowError
 from headrace.workflows.events import Event
 from headrace.workflows.graph import (
-    Fused, Graph, NodeItem, NodeOptions, SinkItem, SourceItem, TimeoutItem, Unknown, WaitItem, caller,
+    Fused,
+    Graph,
+    NodeItem,
+    NodeOptions,
+    SinkItem,
+    SourceItem,
+    TimeoutItem,
+    Unknown,
+    WaitItem,
+    caller,
 )  # fmt: skip
 from headrace.workflows.handles import NodeHandle, SinkHandle, SourceHandle, TimeoutHandle, WaitHandle
 from headrace.workflows.nodes import BatchNode, Node
@@ -159,6 +168,7 @@ class Workflow:
             timeout: How long one call may take.
             batch_size: Of a batch node: events in a batch, at most.
             batch_delay: Of a batch node: how long the first of them may wait for the others.
+            **options: `options` of the overloads above, checked when the workflow is.
         """
         chosen = name or _default_name(user)
         where = caller(1)
@@ -235,7 +245,9 @@ class Workflow:
 
     def __repr__(self) -> str:
         graph = self._graph
-        return f"<workflow {graph.name}: {len(graph.sources)} sources, {len(graph.nodes)} nodes, {len(graph.sinks)} sinks>"
+        return (
+            f"<workflow {graph.name}: {len(graph.sources)} sources, {len(graph.nodes)} nodes, {len(graph.sinks)} sinks>"
+        )
 
     def __reduce__(self) -> NoReturn:
         raise HeadraceError(
@@ -253,5 +265,3 @@ def _default_name(user: Any) -> str:
     if isinstance(user, (Node, BatchNode)) or not hasattr(user, "__name__"):
         return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(user).__name__).lower()
     return str(user.__name__)
-
-

@@ -16,7 +16,12 @@ from headrace.sources.webhook import WebhookSink
 from headrace.workflows.actions import Action, Complete, Failure, Reject, Result, Terminate, Timeout, Timer
 from headrace.workflows.context import Context, Run
 from headrace.workflows.errors import (
-    CodecError, HeadraceError, NotAvailableError, Problem, SourceClosed, WorkflowError,
+    CodecError,
+    HeadraceError,
+    NotAvailableError,
+    Problem,
+    SourceClosed,
+    WorkflowError,
 )  # fmt: skip
 from headrace.workflows.events import Event
 from headrace.workflows.nodes import BatchNode, Node

@@ -1,0 +1,54 @@
+"""Checkers accept the four programs of the API and refuse each of nine wrong graphs."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+PROGRAMS = Path(__file__).parent / "programs"
+Errors = Callable[..., set[tuple[str, int]]]
+RIGHT = ("temperature.py", "chat.py", "approval.py", "anomaly.py")
+WRONG = "wrong.py"
+LAST = len((PROGRAMS / WRONG).read_text().splitlines())
+WRONG_LINES = range(LAST - 8, LAST + 1)
+
+
+def mypy_errors(*files: str) -> set[tuple[str, int]]:
+    command = [sys.executable, "-m", "mypy", "--strict", "--no-error-summary", "--hide-error-context", *files]
+    done = subprocess.run(command, cwd=PROGRAMS, capture_output=True, text=True, timeout=280, check=False)
+    assert done.returncode in (0, 1), done.stdout + done.stderr
+    found = re.findall(r"^(.+?):(\d+): error:", done.stdout, re.MULTILINE)
+    return {(Path(file).name, int(line)) for file, line in found}
+
+
+def pyright_errors(*files: str) -> set[tuple[str, int]]:
+    beside = Path(sys.executable).with_name("pyright")
+    command = str(beside) if beside.exists() else shutil.which("pyright")
+    assert command, "pyright is not installed; it is in the dev dependencies"
+    done = subprocess.run(
+        [command, "--pythonpath", sys.executable, "--outputjson", *files],
+        cwd=PROGRAMS,
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+    )
+    rows = json.loads(done.stdout)["generalDiagnostics"]
+    return {(Path(row["file"]).name, row["range"]["start"]["line"] + 1) for row in rows if row["severity"] == "error"}
+
+
+@pytest.mark.parametrize("errors_of", [mypy_errors, pyright_errors])
+def test_the_programs_of_the_api_are_accepted(errors_of: Errors) -> None:
+    assert errors_of(*RIGHT) == set()
+
+
+@pytest.mark.parametrize("errors_of", [mypy_errors, pyright_errors])
+def test_every_wrong_graph_is_refused(errors_of: Errors) -> None:
+    assert errors_of(WRONG) == {(WRONG, line) for line in WRONG_LINES}
