@@ -20,14 +20,14 @@ from waiting import until
 SERVERS = ["Valkey()", "Tansu(cache=CACHE)"] + (["ApacheKafka(cache=CACHE)"] if ApacheKafka.missing() is None else [])
 
 PARENT = """
-import os, sys, time
+import os, signal, sys
 from pathlib import Path
 from headrace.embedded import ApacheKafka, Tansu, Valkey
 CACHE = Path(sys.argv[1])
 server = {server}.start()
 {then}
 print(server.pid, server.folder, flush=True)
-time.sleep(600)
+signal.pause()
 """
 
 
@@ -83,7 +83,7 @@ def test_a_parent_killed_with_9_leaves_no_server_and_no_folder(start_parent, ser
 
 
 def test_a_fork_that_holds_the_pipe_keeps_no_server_alive(start_parent) -> None:
-    parent = start_parent("Valkey()", then="fork = os.fork()\nif fork == 0: time.sleep(600)\nprint('fork', fork)")
+    parent = start_parent("Valkey()", then="fork = os.fork()\nif fork == 0: signal.pause()\nprint('fork', fork)")
     fork = next(child for child in psutil.Process(parent.process.pid).children() if is_copy_of_python(child))
 
     parent.process.kill()

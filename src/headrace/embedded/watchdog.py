@@ -1,6 +1,6 @@
 """Runs one server and ends it when the process that asked for it is gone, however that one ended.
 
-A program of its own, run by path and without site-packages, so that it starts in some 20 ms:
+A program of its own, run by path and without site-packages, so that it starts in 30 ms:
 `python -I -S watchdog.py --parent PID --log FILE [--remove FOLDER] -- COMMAND...`. It writes the server's
 process id to its standard output, obeys one-letter orders on its standard input, and exits as the server
 did. The end of its input means that the parent has died.
