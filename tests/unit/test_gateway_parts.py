@@ -1,0 +1,43 @@
+"""What callers write in addresses and headers."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from headrace.gateway.keys import decode_key, encode_key
+from headrace.gateway.preferences import DEFAULT_WAIT, preference_of
+
+
+@given(st.text(min_size=1))
+def test_any_key_comes_back_from_its_address(key: str) -> None:
+    text = encode_key(key)
+
+    assert decode_key(text) == key
+    assert all(character.isascii() and (character.isalnum() or character in "._~-") for character in text)
+
+
+@pytest.mark.parametrize("text", ["", "~", "a/b", "~!", "~_w", "ü"])
+def test_what_is_no_key_is_refused(text: str) -> None:
+    with pytest.raises(ValueError, match=r"base64url|one character"):
+        decode_key(text)
+
+
+@pytest.mark.parametrize(
+    ("headers", "wait", "applied"),
+    [
+        ([], DEFAULT_WAIT, None),
+        (["wait=3"], 3.0, "wait=3"),
+        (["Wait=3; foo=1", "handling=lenient"], 3.0, "wait=3"),
+        (["wait=0"], 0.0, "wait=0"),
+        (["wait=100"], 30.0, "wait=30"),
+        (["wait=soon"], DEFAULT_WAIT, None),
+        (["wait=5, respond-async"], 0.0, "respond-async"),
+        (["wait=5, wait=7"], 5.0, "wait=5"),
+    ],
+)
+def test_the_callers_preference_counts_up_to_the_cap(headers: list[str], wait: float, applied: str | None) -> None:
+    preference = preference_of(headers)
+
+    assert (preference.wait, preference.applied) == (wait, applied)
