@@ -107,7 +107,7 @@ class Cluster:
 
     def __init__(self, workflow: str, supervisor: ActorHandle[Any]) -> None:
         self.workflow = workflow
-        self._supervisor = supervisor
+        self._supervisor: Any = supervisor
 
     @classmethod
     def connect(cls, workflow: str) -> Cluster:
@@ -124,7 +124,7 @@ class Cluster:
     def status(self, timeout: float = 5.0) -> ClusterStatus | None:
         """How it does now; None while the supervisor has nothing to say, is starting again, or is suspended."""
         try:
-            blob = ray.get(self._supervisor.status.remote(), timeout=timeout)
+            blob: bytes = ray.get(self._supervisor.status.remote(), timeout=timeout)
         except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
             log.warning("supervisor_unavailable", workflow=self.workflow, reason=str(error).splitlines()[0])
             return None

@@ -157,4 +157,3 @@ def _check_file(ref: CodeRef, module: ModuleType) -> None:
             f"{expected.with_suffix('.py')} can't be imported: a module {ref.module} is loaded already, from {found}. "
             "Rename your file."
         )
-

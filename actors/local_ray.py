@@ -6,6 +6,7 @@ variables, so they are set before Ray is initialised, and put back afterwards.
 
 from __future__ import annotations
 
+import importlib
 import os
 import secrets
 import signal
@@ -17,6 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+import ray
 import structlog
 
 from headrace.actors.spec import NAMESPACE
@@ -73,8 +75,6 @@ class LocalRay:
         Raises:
             LocalRayError: This process is connected to a Ray already, or Ray does not start.
         """
-        import ray
-
         if ray.is_initialized():
             raise LocalRayError("This process is connected to a Ray cluster already. Call ray.shutdown() first.")
         folder = Path(tempfile.mkdtemp(prefix=f"headrace-{os.getuid()}-", dir="/tmp"))
@@ -117,8 +117,6 @@ class LocalRay:
 
     def stop(self) -> None:
         """End all of it and remove its folder; idempotent."""
-        import ray
-
         if self._folder is None:
             return
         if ray.is_initialized():
@@ -164,9 +162,8 @@ class LocalRay:
 
 def _read_environment_again() -> None:
     """Ray reads these variables once, when it is imported; other modules have done so by now."""
-    from ray._private import ray_constants
-    from ray._raylet import AuthenticationTokenLoader, Config
-
-    ray_constants.ENABLE_RAY_CLUSTER = ray_constants.env_bool(ray_constants.ENABLE_RAY_CLUSTERS_ENV_VAR, True)
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
+    constants: Any = importlib.import_module("ray._private.ray_constants")
+    raylet: Any = importlib.import_module("ray._raylet")
+    constants.ENABLE_RAY_CLUSTER = constants.env_bool(constants.ENABLE_RAY_CLUSTERS_ENV_VAR, True)
+    raylet.Config.initialize("")
+    raylet.AuthenticationTokenLoader.instance().reset_cache()

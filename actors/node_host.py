@@ -44,13 +44,19 @@ class Runner(Protocol):
 
     is_async: bool
 
-    async def open(self) -> None: ...
+    async def open(self) -> None:
+        """Open the unit's nodes."""
 
-    async def close(self) -> None: ...
+    async def close(self) -> None:
+        """Close the unit's nodes."""
 
-    def run(self, call: Call) -> CallResult: ...
+    def run(self, call: Call) -> CallResult:
+        """Process a call, if no node is async."""
+        ...
 
-    async def run_async(self, call: Call) -> CallResult: ...
+    async def run_async(self, call: Call) -> CallResult:
+        """Process a call, if a node is async."""
+        ...
 
 
 class UserThread:

@@ -57,7 +57,7 @@ def _has_open(entry: Path, folder: Path) -> bool:
     prefix = f"{folder}/"
     for link in (entry / "fd").iterdir():
         try:
-            if os.readlink(link).startswith(prefix):
+            if str(link.readlink()).startswith(prefix):
                 return True
         except OSError:
             continue  # closed meanwhile

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import Final, TypeAlias
 
 from headrace.actors.placement import place
-from headrace.actors.roster import Process, Roster, Slot
+from headrace.actors.processes import Process, Slot
+from headrace.actors.roster import Roster
 from headrace.actors.spec import (
     Assign,
     Control,
@@ -41,24 +42,32 @@ POLL: Final = 1.0
 
 @dataclass(frozen=True, slots=True)
 class StartShell:
+    """Start a process, under a new name."""
+
     spec: ShellSpec
     resources: dict[str, float]
 
 
 @dataclass(frozen=True, slots=True)
 class Become:
+    """Give a warm process its role."""
+
     actor: str
     spec: RoleSpec
 
 
 @dataclass(frozen=True, slots=True)
 class Send:
+    """Send a process a control message."""
+
     actor: str
     message: Control
 
 
 @dataclass(frozen=True, slots=True)
 class Kill:
+    """End a process: it is silent, failed, or of no use."""
+
     actor: str
 
 
@@ -165,7 +174,7 @@ def _node_maps(roster: Roster) -> Iterator[Instruction]:
 
 def _placements(roster: Roster, now: float) -> Iterator[Instruction]:
     workers = [slot for slot in roster.slots.values() if isinstance(slot.role, WorkerRole)]
-    serving = {slot.role.name: slot.process for slot in workers if slot.serving is not None and slot.process is not None}
+    serving = {slot.role.name: process for slot in workers if (process := slot.serving) is not None}
     roster.settled = roster.settled or len(serving) == len(workers) or now - roster.started_at > GRACE_AT_START
     if not roster.settled:
         return

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Final
 
-from headrace.actors.roster import Process, Roster, Slot
+from headrace.actors.processes import Process, Slot
+from headrace.actors.roster import Roster
 from headrace.actors.spec import ClusterStatus, Problem, RoleStatus
 
 SLOW_START: Final = 15.0

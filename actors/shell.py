@@ -22,7 +22,7 @@ class Shell:
     """
 
     def __init__(self, spec: bytes) -> None:
-        from headrace.actors.shell_host import ShellHost
+        from headrace.actors.shell_host import ShellHost  # noqa: PLC0415  the class is pickled by value
 
         self._host = ShellHost(spec)
 
@@ -43,6 +43,7 @@ class Shell:
 
     @ray.method(concurrency_group="control")
     def pid(self) -> int:
+        """Number of the process."""
         return self._host.pid
 
     def call(self, batch: bytes) -> bytes:
@@ -69,6 +70,7 @@ def start_shell(spec: ShellSpec, resources: dict[str, float]) -> ActorHandle[Any
         "max_restarts": 0,
         "max_task_retries": 0,
     }
-    actor = ray.remote(concurrency_groups={"control": 4, "watch": 2})(Shell)
+    remote: Any = ray.remote  # its types don't know `concurrency_groups`
+    actor = remote(concurrency_groups={"control": 4, "watch": 2})(Shell)
     handle: ActorHandle[Any] = actor.options(**options).remote(encode(spec))
     return handle

@@ -18,6 +18,7 @@ from headrace.actors.spec import (
     NAMESPACE,
     EngineStatus,
     GetStatus,
+    NodeRole,
     Problem,
     Reply,
     Report,
@@ -103,7 +104,8 @@ class ShellHost:
             self._engine = make_engine(spec, self._plan, self._reporter.report)
             self._engine.start()
         except Exception as error:  # noqa: BLE001  user code (`open`): whatever it raises is named in the status
-            self._fail(self._problem_of(spec.role.name, "open" if spec.role.name.startswith("node") else "start", error))
+            word = "open" if isinstance(spec.role, NodeRole) else "start"
+            self._fail(self._problem_of(spec.role.name, word, error))
             return
         self._state = "serving"
         log.info("shell_serving", actor=self._spec.actor, role=spec.role.name)
@@ -115,6 +117,7 @@ class ShellHost:
         return self._engine.call(batch)
 
     def control(self, blob: bytes) -> bytes:
+        """Answer a control message: with the shell's status, or as the engine says."""
         message = decode_control(blob)
         if isinstance(message, GetStatus):
             return encode(self._status())
@@ -122,7 +125,7 @@ class ShellHost:
             return encode(Problem(where=self._spec.actor, word="role", sentence="It has no role yet."))
         try:
             return encode(self._engine.control(message))
-        except Exception as error:  # noqa: BLE001  the supervisor hears of it and asks again
+        except Exception as error:
             log.exception("control_failed", actor=self._spec.actor)
             return encode(self._problem_of(self._spec.actor, "control", error))
 

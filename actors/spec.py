@@ -62,19 +62,25 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerRole(msgspec.Struct, frozen=True, tag="worker"):
+    """To own partitions: pull, route, commit."""
+
     index: int
 
     @property
     def name(self) -> str:
+        """`worker/0`: what the role is called between processes."""
         return f"worker/{self.index}"
 
 
 class NodeRole(msgspec.Struct, frozen=True, tag="node"):
+    """To run the nodes of a unit."""
+
     unit: int
     replica: int
 
     @property
     def name(self) -> str:
+        """`node/1/0`: unit and replica."""
         return f"node/{self.unit}/{self.replica}"
 
 
@@ -274,12 +280,18 @@ def encode(message: msgspec.Struct) -> bytes:
 
 
 def decode_control(blob: bytes) -> Control:
-    return msgspec.msgpack.decode(blob, type=Control)
+    """What `encode` made of a control message."""
+    message: Control = msgspec.msgpack.decode(blob, type=Control)
+    return message
 
 
 def decode_reply(blob: bytes) -> Reply:
-    return msgspec.msgpack.decode(blob, type=Reply)
+    """What `encode` made of a reply."""
+    reply: Reply = msgspec.msgpack.decode(blob, type=Reply)
+    return reply
 
 
 def decode_report(blob: bytes) -> Report:
-    return msgspec.msgpack.decode(blob, type=Report)
+    """What `encode` made of a report."""
+    report: Report = msgspec.msgpack.decode(blob, type=Report)
+    return report

@@ -21,7 +21,7 @@ class Supervisor:
     """
 
     def __init__(self, workflow: str, redis_url: str) -> None:
-        from headrace.actors.supervisor_host import SupervisorHost
+        from headrace.actors.supervisor_host import SupervisorHost  # noqa: PLC0415  the class is pickled by value
 
         self._host = SupervisorHost(workflow, redis_url)
         self._host.start()
@@ -42,6 +42,7 @@ class Supervisor:
 
     @ray.method(concurrency_group="control")
     def pid(self) -> int:
+        """Number of the process."""
         return self._host.pid
 
     @ray.method(concurrency_group="watch")
@@ -56,7 +57,8 @@ def start_supervisor(workflow: str, redis_url: str) -> ActorHandle[Any]:
     Raises:
         ValueError: The name is taken: there is one already.
     """
-    actor = ray.remote(concurrency_groups={"control": 4, "watch": 2})(Supervisor)
+    remote: Any = ray.remote  # its types don't know `concurrency_groups`
+    actor = remote(concurrency_groups={"control": 4, "watch": 2})(Supervisor)
     handle: ActorHandle[Any] = actor.options(
         name=supervisor_name(workflow),
         namespace=NAMESPACE,

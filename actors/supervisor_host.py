@@ -179,7 +179,9 @@ class SupervisorHost:
                 self._ask(actor, "become", encode(spec), lambda r, reply, now: r.became(actor, reply, now))
             case Send(actor, Assign(partitions=numbers) as message):
                 log.info("assigned", actor=actor, partitions=numbers, placement=message.placement)
-                self._ask(actor, "control", encode(message), lambda r, reply, now: r.assigned(actor, numbers, reply, now))
+                self._ask(
+                    actor, "control", encode(message), lambda r, reply, now: r.assigned(actor, numbers, reply, now)
+                )
             case Send(actor, Revoke(partitions=numbers) as message):
                 log.info("revoked", actor=actor, partitions=numbers, placement=message.placement)
                 self._ask(actor, "control", encode(message), lambda r, _, __: r.revoked(actor, numbers))
@@ -193,7 +195,8 @@ class SupervisorHost:
 
     def _welcome(self, actor: str) -> None:
         """Watch a new process, and ask what it is: its first answer says that it has imported everything."""
-        watch = self._handles[actor].watch.remote()
+        handle: Any = self._handles[actor]
+        watch = handle.watch.remote()
         self._refs.add(watch)
 
         def gone(future: Any) -> None:

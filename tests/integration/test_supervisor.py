@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 import ray
-from waiting import until
 
 from headrace.actors.cluster import AlreadyRunning, Cluster, deployment_of, launch, start
 from headrace.actors.loading import load_workflow
 from headrace.actors.local_ray import LocalRay
 from headrace.actors.spec import NAMESPACE, ClusterStatus, Deployment, RoleStatus, supervisor_name
+from waiting import until
 
 FOLDER = Path(__file__).parent / "supervised"
 ENGINE = "two_nodes:BookkeepingWorker"

@@ -5,9 +5,7 @@ Imported by name in the shells' processes, like a user's file.
 
 from __future__ import annotations
 
-import os
 import threading
-from pathlib import Path
 
 import msgspec
 
@@ -25,11 +23,11 @@ from headrace.actors.spec import (
     Revoke,
     RoleSpec,
 )
+from headrace.sources.channel import ChannelSource
 from headrace.workflows.context import Context
 from headrace.workflows.events import Event
 from headrace.workflows.nodes import Node
 from headrace.workflows.plan import Plan
-from headrace.sources.channel import ChannelSource
 from headrace.workflows.workflow import Workflow
 
 
@@ -39,11 +37,6 @@ class Reading(msgspec.Struct, frozen=True):
 
 
 class Tag(Node[Reading, None, Reading]):
-    async def open(self) -> None:
-        broken = os.environ.get("HEADRACE_TEST_BROKEN", "")
-        if broken and Path(broken).exists():
-            raise OSError("the model file is missing")
-
     def process(self, event: Event[Reading], ctx: Context[None]) -> Reading:
         return event.data
 

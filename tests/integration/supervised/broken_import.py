@@ -1,0 +1,5 @@
+"""A module that does not import."""
+
+import json
+
+SETTINGS = json.loads("{'single': 'quotes'}")
