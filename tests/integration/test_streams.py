@@ -1,0 +1,201 @@
+"""The reader of channels and inboxes: columns in order, back-pressure, roll-backs, and a server that goes away."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+
+import pytest
+
+from headrace.actors.store import Store
+from headrace.actors.store_requests import Request, RequestStore
+from headrace.embedded import Valkey
+from headrace.sources.channel import ChannelSender, ChannelSource
+from headrace.sources.requests import RequestSource
+from headrace.sources.streams import UNREACHABLE, StreamReader
+from headrace.workflows.plan import SourcePlan
+from headrace.workflows.records import Records
+from waiting import until_async
+
+LINES = SourcePlan(0, "lines", ChannelSource(str, capacity=1000, name="lines"), 0, None, (0,))
+ASKS = SourcePlan(1, "asks", RequestSource(str, name="asks"), 0, None, (0,))
+ORDERS = SourcePlan(2, "orders", RequestSource(str, name="orders"), 0, None, (0,))
+
+
+@dataclass
+class Told:
+    """What a reader tells its worker."""
+
+    ready: list[int] = field(default_factory=list)
+    problems: list[tuple[str, str]] = field(default_factory=list)
+
+
+@pytest.fixture
+def told() -> Told:
+    return Told()
+
+
+def reader_of(url: str, told: Told, *sources: SourcePlan, buffer: int = 4096, batch: int = 1024) -> StreamReader:
+    return StreamReader(
+        url,
+        "w",
+        sources,
+        on_ready=told.ready.append,
+        on_problem=lambda word, sentence: told.problems.append((word, sentence)),
+        buffer=buffer,
+        batch=batch,
+    )
+
+
+@pytest.fixture
+async def requests(redis_url: str) -> AsyncIterator[RequestStore]:
+    async with RequestStore(redis_url) as requests:
+        yield requests
+
+
+@pytest.fixture
+async def sender(redis_url: str) -> AsyncIterator[ChannelSender[str]]:
+    sender = ChannelSender[str](redis_url, "w", "lines", partitions=1, capacity=1000)
+    yield sender
+    await sender.disconnect()
+
+
+async def pulled(reader: StreamReader, partition: int, count: int) -> list[Records]:
+    """Pull until there are `count` records."""
+    found: list[Records] = []
+
+    def enough() -> bool:
+        found.extend(reader.pull(partition, count - sum(map(len, found))))
+        return sum(map(len, found)) >= count
+
+    await until_async(enough, f"{count} records have come")
+    return found
+
+
+async def test_requests_come_first_each_with_its_source(
+    redis_url: str, told: Told, requests: RequestStore, sender: ChannelSender[str]
+) -> None:
+    await sender.send("backlog")
+    for number, source in enumerate(["asks", "asks", "orders", "asks"]):
+        reply = "replies:g" if number == 0 else ""
+        request = Request(id=f"r{number}", key="s1", source=source, body=b"%d" % number, reply=reply)
+        await requests.append_request("w", 0, request)
+    reader = reader_of(redis_url, told, LINES, ASKS, ORDERS)
+    await reader.open()
+    await reader.assign(0, {})
+    await until_async(lambda: len(reader._tails[0][0]) == 4 and len(reader._tails[0][1]) == 1, "all is read")
+
+    found = reader.pull(0, 100)
+
+    assert [(records.source, records.origin, records.values) for records in found] == [
+        (1, "inbox", [b"0", b"1"]),
+        (2, "inbox", [b"2"]),
+        (1, "inbox", [b"3"]),
+        (0, "channel:lines", [b'"backlog"']),
+    ]
+    assert (found[0].ids, found[0].keys, found[0].replies) == (["r0", "r1"], [b"s1", b"s1"], ["replies:g", None])
+    assert found[0].after == found[0].offsets[-1]
+    assert found[0].times[0] > 1_600_000_000_000
+    assert found[3].keys == [None]
+    assert set(told.ready) == {0}
+    assert reader.pull(0, 100) == []
+    await reader.close()
+
+
+async def test_reading_goes_on_after_the_committed_position(
+    redis_url: str, told: Told, sender: ChannelSender[str]
+) -> None:
+    for text in "abc":
+        await sender.send(text)
+    reader = reader_of(redis_url, told, LINES)
+    await reader.open()
+    await reader.assign(0, {})
+    first = await pulled(reader, 0, 1)
+    await pulled(reader, 0, 2)
+
+    await reader.assign(0, {"channel:lines": first[-1].after})
+
+    again = await pulled(reader, 0, 2)
+    assert [value for records in again for value in records.values] == [b'"b"', b'"c"']
+    await reader.close()
+
+
+async def test_a_full_buffer_is_not_read_on(redis_url: str, told: Told, sender: ChannelSender[str]) -> None:
+    for number in range(100):
+        await sender.send(str(number))
+    reader = reader_of(redis_url, told, LINES, buffer=10, batch=5)
+    await reader.open()
+    await reader.assign(0, {})
+    await until_async(lambda: len(reader._tails[0][0]) == 10, "the buffer is full")
+
+    found = await pulled(reader, 0, 100)
+
+    values = [value for records in found for value in records.values]
+    assert values == [b'"%d"' % number for number in range(100)]
+    assert max(map(len, found)) <= 15
+    await reader.close()
+
+
+async def test_a_revoked_partition_is_forgotten(redis_url: str, told: Told, sender: ChannelSender[str]) -> None:
+    reader = reader_of(redis_url, told, LINES)
+    await reader.open()
+    await reader.assign(0, {})
+    await sender.send("a")
+    await until_async(lambda: told.ready, "it is read")
+
+    await reader.revoke(0)
+
+    assert reader.pull(0, 100) == []
+    assert reader.closed_sources(0) == set()
+    await reader.close()
+    await reader.close()
+
+
+async def test_a_partition_assigned_while_reading_waits_is_read_at_once(
+    redis_url: str, told: Told, requests: RequestStore
+) -> None:
+    reader = reader_of(redis_url, told, ASKS)
+    await reader.open()
+    await reader.assign(0, {})
+    for partition in range(1, 5):
+        await requests.append_request("w", partition, Request(id="r", key="s", source="asks", body=b"1"))
+        await reader.assign(partition, {})
+        await until_async(lambda at=partition: reader.pull(at, 10), f"partition {partition} is read")  # type: ignore[misc]
+    await reader.close()
+
+
+async def test_a_server_that_is_away_is_told_of_once_and_found_again(own_valkey: Valkey, told: Told) -> None:
+    url = f"redis://127.0.0.1:{own_valkey.port}/0"
+    async with Store(url, "w", channels={"lines": 10}) as store:
+        head = await store.acquire(0, term=1, placement=1, worker="worker/0")
+        reader = reader_of(url, told, LINES)
+        await reader.open()
+        await reader.assign(0, head.positions)
+        own_valkey.kill()
+        await until_async(lambda: told.problems, "the reader says so")
+        own_valkey.restart()
+        sender = ChannelSender[str](url, "w", "lines", partitions=1, capacity=10)
+        await sender.send("a")
+
+        found = await pulled(reader, 0, 1)
+
+        assert found[0].values == [b'"a"']
+        assert [(word, bool(sentence)) for word, sentence in told.problems] == [
+            (UNREACHABLE, True),
+            (UNREACHABLE, False),
+        ]
+        await sender.disconnect()
+        await reader.close()
+
+
+async def test_a_reader_may_open_before_its_server_runs(own_valkey: Valkey, told: Told) -> None:
+    own_valkey.stop()
+    reader = reader_of(f"redis://127.0.0.1:{own_valkey.port}/0", told, LINES)
+    await reader.open()
+    await reader.assign(0, {})
+    await until_async(lambda: told.problems, "the reader says that nobody answers")
+
+    own_valkey.restart()
+
+    await until_async(lambda: told.problems[-1] == (UNREACHABLE, ""), "the reader takes it back")
+    await reader.close()
