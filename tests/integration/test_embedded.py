@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import timedelta
@@ -55,6 +56,16 @@ def test_a_temporary_folder_goes_with_the_server() -> None:
     assert folder.exists(), "a killed server may be restarted on its data"
     server.restart()
     server.stop()
+    assert not folder.exists()
+
+
+def test_a_temporary_folder_goes_with_a_process_that_only_killed_its_server() -> None:
+    code = "from headrace.embedded import Valkey; v = Valkey().start(); print(v.folder); v.kill()"
+
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    folder = Path(ended.stdout.splitlines()[-1])
+    assert folder.name.startswith("headrace-valkey-")
     assert not folder.exists()
 
 

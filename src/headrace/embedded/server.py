@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
+import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
@@ -133,7 +135,7 @@ class Server(ABC):
             raise ServerMissing(self.name, reason)
         began = time.monotonic()
         if self._folder is None:
-            self._folder = Path(tempfile.mkdtemp(prefix=f"headrace-{type(self).__name__.lower()}-"))
+            self._folder = self._temporary_folder()
         self._folder.mkdir(parents=True, exist_ok=True)
         if self._port is None:
             self._port = free_port()
@@ -163,7 +165,7 @@ class Server(ABC):
             self._process.stop(self._stop_within)
             self._process = None
         if self._ephemeral and self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            _remove(self._folder, os.getpid())
             self._folder = None
 
     def kill(self) -> None:
@@ -191,6 +193,12 @@ class Server(ABC):
             log.seek(max(0, self.log.stat().st_size - _LOG_BYTES))
             return "\n".join(log.read().decode(errors="replace").splitlines()[-_LOG_LINES:])
 
+    def _temporary_folder(self) -> Path:
+        """A folder that goes with `stop`, else with this object, also when its server was killed or never came up."""
+        folder = Path(tempfile.mkdtemp(prefix=f"headrace-{type(self).__name__.lower()}-"))
+        weakref.finalize(self, _remove, folder, os.getpid())
+        return folder
+
     def _wait_until_it_answers(self) -> None:
         assert self._process is not None
         deadline = time.monotonic() + self._start_within.total_seconds()
@@ -216,3 +224,8 @@ class Server(ABC):
     ) -> None:
         """Stop."""
         self.stop()
+
+
+def _remove(folder: Path, owner: int) -> None:
+    if os.getpid() == owner:  # a fork that ends must not take its parent's data along
+        shutil.rmtree(folder, ignore_errors=True)
