@@ -5,6 +5,7 @@ All that changes a partition is a script, so that it happens in one step, under 
 
 from __future__ import annotations
 
+import itertools
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -56,6 +57,8 @@ class Store(Registry):
         super().__init__(url, connections=connections)
         self.workflow_name = workflow
         self._channels = {name: str(capacity) for name, capacity in (channels or {}).items()}
+        self._id = secrets.token_hex(8)
+        self._attempts = itertools.count(1)
         self._keys: dict[int, PartitionKeys] = {}
         self._fields: dict[bytes, str] = {}
 
@@ -69,7 +72,8 @@ class Store(Registry):
     async def acquire(self, partition: int, *, term: int, placement: int, worker: str) -> Head:
         """Become the partition's owner; see `StoreContract.acquire`."""
         owner = secrets.token_hex(16)
-        asked = _msgpack.encode((str(term), str(placement), owner, worker, self._channels))
+        attempt = str(next(self._attempts))
+        asked = _msgpack.encode((str(term), str(placement), owner, worker, self._channels, self._id, attempt))
         with store_errors(self.address):
             answer = await _ACQUIRE.write(self.client, Effect.ACQUIRE, self.keys(partition).head, asked)
         kind = answer[0]

@@ -165,23 +165,29 @@ class StoreContract(Protocol):
             PartitionTorn: A commit was applied in part.
             StoreUnavailable: Ask again.
         """
+        ...
 
     async def load(self, partition: int, keys: Sequence[str]) -> list[dict[str, bytes]]:
         """The hashes of the runs with these keys, in their order; empty for a run that is not known."""
+        ...
 
     async def commit(self, partition: int, owner: str, commit: Commit) -> Answer:
         """Apply all of `commit`, or nothing. May be asked again, unchanged, when the answer was lost."""
+        ...
 
     async def outbox(self, partition: int, after: int, limit: int) -> list[Chunk]:
         """The outputs after the sequence `after`: whole commits, until there are `limit` of them or no more."""
+        ...
 
     async def trim_outbox(self, partition: int, owner: str, through: int) -> Answer:
         """Forget outputs up to the sequence `through` (delivered). FENCED when another owns the partition."""
+        ...
 
 
-RESERVED_FIELDS = frozenset(
-    {"owner", "sequence", "term", "placement", "worker", "since", "torn", "torn_reason", "outbox", "deployment"}
-)
+RESERVED_FIELDS = frozenset({
+    "owner", "sequence", "term", "placement", "worker", "since", "torn", "torn_reason", "outbox", "deployment",
+    "acquirer", "attempt",
+})  # fmt: skip
 """Fields of a head that are no counters."""
 
 

@@ -1,6 +1,8 @@
 #!lua flags=allow-oom
 -- A worker becomes the owner of a partition.
--- KEYS[1] head; ARGV[1] msgpack [term, placement, owner token, worker, channels (name -> capacity)], all strings.
+-- KEYS[1] head; ARGV[1] msgpack [term, placement, owner token, worker, channels (name -> capacity), acquirer,
+-- attempt], all strings. An attempt that arrives after a later one of the same acquirer (it lay in the socket of a
+-- server that hung) is as stale as an older placement: it would fence the owner by a token that nobody knows.
 -- Answers {ACQUIRED, fields of the head, positions}, {STALE, term, placement} or {TORN, sequence, reason}.
 -- include: room.lua
 local head = KEYS[1]
@@ -10,15 +12,19 @@ local term, placement = asked[1], asked[2]
 
 local torn = redis.call('HGET', head, 'torn')
 if torn then return {'TORN', torn, redis.call('HGET', head, 'torn_reason') or ''} end
-local stored = redis.call('HMGET', head, 'term', 'placement')
+local stored = redis.call('HMGET', head, 'term', 'placement', 'acquirer', 'attempt')
 local stored_term, stored_placement = tonumber(stored[1] or '0'), tonumber(stored[2] or '0')
 if tonumber(term) < stored_term or (tonumber(term) == stored_term and tonumber(placement) < stored_placement) then
   return {'STALE', stored[1] or '0', stored[2] or '0'}
 end
+if stored[3] == asked[6] and tonumber(stored[4]) > tonumber(asked[7]) then
+  return {'STALE', stored[1], stored[2]}
+end
 
 local now = redis.call('TIME')
 local since = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
-redis.call('HSET', head, 'owner', asked[3], 'term', term, 'placement', placement, 'worker', asked[4], 'since', since)
+redis.call('HSET', head, 'owner', asked[3], 'term', term, 'placement', placement, 'worker', asked[4], 'since', since,
+  'acquirer', asked[6], 'attempt', asked[7])
 for channel, capacity in pairs(asked[5]) do
   redis.call('HSET', base .. 'channels', channel, capacity)
   make_room(base, channel)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from headrace.actors.store import Store
 from headrace.workflows.commit import Answer, Commit, Output, Reply
 from headrace.workflows.memory_store import MemoryStore
-from headrace.workflows.store import StalePlacement
+from headrace.workflows.store import StalePlacement, StoreContract
 
 CHANNELS = {"lines": 2}
 
@@ -62,6 +62,12 @@ def memory(loop: asyncio.AbstractEventLoop) -> Driver:
 def store(request: pytest.FixtureRequest) -> Driver:
     driver: Driver = request.getfixturevalue(request.param)
     return driver
+
+
+def test_the_store_keeps_the_contract_that_workers_are_written_for(redis_url: str) -> None:
+    contract: StoreContract = Store(redis_url, "contract")
+
+    assert contract is not None
 
 
 def acquired(store: Driver, partition: int = 0, *, term: int = 1, placement: int = 1) -> str:

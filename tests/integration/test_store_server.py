@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
 import pickle
 import signal
@@ -197,6 +198,24 @@ async def test_a_server_that_hangs_is_noticed_and_found_again(own_valkey: Valkey
         # It lay in the server's socket, and may have been applied when it woke.
         assert await store.commit(0, owner, commit) in (Answer.APPLIED, Answer.ALREADY)
         assert (await store.head(0)).sequence == 1
+
+
+async def test_an_acquisition_that_a_hung_server_carries_out_late_does_not_fence_its_successor(
+    own_valkey: Valkey,
+) -> None:
+    """Mechanism: the number of the attempt. By (term, placement) alone the late one would be as good."""
+    async with Store(url_of(own_valkey), "w") as store:
+        os.kill(own_valkey.pid, signal.SIGSTOP)
+        late = [asyncio.create_task(owned(store)) for _ in range(2)]
+        assert [type(end) for end in await asyncio.gather(*late, return_exceptions=True)] == [StoreUnavailable] * 2
+        os.kill(own_valkey.pid, signal.SIGCONT)
+
+        owner = await owned(store)
+        store._attempts = itertools.count(1)
+        with pytest.raises(StalePlacement):
+            await owned(store)
+
+        assert await store.commit(0, owner, Commit(sequence=1)) is Answer.APPLIED
 
 
 async def test_a_server_that_restarts_is_found_again_with_all_that_was_committed(own_valkey: Valkey) -> None:
