@@ -115,6 +115,8 @@ class Ended(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """`completed` or `terminated`."""
     result: str
     """JSON text: the result, or the reason."""
+    path: Path
+    """Branch numbers to append to that event's path."""
 
 
 class CallResult(msgspec.Struct, array_like=True, kw_only=True, gc=False):

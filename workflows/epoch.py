@@ -34,6 +34,17 @@ class Flow:
         self.ready: dict[Place, list[Item]] = {}
 
 
+@dataclass(frozen=True, slots=True)
+class End:
+    """How a run ended, and by which event."""
+
+    outcome: str
+    result: str
+    """JSON text of the result or reason."""
+    root: int
+    path: Path
+
+
 @dataclass(slots=True)
 class Pending:
     """What will be committed of an epoch."""
@@ -41,10 +52,11 @@ class Pending:
     writes: dict[RunRecord, dict[int, Blobs]] = field(default_factory=dict)
     """States by run and unit, as of this epoch (the run itself may be further)."""
     shared: dict[RunRecord, bytes | None] = field(default_factory=dict)
-    ended: dict[RunRecord, tuple[str, str]] = field(default_factory=dict)
-    """Outcome and JSON text of the result or reason."""
-    outputs: list[tuple[int, Path, Output]] = field(default_factory=list)
+    ended: dict[RunRecord, End] = field(default_factory=dict)
+    outputs: list[tuple[int, Path, RunRecord, Output]] = field(default_factory=list)
     dead: list[tuple[int, Path, DeadLetter]] = field(default_factory=list)
+    undecoded: set[int] = field(default_factory=set)
+    """Source's events that were no data of their type: one dead letter each, at however many nodes it showed."""
     replies: list[tuple[int, Reply]] = field(default_factory=list)
     began: list[RunRecord] = field(default_factory=list)
 

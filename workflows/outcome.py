@@ -15,7 +15,7 @@ from .entries import Entry
 from .errors import HeadraceError
 from .events import Event
 from .plan import Plan
-from .program import END, EXIT, INNER, NodeProgram, Step, UnitProgram
+from .program import END, EXIT, INNER, MANY, NodeProgram, Step, UnitProgram
 
 END_COMPLETED = ENTER - 1
 """Exit code: the run is to end, completed, once what stands before it in the list has been done."""
@@ -104,20 +104,24 @@ class Outcome:
 
     def hand_back(self, index: int, stack: list[Item]) -> None:
         """Give what is left of an event to the core: it goes on once what has left before it is done."""
-        for item in reversed(stack):
+        while stack:
+            item = stack.pop()
             step = item.step
             if step.kind == INNER:
                 self.exit(index, ENTER + self._program.nodes[step.node].index, item)
             elif step.kind == EXIT:
                 self.exit(index, step.code, item)
+            elif step.kind == MANY:
+                stack.extend(branches(step, item))
             elif step.kind == END:
                 self.exit(index, END_COMPLETED if step.outcome == "completed" else END_TERMINATED, item)
-        stack.clear()
 
     def end(self, index: int, entry: Entry, node: int, item: Item) -> None:
         """The run ends here; later events of the call find it so."""
         entry.ended = True
-        self.result.ended.append(Ended(index, node, item.step.outcome, item.blob.decode()))
+        base = self.call.paths[index] if self.call.paths else ()
+        result = (item.blob or b"null").decode()
+        self.result.ended.append(Ended(index, node, item.step.outcome, result, item.event.path[len(base) :]))
 
     def effects(self, index: int, collected: list[Replied]) -> None:
         """What a node asked for by its context while it processed the event."""
@@ -142,6 +146,17 @@ def emitted(event: Event[Any], data: Any, branch: int) -> Event[Any]:
     return Event(
         data, event.key, event.origin, event.offset, (*event.path, branch), event.time_ms, event.raw_headers
     )
+
+
+def branches(step: Step, item: Item) -> list[Item]:
+    """One item for each target of a fan-out, the last first."""
+    event = item.event
+    items = [
+        Item(branch, emitted(event, event.data, number), item.type, item.blob, item.hops)
+        for number, branch in enumerate(step.branches)
+    ]
+    items.reverse()
+    return items
 
 
 def describe(error: BaseException) -> tuple[str, str, str | None]:

@@ -158,11 +158,12 @@ class PartitionCore:
 
     def successor(self, epoch: Epoch, run: RunRecord) -> RunRecord:
         """The run that takes over the key of one that ended: its number is the next, its states are new."""
-        held = self.runs.get(run.key)
-        if held is not None and held is not run and not held.ended:
-            new = held
-        else:
-            new = self.runs.add(run.key)
+        while run.next is not None:
+            run = run.next
+        new = run
+        if run.ended:
+            new = run.next = self.runs.add(run.key)
+            new.busy += 1
             self._begin(new, replaces=True)
         if new not in epoch.touched:
             epoch.touched.add(new)
@@ -220,8 +221,8 @@ class PartitionCore:
         self.positions.update(epoch.save.commit.positions)
         self.events_done += epoch.count if epoch.cut is None else epoch.cut + 1
         self.runs.release(epoch.touched)
-        if self.ended:
-            self.epochs.clear()
+        if epoch.cut is not None:
+            self.epochs.clear()  # the run has ended: what was offered behind it is not processed
         self.advance(now)
         return True
 

@@ -42,7 +42,7 @@ class Step(NamedTuple):
     outcome: str = ""
     branches: tuple[Step, ...] = ()
     leaves: bool = False
-    """It enters a node of another unit (a sink is no such thing: nothing comes back from there)."""
+    """It enters another unit of the same serial region: what is left of the event has to wait for that."""
 
 
 class Output(NamedTuple):
@@ -154,7 +154,9 @@ class UnitProgram:
     def _exit(self, targets: tuple[Target, ...]) -> Step:
         if targets not in self.codes:
             self.codes.append(targets)
-        return Step(EXIT, code=self.codes.index(targets), leaves=any(target < SINK for target in targets))
+        region = self.plan.region_of[self.unit.index]
+        leaves = any(target < SINK and self.plan.region_of[self.plan.unit_of[target]] == region for target in targets)
+        return Step(EXIT, code=self.codes.index(targets), leaves=leaves)
 
 
 def unit_programs(plan: Plan) -> list[UnitProgram]:

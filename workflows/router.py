@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from .calls import ENTER, CallResult, Ended, Exit, Failed, Path
 from .commit import DeadLetter, Output, Reply
 from .dispatch import Dispatch, is_serial
-from .epoch import Epoch, Flow, Item
+from .epoch import End, Epoch, Flow, Item
 from .outcome import END_COMPLETED, END_TERMINATED
 from .plan import COMPLETE, SINK, TERMINATE, Target
 from .runs import RunRecord
@@ -35,7 +35,7 @@ class Router:
         if epoch.finale is not None:
             run = self._core.runs.get("")
             assert run is not None
-            self._end(epoch, run, *epoch.finale, root=-1)
+            self._end(epoch, run, End(*epoch.finale, -1, ()))
             return
         for first, end, source in epoch.targets:
             slots = [slot for slot in range(first, end) if epoch.runs[slot] is not None]
@@ -95,9 +95,16 @@ class Router:
         epoch, slot, plan = dispatch.epoch, dispatch.slots[row.index], self._plan
         root, run = epoch.roots[slot], epoch.runs[slot]
         source = next(source for first, end, source in epoch.targets if first <= root < end)
+        if row.reason == "decode" and row.data is None and epoch.blobs[slot] is epoch.blobs[root]:
+            if root in epoch.pending.undecoded:
+                return
+            epoch.pending.undecoded.add(root)
+            node, slot = None, root
+        else:
+            node = plan.nodes[row.node].name
         letter = DeadLetter(
             id=epoch.event_id(slot, row.path), key=run.key if run else "", source=plan.sources[source].name,
-            node=plan.nodes[row.node].name, reason=row.reason, error=row.error, traceback=row.traceback, time=now,
+            node=node, reason=row.reason, error=row.error, traceback=row.traceback, time=now,
             type=_type_name(plan.types[row.type].type), data=epoch.blobs[slot] if row.data is None else row.data,
             headers=epoch.headers[root] if epoch.headers else (),
         )  # fmt: skip
@@ -121,13 +128,16 @@ class Router:
             slot = epoch.derive(slots[row.index], row.path, row.type, row.data, 0)
             for item in self._resolve(epoch, slot, table[row.code]):
                 self._to_node(epoch, item)
-        for end in result.ended:
-            self._ended(dispatch, end)
+        for ended in result.ended:
+            self._ended(dispatch, ended)
         if self._plan.keyed:
             for index in result.skipped:
                 slot = slots[index]
                 run = epoch.runs[slot]
                 assert run is not None
+                end = epoch.pending.ended.get(run)
+                if end is not None and end.root == epoch.roots[slot]:
+                    continue  # another target of the event that ended the run
                 epoch.runs[slot] = self._core.successor(epoch, run)
                 self._to_node(epoch, (slot, dispatch.call.nodes[index]))
         epoch.load[self._plan.region_of[result.unit]] -= len(slots)
@@ -186,29 +196,34 @@ class Router:
             flow.ready.setdefault((unit, replica), []).append((slot, node))
         else:
             epoch.load[0] -= 1
-            self._end(epoch, run, _OUTCOME[node], epoch.blobs[slot].decode(), root=epoch.roots[slot])
+            self._end_by(epoch, slot, _OUTCOME[node])
 
     def _ended(self, dispatch: Dispatch, end: Ended) -> None:
         epoch, slot = dispatch.epoch, dispatch.slots[end.index]
         run = epoch.runs[slot]
         assert run is not None
-        self._end(epoch, run, end.outcome, end.result, root=epoch.roots[slot])
+        self._end(epoch, run, End(end.outcome, end.result, epoch.roots[slot], epoch.path(slot) + end.path))
 
-    def _end(self, epoch: Epoch, run: RunRecord, outcome: str, result: str, *, root: int) -> None:
+    def _end_by(self, epoch: Epoch, slot: int, outcome: str) -> None:
+        run = epoch.runs[slot]
+        assert run is not None
+        self._end(epoch, run, End(outcome, epoch.blobs[slot].decode(), epoch.roots[slot], epoch.path(slot)))
+
+    def _end(self, epoch: Epoch, run: RunRecord, end: End) -> None:
         """The run ends. What it still had in hand is dropped; events behind it belong to the next run."""
         if run.ended:
             return
         run.ended = True
-        epoch.pending.ended[run] = (outcome, result)
+        epoch.pending.ended[run] = end
         flow = epoch.flows.get(0) or Flow()
         stack, queue = flow.stacks.pop(run, []), flow.queues.pop(run, deque())
         epoch.load[0] -= len(stack) + len(queue)
         if not self._plan.keyed:
             self._core.ended = True
-            epoch.cut = root
+            epoch.cut = end.root
             return
         # another target of the same event's source: it belongs to the run that ended
-        rest = deque(item for item in queue if epoch.roots[item[0]] != root)
+        rest = deque(item for item in queue if epoch.roots[item[0]] != end.root)
         if rest:
             following = self._core.successor(epoch, run)
             for slot, _ in rest:
@@ -253,9 +268,7 @@ class Router:
             if target >= SINK:
                 self._output(epoch, own, target - SINK)
             elif target < 0 and not self._serial:
-                run = epoch.runs[own]
-                assert run is not None
-                self._end(epoch, run, _OUTCOME[target], epoch.blobs[own].decode(), root=epoch.roots[own])
+                self._end_by(epoch, own, _OUTCOME[target])
             else:
                 items.append((own, target))
         return items
@@ -265,7 +278,7 @@ class Router:
         run = epoch.runs[slot]
         assert run is not None
         output = Output(sink, epoch.event_id(slot), run.key, epoch.times[root], epoch.blobs[slot])
-        epoch.pending.outputs.append((root, epoch.paths.get(slot, ()), output))
+        epoch.pending.outputs.append((root, epoch.paths.get(slot, ()), run, output))
 
 
 def _type_name(type: object) -> str:

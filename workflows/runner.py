@@ -22,7 +22,7 @@ from .entries import Entry, EntryTable
 from .errors import HeadraceError
 from .context import Context
 from .events import Event
-from .outcome import HopLimit, Item, Outcome, OutputError, emitted
+from .outcome import HopLimit, Item, Outcome, OutputError, branches, emitted
 from .plan import Plan
 from .program import (
     ACTION_KIND, COMPLETE_KIND, DATA_KIND, END, EXIT, INNER, LIST_KIND, MANY, NONE_KIND, NOTHING, TERMINATE_KIND,
@@ -246,10 +246,10 @@ class UnitRunner:
                         continue
                 elif kind == EXIT:
                     out.exit(index, step.code, Item(step, event, type, blob, hops))
-                    if step.leaves and plan.serial:
+                    if step.leaves:
                         out.hand_back(index, stack)
                 elif kind == MANY:
-                    stack.extend(_branches(step, Item(step, event, type, blob, hops)))
+                    stack.extend(branches(step, Item(step, event, type, blob, hops)))
                 elif kind == END:
                     out.end(index, entry, call.nodes[index], Item(step, event, type, blob, hops))
                     stack.clear()
@@ -300,17 +300,6 @@ class UnitRunner:
         if output is None:
             raise OutputError.unrouted(node, data)
         return Item(output.step, emitted(item.event, data, branch), output.type, output.encode(data), item.hops)
-
-
-def _branches(step: Step, item: Item) -> list[Item]:
-    """One item for each target of a fan-out, the last first."""
-    event = item.event
-    items = [
-        Item(branch, emitted(event, event.data, number), item.type, item.blob, item.hops)
-        for number, branch in enumerate(step.branches)
-    ]
-    items.reverse()
-    return items
 
 
 async def _maybe_await(value: Any) -> None:

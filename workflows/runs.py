@@ -16,7 +16,7 @@ RUNNING: Final = "running"
 class RunRecord:
     """One run: what is committed of it and what the epochs in flight have made of it."""
 
-    __slots__ = ("blobs", "busy", "ended", "fresh", "hash", "key", "loading", "mark", "number", "place",
+    __slots__ = ("blobs", "busy", "ended", "fresh", "hash", "key", "loading", "mark", "next", "number", "place",
                  "replaces", "sent", "shared", "versions")  # fmt: skip
 
     def __init__(self, key: str, units: int) -> None:
@@ -38,6 +38,8 @@ class RunRecord:
         """It began after the last commit: status and number are still to be written."""
         self.replaces = False
         """Its key was used before: what the store has under it belongs to another run."""
+        self.next: RunRecord | None = None
+        """The run that took its key over: held as long as this one is, for epochs that still name this one."""
         self.mark = -1
         self.place = 0
 
@@ -79,10 +81,15 @@ class RunTable:
     def release(self, runs: Iterable[RunRecord]) -> None:
         """An epoch is committed: its runs are one epoch less busy. Ended ones go, others if there are too many."""
         held = self._runs
-        for run in runs:
-            run.busy -= 1
-            if run.ended and not run.busy and held.get(run.key) is run:
-                del held[run.key]
+        for released in runs:
+            run: RunRecord | None = released
+            while run is not None:
+                run.busy -= 1
+                if run.busy:
+                    break
+                if run.ended and held.get(run.key) is run:
+                    del held[run.key]
+                run = run.next
         if len(held) > self._limit:
             surplus = len(held) - self._limit * 3 // 4
             idle = [run.key for run in held.values() if not run.busy][:surplus]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from .calls import Path
 from .commit import Commit, Head
-from .epoch import Epoch
+from .epoch import Epoch, Pending
 from .plan import Plan
 from .records import Records
 from .runs import ENDED_FIELD, NUMBER_FIELD, RESULT_FIELD, RUNNING, SHARED_FIELD, STATUS_FIELD, RunRecord, RunTable
@@ -42,7 +43,7 @@ class CommitBuilder:
         self._ends(commit, epoch, now)
         pending.outputs.sort(key=_order)
         last = len(epoch.runs) if epoch.cut is None else epoch.cut
-        commit.outputs = [output for root, _, output in pending.outputs if root <= last]
+        commit.outputs = [output for root, path, run, output in pending.outputs if root <= last and not _late(pending, run, root, path)]
         commit.dead = [letter for root, _, letter in sorted(pending.dead, key=_order) if root <= last]
         commit.replies = [reply for root, reply in sorted(pending.replies, key=_by_root) if root <= last]
         first = self._outbox + 1
@@ -68,9 +69,9 @@ class CommitBuilder:
         for run, units in pending.writes.items():
             if held(run.key) is not run:
                 continue  # it ended, and another one has its key: the store keeps the latest
-            flat = self._start_of(run, commit)
-            for unit, blobs in units.items():
-                flat += fields(unit, blobs)
+            written = [text for unit, blobs in units.items() for text in fields(unit, blobs)]
+            if written:
+                self._start_of(run, commit).extend(written)
         for run, blob in pending.shared.items():
             if blob is not None and held(run.key) is run:
                 self._start_of(run, commit).extend((SHARED_FIELD, blob.decode()))
@@ -91,11 +92,11 @@ class CommitBuilder:
         return flat
 
     def _ends(self, commit: Commit, epoch: Epoch, now: int) -> None:
-        for run, (outcome, result) in epoch.pending.ended.items():
+        for run, end in epoch.pending.ended.items():
             if self._runs.get(run.key) is not run:
                 continue
             self._start_of(run, commit).extend(
-                (STATUS_FIELD, outcome, RESULT_FIELD, result, ENDED_FIELD, str(now))
+                (STATUS_FIELD, end.outcome, RESULT_FIELD, end.result, ENDED_FIELD, str(now))
             )
             if self._plan.keyed:
                 commit.ended[run.key] = self._retention
@@ -113,9 +114,15 @@ def _after(records: Records, count: int) -> str:
     return last if isinstance(last, str) else str(last + 1)
 
 
+def _late(pending: Pending, run: RunRecord, root: int, path: Path) -> bool:
+    """Behind the end of its run: another branch of the event that ended it, which was written down before."""
+    end = pending.ended.get(run) if pending.ended else None
+    return end is not None and end.root == root and path > end.path
+
+
 def _by_root(row: tuple[int, object]) -> int:
     return row[0]
 
 
-def _order(row: tuple[int, Path, object]) -> tuple[int, Path]:
+def _order(row: tuple[Any, ...]) -> tuple[int, Path]:
     return row[0], row[1]
