@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import ClassVar
@@ -21,7 +22,7 @@ class ScheduleSource(Source[datetime]):
     """Name in the IANA database: `Europe/Berlin`."""
     name: str = field(default="schedule", kw_only=True)
     type: builtins.type[datetime] = field(default=datetime, init=False)
-    key: None = field(default=None, init=False)
+    key: str | Callable[[datetime], str] | None = field(default=None, init=False)
 
     kind: ClassVar[str] = "schedule"
     available: ClassVar[bool] = False

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
 
 State = TypeVar("State", default=None)
-RunState = TypeVar("RunState", default=Any)
+RunState = TypeVar("RunState", default=None)
 V_contra = TypeVar("V_contra", contravariant=True)
 
 
@@ -94,7 +94,8 @@ class Context(Generic[State, RunState]):
         if run is None:
             key = "" if self._event is None else self._event.key
             # Without `state=` there is no shared state: None, whatever RunState the annotation claims.
-            run = self._run = Run(self._workflow, key, None)  # type: ignore[arg-type]
+            nothing: Any = None
+            run = self._run = Run(self._workflow, key, nothing)
         return run
 
     @property

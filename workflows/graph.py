@@ -9,6 +9,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
+from typing_extensions import TypedDict
+
 from headrace.workflows.actions import Complete, Terminate
 from headrace.workflows.ports import Sink, Source
 from headrace.workflows.retry import Retry
@@ -36,14 +38,40 @@ def caller(depth: int) -> Where:
     return Where(frame.f_code.co_filename, frame.f_lineno)
 
 
+class NodeKeywords(TypedDict, total=False):
+    """Keywords of `Workflow.node`."""
+
+    name: str | None
+    """Identity of its state, so keep it. Default: the function's name, or the class's in snake case."""
+    renamed_from: str | None
+    """Its name in the version before."""
+    replicas: int
+    """Actors that share its keys; default 1."""
+    cpus: float
+    """CPUs that Ray reserves for each of them; default 0: none."""
+    gpus: float
+    """The same for GPUs; fractions share one."""
+    resources: Mapping[str, float] | None
+    """The same for resources of your cluster."""
+    retry: Retry | None
+    """What to do when it fails."""
+    timeout: timedelta | None
+    """How long one call may take."""
+    batch_size: int
+    """Of a batch node: events in a batch, at most."""
+    batch_delay: timedelta
+    """Of a batch node: how long the first of them may wait for the others; default 0."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NodeOptions:
-    """Everything that `Workflow.node` takes besides the node."""
+    """The same, complete."""
 
+    name: str | None = None
     replicas: int = 1
     cpus: float = 0
     gpus: float = 0
-    resources: Mapping[str, float] = field(default_factory=dict)
+    resources: Mapping[str, float] | None = None
     retry: Retry | None = None
     timeout: timedelta | None = None
     batch_size: int = 0

@@ -32,6 +32,9 @@ X = TypeVar("X")
 D_contra = TypeVar("D_contra", contravariant=True)
 A = TypeVar("A", bound=Action)
 
+Given: TypeAlias = D | list[D] | Complete | Terminate | None
+"""What a place that takes `D` may be given by what a node returns: each item of a list goes on by itself,
+None and ends do not go on at all. So `-> Alert | None` and `-> list[Alert]` lead where `Alert` does."""
 End: TypeAlias = type[Complete] | type[Terminate] | None
 """`.to(Complete)` and `.to(Terminate)` end the run; `.to(None)` drops."""
 
@@ -102,7 +105,7 @@ class TimeoutHandle(Branch[D]):
         super().__init__(graph, item, None)
 
 
-class SinkHandle(Accepts[D_contra]):
+class SinkHandle(Accepts[Given[D]]):
     """A sink of this workflow."""
 
     __slots__ = ()
@@ -123,7 +126,7 @@ class WaitHandle(Accepts[Any], Generic[D]):
         return Branch(self._graph, self._item, (outcome,))
 
 
-class NodeHandle(Accepts[D], Generic[D, O]):
+class NodeHandle(Accepts[Given[D]], Generic[D, O]):
     """A node of this workflow, which takes `D` and returns `O`."""
 
     __slots__ = ()
@@ -131,6 +134,10 @@ class NodeHandle(Accepts[D], Generic[D, O]):
 
     @overload
     def on(self: NodeHandle[D, A], *actions: A) -> Branch[D]: ...
+    @overload
+    def on(self: NodeHandle[D, A | X], *actions: A) -> Branch[D]: ...
+    @overload
+    def on(self: NodeHandle[D, A | X | None], *actions: A) -> Branch[D]: ...
     @overload
     def on(self, *outcomes: type[X]) -> Branch[X]: ...
     def on(self, *matches: Any) -> Branch[Any]:

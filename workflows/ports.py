@@ -47,4 +47,5 @@ class Sink(Generic[D]):
 
 def port_name(port: Source[Any] | Sink[Any]) -> str:
     """Its name, or what can be said if its author forgot one."""
-    return str(getattr(port, "name", None) or builtins.type(port).__name__)
+    named = getattr(port, "name", None)
+    return str(named or getattr(port, "__name__", None) or builtins.type(port).__name__)

@@ -63,9 +63,9 @@ def flowing(route: Route, match: object, routing: Routing | None) -> list[Any]:
     """Types of the data that take a route; `match` is one of the route's, None for `.to(...)`."""
     start = route.start
     if isinstance(start, SourceItem):
-        return [start.source.type]
+        return [getattr(start.source, "type", Any)]
     if isinstance(start, WaitItem) and match is None:
-        return [start.source.source.type]
+        return [getattr(start.source.source, "type", Any)]
     if not isinstance(start, NodeItem):
         return [Timeout if match is None else match]
     signature = start.signature

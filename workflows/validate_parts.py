@@ -94,7 +94,7 @@ def _check_source(findings: Findings, item: SourceItem) -> None:
             choice = ", ".join(repr(field) for field in fields)
             cure = f"Write key= with one of {choice}" if fields else "Write key= with a function of the data"
             findings.add(where, name, "key", message, cure)
-    elif key is None and findings.graph.keyed and not source.brings_keys:
+    elif key is None and findings.graph.keyed and not source.brings_keys and source.available:
         message = "has no key, and its workflow is keyed"
         cure = "Add key= with a field or a function of the data, or make it Workflow(..., keyed=False)"
         findings.add(where, name, "key", message, cure)
@@ -159,7 +159,7 @@ def _check_options(findings: Findings, node: NodeItem, fuse: Fuse) -> None:
 
     if not _whole(options.replicas, 1, 10_000):
         wrong(f"replicas={options.replicas!r} is no number of actors", "Write a whole number from 1")
-    for name, amount in {"cpus": options.cpus, "gpus": options.gpus, **options.resources}.items():
+    for name, amount in {"cpus": options.cpus, "gpus": options.gpus, **(options.resources or {})}.items():
         if isinstance(amount, bool) or not isinstance(amount, (int, float)) or not 0 <= amount < float("inf"):
             wrong(f"{name}={amount!r} is no amount", "Write a number from 0")
     if not _whole(options.batch_size, 0, 1_000_000):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from datetime import timedelta
 from typing import Any, Literal, NoReturn, overload
 
-from typing_extensions import TypeVar
+from typing_extensions import TypeVar, Unpack
 
 from headrace.workflows.actions import Timeout
 from headrace.workflows.context import Context
@@ -18,6 +18,7 @@ from headrace.workflows.graph import (
     Fused,
     Graph,
     NodeItem,
+    NodeKeywords,
     NodeOptions,
     SinkItem,
     SourceItem,
@@ -30,7 +31,6 @@ from headrace.workflows.handles import NodeHandle, SinkHandle, SourceHandle, Tim
 from headrace.workflows.nodes import BatchNode, Node
 from headrace.workflows.plan import Plan
 from headrace.workflows.ports import Sink, Source, port_name
-from headrace.workflows.retry import Retry
 from headrace.workflows.signature import read_signature
 
 D = TypeVar("D")
@@ -96,83 +96,33 @@ class Workflow:
 
     @overload
     def node(
-        self,
-        node: Node[D, S, O] | BatchNode[D, S, O],
-        /,
-        *,
-        name: str | None = None,
-        renamed_from: str | None = None,
-        replicas: int = 1,
-        cpus: float = 0,
-        gpus: float = 0,
-        resources: Mapping[str, float] | None = None,
-        retry: Retry | None = None,
-        timeout: timedelta | None = None,
-        batch_size: int = 0,
-        batch_delay: timedelta = timedelta(0),
+        self, node: Node[D, S, O] | BatchNode[D, S, O], /, **options: Unpack[NodeKeywords]
     ) -> NodeHandle[D, O]: ...
     @overload
     def node(
         self,
         function: Callable[[Event[D], Context[S, R]], Coroutine[Any, Any, O]],
         /,
-        *,
-        name: str | None = None,
-        renamed_from: str | None = None,
-        replicas: int = 1,
-        cpus: float = 0,
-        gpus: float = 0,
-        resources: Mapping[str, float] | None = None,
-        retry: Retry | None = None,
-        timeout: timedelta | None = None,
+        **options: Unpack[NodeKeywords],
     ) -> NodeHandle[D, O]: ...
     @overload
     def node(
-        self,
-        function: Callable[[Event[D], Context[S, R]], O],
-        /,
-        *,
-        name: str | None = None,
-        renamed_from: str | None = None,
-        replicas: int = 1,
-        cpus: float = 0,
-        gpus: float = 0,
-        resources: Mapping[str, float] | None = None,
-        retry: Retry | None = None,
-        timeout: timedelta | None = None,
+        self, function: Callable[[Event[D], Context[S, R]], O], /, **options: Unpack[NodeKeywords]
     ) -> NodeHandle[D, O]: ...
     @overload
     def node(
         self, inner: Workflow, /, *, name: str | None = None, timeout: timedelta | None = None
     ) -> NodeHandle[Any, Any]: ...
-    def node(
-        self,
-        user: Any,
-        /,
-        *,
-        name: str | None = None,
-        resources: Mapping[str, float] | None = None,
-        **options: Any,
-    ) -> NodeHandle[Any, Any]:
+    def node(self, user: Any, /, **options: Unpack[NodeKeywords]) -> NodeHandle[Any, Any]:
         """Add a node: an instance of `Node` or `BatchNode`, a function, or another workflow.
 
         Args:
             user: The node.
-            name: Identity of its state, so keep it. Default: the function's name, or the class's in snake case.
-            renamed_from: Its name in the version before.
-            replicas: Actors that share its keys.
-            cpus: CPUs that Ray reserves for each of them; 0 reserves none.
-            gpus: The same for GPUs; fractions share one.
-            resources: The same for resources of your cluster.
-            retry: What to do when it fails.
-            timeout: How long one call may take.
-            batch_size: Of a batch node: events in a batch, at most.
-            batch_delay: Of a batch node: how long the first of them may wait for the others.
-            **options: `options` of the overloads above, checked when the workflow is.
+            **options: Name and policies, see `NodeKeywords`; checked when the workflow is.
         """
-        chosen = name or _default_name(user)
         where = caller(1)
-        settings = NodeOptions(resources=dict(resources or {}), **options)
+        settings = NodeOptions(**options)
+        chosen = settings.name or _default_name(user)
         if isinstance(user, Workflow):
             item = NodeItem(chosen, where, user, settings, None, inner=True)
         else:
