@@ -62,7 +62,8 @@ class LocalRay:
     def __init__(self, *, cpus: int | None = None, gpus: int | None = None) -> None:
         self._cpus = cpus or os.cpu_count() or 1
         self._gpus = gpus
-        self._folder: Path | None = None
+        self.folder: Path | None = None
+        """Where all of it lies, while it runs."""
         self._reaper: subprocess.Popen[bytes] | None = None
         self._before: dict[str, str | None] = {}
 
@@ -78,7 +79,7 @@ class LocalRay:
         if ray.is_initialized():
             raise LocalRayError("This process is connected to a Ray cluster already. Call ray.shutdown() first.")
         folder = Path(tempfile.mkdtemp(prefix=f"headrace-{os.getuid()}-", dir="/tmp"))
-        self._folder = folder
+        self.folder = folder
         self._reaper = subprocess.Popen(
             [sys.executable, "-I", "-S", str(_REAPER), str(folder), str(os.getpid())],
             stdin=subprocess.PIPE,
@@ -117,12 +118,12 @@ class LocalRay:
 
     def stop(self) -> None:
         """End all of it and remove its folder; idempotent."""
-        if self._folder is None:
+        if self.folder is None:
             return
         if ray.is_initialized():
             ray.shutdown()
         self._restore_environment()
-        reaper, self._reaper, self._folder = self._reaper, None, None
+        reaper, self._reaper, self.folder = self._reaper, None, None
         if reaper is not None:
             reaper.communicate(b"stopped")
 

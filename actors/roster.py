@@ -31,7 +31,7 @@ STARTS_PER_TERM: Final = 1_000_000
 """Incarnations of one supervisor: term x this + count, so that a later supervisor's are larger."""
 ABSENT: Final = 1.0
 """Seconds that a lease must be missing: a store that lost its last second gets the leases back within it."""
-QUICK: Final = 10.0
+QUICK: Final = 3.0
 """A process that dies within so many seconds of serving counts as a failure of its role: the next one waits."""
 ADOPTION: Final = 4.0
 """Seconds that a new supervisor waits for answers of processes it found; who is silent is replaced."""
