@@ -190,10 +190,9 @@ def _parts(info: inspection.Type) -> Iterator[tuple[str, inspection.Type]]:
         yield "[...]", info.value_type
     elif isinstance(info, inspection.TupleType):
         yield from ((f"[{index}]", part) for index, part in enumerate(info.item_types))
-    elif hasattr(info, "fields"):
-        yield from ((f".{field.encode_name}", field.type) for field in info.fields)
-    elif hasattr(info, "item_type"):
-        yield "[...]", info.item_type
+    else:
+        yield from ((f".{field.encode_name}", field.type) for field in getattr(info, "fields", ()))
+        yield from (("[...]", part) for part in [getattr(info, "item_type", None)] if part is not None)
 
 
 def _customs(info: inspection.Type, path: str, seen: set[Any]) -> Iterator[tuple[str, str]]:

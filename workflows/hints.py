@@ -12,9 +12,7 @@ from typing import Any, get_args, get_origin, get_type_hints
 import typing_extensions
 from typing_extensions import TypeAliasType
 
-ALIASES: tuple[Any, ...] = tuple(
-    {TypeAliasType, *((typing.TypeAliasType,) if hasattr(typing, "TypeAliasType") else ())}
-)
+ALIASES: tuple[Any, ...] = (TypeAliasType, getattr(typing, "TypeAliasType", TypeAliasType))
 """Type aliases may be the language's own or those of typing_extensions."""
 
 

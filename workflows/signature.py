@@ -95,10 +95,11 @@ class _Reader:
 
     def _process(self) -> Callable[..., Any]:
         user: Any = self.user
+        cls: Any = type(user)
         if isinstance(user, type) and issubclass(user, (Node, BatchNode)):
             raise FaultError("class", "is a class, not an instance of it", f"Write: workflow.node({user.__name__}())")
         if self.base is not None:
-            if type(user).process in (Node.process, BatchNode.process):
+            if cls.process in (Node.process, BatchNode.process):
                 raise FaultError("process", "has no process method", "Add: def process(self, event, ctx): ...")
             return user.process  # type: ignore[no-any-return]
         if not callable(user) or isinstance(user, type):
