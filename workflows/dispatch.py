@@ -140,8 +140,9 @@ class Dispatcher:
 
 
 def _whole(epoch: Epoch) -> dict[str, Any]:
+    # Types and blobs are copied: slots may be added to the epoch before the call is sent again.
     return {
-        "types": epoch.types, "blobs": epoch.blobs, "origin_of": epoch.origin_of, "offsets": epoch.offsets,
+        "types": epoch.types.copy(), "blobs": epoch.blobs.copy(), "origin_of": epoch.origin_of, "offsets": epoch.offsets,
         "times": epoch.times, "headers": epoch.headers,
     }  # fmt: skip
 

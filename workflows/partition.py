@@ -15,7 +15,7 @@ from typing import TypeAlias
 import msgspec
 
 from .calls import CallResult
-from .commit import Answer, Commit, Head
+from .commit import Answer, DeadLetter, Head
 from .dispatch import Dispatch, Dispatcher
 from .epoch import Epoch
 from .intake import EVENT_CAP, SourceIntake, misplaced
@@ -129,6 +129,15 @@ class PartitionCore:
         epoch.touched.add(run)
         run.busy += 1
         epoch.finale = (outcome, msgspec.json.encode(reason).decode())
+        self.epochs.append(epoch)
+        self.advance(now)
+
+    def bury(self, letters: Sequence[DeadLetter], now: int) -> None:
+        """Commit dead letters of events that have left the graph: a sink refused them for good."""
+        self._epoch_count += 1
+        epoch = Epoch(self._epoch_count, len(self.plan.regions))
+        for letter in letters:
+            self.router.dead(epoch, -1, (), letter)
         self.epochs.append(epoch)
         self.advance(now)
 

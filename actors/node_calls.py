@@ -1,0 +1,162 @@
+"""A worker's line to the node actors: calls of several partitions travel together, and go again when an actor dies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import msgspec
+import ray
+import structlog
+
+from headrace.actors.engine import OnReport
+from headrace.actors.spec import NAMESPACE, NodeAddress, NodeFailed, NodeMap
+from headrace.workflows.calls import Call, CallResult
+from headrace.workflows.dispatch import Dispatch
+from headrace.workflows.effects import point
+
+log = structlog.get_logger(__name__)
+
+OUTSTANDING: Final = 2
+"""Calls at one replica: one that it works on, one that waits there, so that it never idles between two."""
+EVENTS_TOGETHER: Final = 4_000
+"""Events after which no further partition joins a call."""
+OnResult = Callable[[CallResult], None]
+_encoder: Final = msgspec.msgpack.Encoder()
+_decoder: Final = msgspec.msgpack.Decoder(list[CallResult])
+
+
+@dataclass(slots=True)
+class _Replica:
+    """One replica of a unit, as this worker sees it."""
+
+    unit: int
+    replica: int
+    address: NodeAddress | None = None
+    handle: Any = None
+    waiting: deque[Dispatch] = field(default_factory=deque)
+    attempts: list[list[Dispatch]] = field(default_factory=list)
+    """Calls under way; one that is not in here any more has been given up, its answer is not heard."""
+
+
+class NodeCalls:
+    """Sends calls to node replicas and hears their results. Used from the worker's loop only.
+
+    A call that met a dead actor, or an actor that was replaced while it was under way, goes to the
+    successor, unchanged. What the old actor may still answer is not heard: its states are not those
+    that the successor will have.
+    """
+
+    def __init__(self, on_result: OnResult, report: OnReport) -> None:
+        self._on_result = on_result
+        self._report = report
+        self._replicas: dict[tuple[int, int], _Replica] = {}
+        self._version = -1
+        self._loop = asyncio.get_running_loop()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.calls = 0
+        self.resent = 0
+
+    def submit(self, dispatch: Dispatch) -> None:
+        """Send a call as soon as its replica has room."""
+        call = dispatch.call
+        replica = self._replica(call.unit, call.replica)
+        replica.waiting.append(dispatch)
+        self._loop.call_soon(self._send, replica)  # let calls of other partitions join
+
+    def drop(self, partition: int, owner: str) -> None:
+        """The partition is no longer ours: what waits of it is not sent. (Results that come are ignored by owner.)"""
+        for replica in self._replicas.values():
+            replica.waiting = deque(d for d in replica.waiting if not _is_of(d.call, partition, owner))
+
+    def update(self, version: int, nodes: NodeMap) -> None:
+        """Where the nodes are now; calls under way at a replaced one go to its successor."""
+        if version < self._version:
+            return
+        self._version = version
+        for unit, addresses in nodes.items():
+            for index, address in enumerate(addresses):
+                replica = self._replica(unit, index)
+                if address != replica.address:
+                    self._give_up(replica)
+                    replica.address, replica.handle = address, None
+                    self._send(replica)
+
+    def unreachable(self) -> list[str]:
+        """Names of replicas that calls wait for and that have no actor."""
+        return [
+            f"node/{replica.unit}/{replica.replica}"
+            for replica in self._replicas.values()
+            if replica.waiting and replica.address is None
+        ]
+
+    def _replica(self, unit: int, index: int) -> _Replica:
+        found = self._replicas.get((unit, index))
+        if found is None:
+            found = self._replicas[unit, index] = _Replica(unit, index)
+        return found
+
+    def _give_up(self, replica: _Replica) -> None:
+        """What is under way will be sent again, in its order, before what waits."""
+        for dispatches in reversed(replica.attempts):
+            self.resent += len(dispatches)
+            replica.waiting.extendleft(reversed(dispatches))
+        replica.attempts.clear()
+
+    def _send(self, replica: _Replica) -> None:
+        while replica.waiting and replica.address is not None and len(replica.attempts) < OUTSTANDING:
+            if replica.handle is None and not self._find(replica):
+                return
+            together: list[Dispatch] = []
+            events = 0
+            while replica.waiting and (not together or events < EVENTS_TOGETHER):
+                dispatch = replica.waiting.popleft()
+                together.append(dispatch)
+                events += len(dispatch.call.runs)
+            replica.attempts.append(together)
+            task = self._loop.create_task(self._call(replica, replica.address, replica.handle, together))
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+    def _find(self, replica: _Replica) -> bool:
+        """The actor's handle, by its name. Asks Ray's control service once for each incarnation."""
+        address = replica.address
+        assert address is not None
+        try:
+            replica.handle = ray.get_actor(address.actor, namespace=NAMESPACE)
+        except (ValueError, ray.exceptions.RayError) as error:
+            self._lost(replica, address, error)
+            return False
+        return True
+
+    async def _call(self, replica: _Replica, address: NodeAddress, handle: Any, together: list[Dispatch]) -> None:
+        point("before:call")
+        self.calls += 1
+        try:
+            reference = handle.call.remote(_encoder.encode([dispatch.call for dispatch in together]))
+            blob = await asyncio.wrap_future(reference.future())
+        except ray.exceptions.RayError as error:
+            if together in replica.attempts:
+                self._lost(replica, address, error)
+            return
+        if not any(attempt is together for attempt in replica.attempts):
+            return  # given up while it was under way
+        replica.attempts = [attempt for attempt in replica.attempts if attempt is not together]
+        point("after:call")
+        for result in _decoder.decode(blob):
+            self._on_result(result)
+        self._send(replica)
+
+    def _lost(self, replica: _Replica, address: NodeAddress, error: Exception) -> None:
+        log.warning("node_lost", unit=replica.unit, replica=replica.replica, reason=type(error).__name__)
+        self._give_up(replica)
+        if replica.address == address:
+            replica.address = replica.handle = None
+        self._report(NodeFailed(unit=replica.unit, replica=replica.replica, incarnation=address.incarnation))
+
+
+def _is_of(call: Call, partition: int, owner: str) -> bool:
+    return call.partition == partition and call.owner == owner

@@ -1,0 +1,168 @@
+"""The relay of a worker: outputs leave for their sinks once they are durable, at least once, in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+import structlog
+
+from headrace.sources.reader import OnProblem
+from headrace.workflows.commit import Output
+from headrace.workflows.errors import HeadraceError
+from headrace.workflows.store import StoreUnavailable
+
+log = structlog.get_logger(__name__)
+
+ROUND: Final = 5_000
+"""Outputs that go to the sinks together."""
+BACKLOG: Final = 50_000
+"""Outputs of a partition that may wait; beyond it the partition takes no new events."""
+_WAIT: Final = 0.2
+_LONGEST_WAIT: Final = 5.0
+
+
+class Refused(Protocol):
+    """An output that its sink will never take."""
+
+    @property
+    def output(self) -> Output:
+        """What was to be sent."""
+        ...
+
+    @property
+    def error(self) -> str:
+        """Why, for people."""
+        ...
+
+
+class Outlet(Protocol):
+    """What carries outputs to the sinks; `KafkaOutput` is one."""
+
+    async def send(self, outputs: Sequence[Output]) -> Sequence[Refused]:
+        """Deliver all of them; raises a `HeadraceError` if it can't now. Returns those refused for good."""
+        ...
+
+    async def close(self) -> None:
+        """Disconnect; idempotent."""
+
+
+class Origin(Protocol):
+    """The partition that outputs come from."""
+
+    number: int
+
+    async def delivered(self, through: int, refused: Sequence[Refused]) -> None:
+        """Outputs up to this sequence have left: forget them in the outbox."""
+
+
+@dataclass(slots=True)
+class _Chunk:
+    origin: Origin
+    first: int
+    outputs: list[Output]
+
+
+class Relay:
+    """Sends what partitions have committed, in rounds; tells them what has left.
+
+    An outbox entry goes only after its sinks have acknowledged it, so a crash in between sends it again,
+    with the same id.
+    """
+
+    def __init__(self, outlet: Outlet, on_problem: OnProblem) -> None:
+        self._outlet = outlet
+        self._on_problem = on_problem
+        self._queue: deque[_Chunk] = deque()
+        self._changed = asyncio.Event()
+        self._backlog: dict[int, int] = {}
+        self._task: asyncio.Task[None] | None = None
+        self.sent = 0
+
+    def start(self) -> None:
+        """Begin to send."""
+        self._task = asyncio.create_task(self._run(), name="relay")
+
+    def push(self, origin: Origin, first: int, outputs: list[Output]) -> None:
+        """These outputs of a partition are durable: send them. In order of their sequence."""
+        self._queue.append(_Chunk(origin, first, outputs))
+        self._backlog[origin.number] = self._backlog.get(origin.number, 0) + len(outputs)
+        self._changed.set()
+
+    def full(self, partition: int) -> bool:
+        """Too much of a partition waits here."""
+        return self._backlog.get(partition, 0) > BACKLOG
+
+    def waiting(self, partition: int) -> int:
+        """Outputs of a partition that have not left."""
+        return self._backlog.get(partition, 0)
+
+    def drop(self, origin: Origin) -> None:
+        """The partition is another owner's now, and so is its outbox."""
+        self._queue = deque(chunk for chunk in self._queue if chunk.origin is not origin)
+        self._backlog.pop(origin.number, None)
+
+    async def close(self) -> None:
+        """Stop sending; what has not left stays in the outboxes."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+        await self._outlet.close()
+
+    async def _run(self) -> None:
+        while True:
+            self._changed.clear()
+            if not self._queue:
+                await self._changed.wait()
+                continue
+            chunks: list[_Chunk] = []
+            count = 0
+            while self._queue and count < ROUND:
+                chunk = self._queue.popleft()
+                chunks.append(chunk)
+                count += len(chunk.outputs)
+            refused = await self._send([output for chunk in chunks for output in chunk.outputs])
+            self.sent += count
+            await self._tell(chunks, refused)
+
+    async def _send(self, outputs: list[Output]) -> Sequence[Refused]:
+        wait = _WAIT
+        while True:
+            try:
+                refused = await self._outlet.send(outputs)
+            except HeadraceError as error:
+                self._on_problem("relay_blocked", f"{len(outputs)} outputs wait for their sink: {error}")
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, _LONGEST_WAIT)
+            else:
+                self._on_problem("relay_blocked", "")
+                return refused
+
+    async def _tell(self, chunks: list[_Chunk], refused: Sequence[Refused]) -> None:
+        through: dict[int, tuple[Origin, int]] = {}
+        for chunk in chunks:
+            number = chunk.origin.number
+            through[number] = (chunk.origin, chunk.first + len(chunk.outputs) - 1)
+            if number in self._backlog:
+                self._backlog[number] -= len(chunk.outputs)
+        for origin, last in through.values():
+            own = {id(output) for chunk in chunks if chunk.origin is origin for output in chunk.outputs}
+            try:
+                await origin.delivered(last, [row for row in refused if id(row.output) in own])
+            except StoreUnavailable as error:
+                # They stay in the outbox: the next trim takes them along; after a crash they are sent again.
+                log.warning("outbox_not_trimmed", partition=origin.number, reason=str(error))
+
+
+class NoOutlet:
+    """For workflows without sinks."""
+
+    async def send(self, outputs: Sequence[Output]) -> Sequence[Refused]:
+        """Nothing can come here."""
+        raise HeadraceError(f"{len(outputs)} outputs, but the workflow has no sink")
+
+    async def close(self) -> None:
+        """Nothing to do."""

@@ -1,0 +1,205 @@
+"""The worker role: owns partitions; pulls, routes, commits and relays. A thread with one event loop does it all."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import threading
+from collections.abc import Coroutine
+from concurrent.futures import Future
+from typing import Any, Final, TypeVar
+
+import structlog
+import uvloop
+
+from headrace.actors.engine import OnReport
+from headrace.actors.feeds import Feeds, bootstrap_of, client_options, make_feeds
+from headrace.actors.node_calls import NodeCalls
+from headrace.actors.partition_driver import PartitionDriver, Shared
+from headrace.actors.relay import NoOutlet, Outlet, Relay
+from headrace.actors.sizing import Sizing
+from headrace.actors.spec import (
+    Assign, Control, Done, Drain, EngineStatus, GetStatus, Nodes, PartitionLost, Problem, Reply, Revoke, RoleSpec,
+)  # fmt: skip
+from headrace.actors.store import Store
+from headrace.sources.kafka_sink import KafkaOutput
+from headrace.workflows.calls import CallResult
+from headrace.workflows.errors import HeadraceError
+from headrace.workflows.partition import Limits
+from headrace.workflows.plan import Plan
+from headrace.workflows.runner import UnitRunner
+from headrace.workflows.store import StoreUnavailable
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+CONTROL_TIMEOUT: Final = 30.0
+"""Seconds within which a control message is answered."""
+_WAIT: Final = 0.5
+
+
+class Worker:
+    """Engine of a worker's process; see `Engine`."""
+
+    def __init__(self, spec: RoleSpec, plan: Plan, report: OnReport) -> None:
+        self._spec = spec
+        self._plan = plan
+        self._report = report
+        self._loop = uvloop.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="headrace-worker", daemon=True)
+        self._drivers: dict[int, PartitionDriver] = {}
+        self._problems: dict[str, str] = {}
+        self._runners = {unit.index: UnitRunner(plan, unit.index) for unit in plan.units if unit.in_worker}
+
+    def start(self) -> None:
+        """Connect, open the nodes that run here, and be ready for partitions."""
+        # Events are many small objects that live for one epoch: the collector need not look at them so often.
+        gc.freeze()
+        gc.set_threshold(50_000, 20, 50)
+        self._thread.start()
+        self._submit(self._start()).result()
+
+    def call(self, batch: bytes) -> bytes:
+        """Workers are never called."""
+        raise HeadraceError(f"{self._spec.actor} is a worker, not a node")
+
+    def control(self, message: Control) -> Reply:
+        """Answer the supervisor."""
+        return self._submit(self._control(message)).result(CONTROL_TIMEOUT)
+
+    def stop(self) -> None:
+        """Disconnect; what is in flight is processed by the next owner."""
+        if self._loop.is_running():
+            self._submit(self._stop()).result(CONTROL_TIMEOUT)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+
+    def _submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    async def _start(self) -> None:
+        deployment, plan = self._spec.deployment, self._plan
+        channels = {
+            source.name: source.source.capacity for source in plan.sources if source.source.kind == "channel"
+        }
+        self._store = Store(deployment.redis_url, plan.name, channels=channels)
+        while True:
+            try:
+                await self._store.open()
+                break
+            except StoreUnavailable as error:
+                self._problem("store_unreachable", str(error))
+                await asyncio.sleep(_WAIT)
+        self._problem("store_unreachable", "")
+        for runner in self._runners.values():
+            await runner.open()
+        self._nodes = NodeCalls(self._finished, self._report)
+        self._feeds: Feeds = make_feeds(plan, deployment, self._ready, self._problem, self._source_closed)
+        await self._feeds.open()
+        self._relay = Relay(self._outlet(), self._problem)
+        self._relay.start()
+        self._shared = Shared(
+            plan=plan, partitions=deployment.partitions, worker=self._spec.actor, store=self._store, feed=self._feeds,
+            nodes=self._nodes, relay=self._relay, runners=self._runners, sizing=Sizing(), limits=Limits(),
+            on_problem=self._problem, on_lost=self._partition_lost,
+        )  # fmt: skip
+
+    def _outlet(self) -> Outlet:
+        deployment, sinks = self._spec.deployment, self._plan.sinks
+        if not sinks:
+            return NoOutlet()
+        clusters = {bootstrap_of(sink.sink, deployment) for sink in sinks}
+        if len(clusters) > 1:
+            raise HeadraceError(
+                f"sinks on {len(clusters)} Kafka clusters ({', '.join(sorted(clusters))}): this version sends to one."
+                " Give all sinks the same bootstrap."
+            )
+        return KafkaOutput(sinks, bootstrap=clusters.pop(), options=client_options(deployment))
+
+    async def _stop(self) -> None:
+        for driver in list(self._drivers.values()):
+            await driver.drop()
+        await self._relay.close()
+        await self._feeds.close()
+        for runner in self._runners.values():
+            await runner.close()
+        await self._store.close()
+
+    async def _control(self, message: Control) -> Reply:
+        match message:
+            case Assign():
+                await self._assign(message)
+            case Revoke():
+                await self._release(message.partitions)
+            case Nodes():
+                self._nodes.update(message.version, message.nodes)
+            case Drain():
+                await self._release(tuple(self._drivers))
+            case GetStatus():
+                return self._status()
+        return Done()
+
+    async def _assign(self, message: Assign) -> None:
+        new = [number for number in message.partitions if number not in self._drivers]
+        drivers = [PartitionDriver(number, self._shared) for number in new]
+        self._drivers.update(zip(new, drivers, strict=True))
+        acquired = await asyncio.gather(*(driver.acquire(message.term, message.placement) for driver in drivers))
+        for driver, is_ours in zip(drivers, acquired, strict=True):
+            if not is_ours and driver.state != "torn":
+                self._partition_lost(driver.number, "stale placement")
+
+    async def _release(self, partitions: tuple[int, ...]) -> None:
+        drivers = [self._drivers[number] for number in partitions if number in self._drivers]
+        await asyncio.gather(*(driver.release() for driver in drivers))
+        for driver in drivers:
+            self._drivers.pop(driver.number, None)
+
+    def _status(self) -> EngineStatus:
+        drivers = self._drivers.values()
+        owned = tuple(sorted(driver.number for driver in drivers if driver.state in ("owned", "ended")))
+        counters: dict[str, int | float] = {
+            "events": sum(driver.events for driver in drivers),
+            "epochs": sum(driver.epochs for driver in drivers),
+            "dead_letters": sum(driver.dead for driver in drivers),
+            "outputs": self._relay.sent,
+            "outputs_waiting": sum(self._relay.waiting(driver.number) for driver in drivers),
+            "calls": self._nodes.calls,
+            "calls_resent": self._nodes.resent,
+            "ended": sum(driver.state == "ended" for driver in drivers),
+            "lag": self._feeds.lag(),
+        }
+        where = self._spec.role.name
+        problems = [
+            Problem(where=where, word=word, sentence=sentence) for word, sentence in self._problems.items()
+        ]
+        missing = self._nodes.unreachable()
+        if missing:
+            sentence = f"calls wait for {', '.join(missing)}"
+            problems.append(Problem(where=where, word="node_unavailable", sentence=sentence))
+        return EngineStatus(partitions=owned, counters=counters, problems=tuple(problems))
+
+    def _finished(self, result: CallResult) -> None:
+        driver = self._drivers.get(result.partition)
+        if driver is not None:
+            driver.finished(result)
+
+    def _ready(self, partition: int) -> None:
+        driver = self._drivers.get(partition)
+        if driver is not None:
+            driver.wake()
+
+    def _source_closed(self, partition: int, source: int) -> None:
+        driver = self._drivers.get(partition)
+        if driver is not None:
+            driver.source_closed(source)
+
+    def _problem(self, word: str, sentence: str) -> None:
+        if sentence:
+            if self._problems.get(word) != sentence:
+                log.warning("problem", word=word, sentence=sentence)
+            self._problems[word] = sentence
+        elif self._problems.pop(word, None) is not None:
+            log.info("problem_over", word=word)
+
+    def _partition_lost(self, partition: int, reason: str) -> None:
+        self._drivers.pop(partition, None)
+        self._report(PartitionLost(actor=self._spec.actor, partition=partition, reason=reason))
