@@ -2,12 +2,14 @@
 
 A program of its own, run as `python -I -S reaper.py FOLDER PID`: it imports nothing but the standard
 library. It waits for its standard input to close, which the operating system does when the parent dies,
-however it dies. Measured with Ray 2.60: after a `kill -9` of the driver two agents live on for a minute.
+however it dies; and looks twice a second whether it has another parent, as a fork of its parent may hold
+the other end open. Measured with Ray 2.60: after a `kill -9` of the driver two agents live on for a minute.
 """
 
 from __future__ import annotations
 
 import os
+import select
 import shutil
 import signal
 import sys
@@ -20,9 +22,8 @@ ROUNDS = 20
 
 
 def main(folder: Path, parent: int) -> None:
-    """Wait for the end of input, then clean up."""
-    said_goodbye = bool(sys.stdin.buffer.read())
-    if not said_goodbye:
+    """Wait for the parent's goodbye, or its end, then clean up."""
+    if not said_goodbye(parent):
         time.sleep(GRACE)
     for _ in range(ROUNDS):
         left = processes_of(folder) - {os.getpid(), parent}
@@ -35,6 +36,15 @@ def main(folder: Path, parent: int) -> None:
                 continue
         time.sleep(0.1)
     shutil.rmtree(folder, ignore_errors=True)
+
+
+def said_goodbye(parent: int) -> bool:
+    """Wait; True when the parent has stopped Ray itself, False when it is gone."""
+    while os.getppid() == parent:
+        readable, _, _ = select.select([sys.stdin], [], [], 0.5)
+        if readable:
+            return bool(os.read(sys.stdin.fileno(), 1))
+    return False
 
 
 def processes_of(folder: Path) -> set[int]:

@@ -12,6 +12,7 @@ import ray
 import structlog
 
 from headrace.actors.engine import Engine, engine_class, make_engine
+from headrace.actors.guardian import Guardian
 from headrace.actors.leases import LeaseKeeper
 from headrace.actors.loading import WorkflowImportError, import_workflow, user_traceback
 from headrace.actors.spec import (
@@ -26,6 +27,7 @@ from headrace.actors.spec import (
     RoleSpec,
     ShellSpec,
     ShellStatus,
+    WorkerRole,
     decode_control,
     encode,
     supervisor_name,
@@ -108,6 +110,8 @@ class ShellHost:
             self._fail(self._problem_of(spec.role.name, word, error))
             return
         self._state = "serving"
+        if isinstance(spec.role, WorkerRole):
+            Guardian(spec.deployment.redis_url, spec.deployment.workflow, spec.role.index).start()
         log.info("shell_serving", actor=self._spec.actor, role=spec.role.name)
 
     def call(self, batch: bytes) -> bytes:

@@ -142,6 +142,18 @@ def test_a_killed_supervisor_comes_back_and_adopts_what_runs(cluster: Cluster) -
     assert {row.name: (row.pid, sorted(row.partitions)) for row in after.roles if row.name != "spare"} == served
 
 
+def test_a_suspended_supervisor_is_ended_by_a_worker_and_comes_back(cluster: Cluster) -> None:
+    term = placed(cluster).term
+    supervisor = ray.get_actor(supervisor_name("two-nodes"), namespace=NAMESPACE)
+    os.kill(ray.get(supervisor.pid.remote()), signal.SIGSTOP)
+
+    def look() -> ClusterStatus | None:
+        status = cluster.status(timeout=0.5)
+        return status if status is not None and status.ready and status.term > term else None
+
+    until(look, "a new supervisor has everything in hand", within=40)
+
+
 def test_what_dies_together_with_the_supervisor_is_replaced(cluster: Cluster) -> None:
     worker = role(cluster, "worker/0")
     supervisor = ray.get_actor(supervisor_name("two-nodes"), namespace=NAMESPACE)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from shell_world import ShellWorld, deployment
 
 from headrace.actors.roster import STARTS_PER_TERM, backoff
 from headrace.actors.spec import NodeFailed, PartitionLost, Problem, UnitSpec
+from shell_world import ShellWorld, deployment
 
 
 def test_everything_is_served_placed_and_one_spare_kept() -> None:

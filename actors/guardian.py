@@ -1,0 +1,81 @@
+"""Who looks after the supervisor: a worker ends one that gives no sign of life, and Ray starts it again.
+
+A supervisor that dies is restarted by Ray at once; one that is suspended or stuck Ray takes for healthy.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+import ray
+import redis
+import structlog
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from headrace.actors.spec import NAMESPACE, supervisor_name
+from headrace.workflows.keyspace import lease_key
+
+log = structlog.get_logger(__name__)
+
+PERIOD: Final = 1.0
+"""Seconds between two looks."""
+PATIENCE: Final = 5.0
+"""Seconds without a lease: longer than Ray takes to restart one that died."""
+BETWEEN_WORKERS: Final = 3.0
+"""Each worker waits so much longer than the one before, so that one of them acts."""
+
+
+class Guardian:
+    """Looks at the supervisor's lease, on a thread of its own.
+
+    Args:
+        redis_url: The store.
+        workflow: Whose supervisor.
+        rank: Index of this worker.
+        end: For tests; by default ends the actor and lets Ray restart it.
+    """
+
+    def __init__(self, redis_url: str, workflow: str, rank: int, *, end: Callable[[str], None] | None = None) -> None:
+        self._name = supervisor_name(workflow)
+        self._patience = PATIENCE + rank * BETWEEN_WORKERS
+        self._end = end or _end
+        self._seen = time.monotonic()
+        self._client = redis.Redis.from_url(
+            redis_url, socket_timeout=PERIOD, socket_connect_timeout=PERIOD, retry=Retry(NoBackoff(), 0), protocol=2
+        )
+
+    def start(self) -> None:
+        """Begin to look."""
+        threading.Thread(target=self._run, name="headrace-guardian", daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            self.look(time.monotonic())
+            time.sleep(PERIOD)
+
+    def look(self, now: float) -> None:
+        """One look: a store that does not answer says nothing about the supervisor."""
+        client: Any = self._client
+        try:
+            held = client.get(lease_key(self._name)) is not None
+        except (redis.RedisError, OSError) as error:
+            log.debug("guardian_blind", reason=str(error))
+            self._seen = now
+            return
+        if held:
+            self._seen = now
+        elif now - self._seen > self._patience:
+            log.error("supervisor_silent", supervisor=self._name, seconds=round(now - self._seen, 1))
+            self._seen = now
+            self._end(self._name)
+
+
+def _end(name: str) -> None:
+    try:
+        ray.kill(ray.get_actor(name, namespace=NAMESPACE), no_restart=False)
+    except (ValueError, ray.exceptions.RayError) as error:
+        log.warning("supervisor_not_ended", supervisor=name, reason=str(error))
