@@ -17,16 +17,15 @@ import structlog
 from aiokafka import errors
 from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.fetch import FetchRequest
-from aiokafka.protocol.offset import OffsetRequest
 
 from headrace.sources.kafka_batches import FetchedBatches
+from headrace.sources.kafka_extent import READ_COMMITTED, LogExtent, by_topic, log_extents
 from headrace.sources.kafka_log import Log
 from headrace.sources.kafka_metadata import REQUEST_TIMEOUT_MS, ClientOptions, Topic, describe_topics
 from headrace.sources.problems import Problems
 
 logger = structlog.get_logger(__name__)
 
-READ_COMMITTED: Final = 1
 PARTITION_BYTES: Final = 4 << 20
 """At most so much of one topic partition in an answer (a larger single batch comes whole)."""
 ANSWER_BYTES: Final = 32 << 20
@@ -49,7 +48,8 @@ _MOVED: Final = (
     errors.KafkaStorageError,
 )
 _LOST: Final = (errors.KafkaError, OSError, TimeoutError)
-_EARLIEST: Final = -2
+_CANCEL_AGAIN: Final = 0.5
+"""Seconds."""
 
 
 class Owner(Protocol):
@@ -64,8 +64,8 @@ class Owner(Protocol):
     def logs(self) -> Iterable[Log]:
         """All that are read now."""
 
-    def resolve(self, log: Log, first: int, stable: int, high: int) -> None:
-        """The log's first offset, end for read-committed readers and high watermark: decide where to go on."""
+    def resolve(self, log: Log, extent: LogExtent) -> None:
+        """What the broker has of the log: decide where to go on."""
 
     def arrived(self, log: Log) -> None:
         """Its buffer has something new."""
@@ -104,9 +104,7 @@ class Fetcher:
     async def close(self) -> None:
         """Stop and disconnect; idempotent."""
         if self._task is not None:
-            self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await _end([self._task])
             self._task = None
 
     def wake(self) -> None:
@@ -171,9 +169,7 @@ class Fetcher:
                 self.has_room()
                 await self._wait_for_change(nodes)
         finally:
-            for task in nodes.values():
-                task.cancel()
-            await asyncio.gather(*nodes.values(), return_exceptions=True)
+            await _end(nodes.values())
             self._room.clear()
             for node in list(self._resting):
                 self._rested(node)
@@ -240,30 +236,14 @@ class Fetcher:
                 self.refresh(_BACKOFF[-1])
 
     async def _resolve_at(self, client: AIOKafkaClient, node: int, logs: list[Log]) -> None:
-        wanted = {(log.topic, log.number): log for log in logs}
-        asked = _by_topic((topic, (number, _EARLIEST)) for topic, number in wanted)
-        answer = await client.send(node, OffsetRequest(-1, READ_COMMITTED, asked))
-        firsts = {
-            (topic, number): rest[-1]
-            for topic, partitions in answer.topics
-            for number, code, *rest in partitions
-            if errors.for_code(code) is errors.NoError
-        }
-        # The end is taken from a fetch: what some brokers (Tansu) answer when asked for it is wrong. (And it
-        # answers nothing at all to a fetch that does not want to wait.)
-        fetch = _by_topic((topic, (number, firsts[topic, number], 1)) for topic, number in firsts)
-        if fetch:
-            answer = await client.send(node, FetchRequest(1, 0, 1, READ_COMMITTED, fetch))
-            for topic, partitions in answer.topics:
-                for number, code, high, *rest in partitions:
-                    if errors.for_code(code) is errors.NoError:
-                        log = wanted.pop((topic, number))
-                        stable = rest[0] if rest and rest[0] >= 0 else high
-                        if not log.dropped and log.fetch_offset is None:
-                            self._owner.resolve(log, firsts[topic, number], stable, high)
-        for log in wanted.values():
-            log.not_before = self._clock() + _BACKOFF[-1]
-            self.refresh(_BACKOFF[-1])
+        extents = await log_extents(client, node, {(log.topic, log.number) for log in logs})
+        for log in logs:
+            extent = extents.get((log.topic, log.number))
+            if extent is None:
+                log.not_before = self._clock() + _BACKOFF[-1]
+                self.refresh(_BACKOFF[-1])
+            elif not log.dropped and log.fetch_offset is None:
+                self._owner.resolve(log, extent)
 
     async def _serve(self, client: AIOKafkaClient, node: int) -> None:
         """Fetch from one broker, one request after the other, as long as it answers."""
@@ -272,8 +252,10 @@ class Fetcher:
             room.clear()
             logs, wait = self._to_fetch(node)
             if not logs:
-                with contextlib.suppress(asyncio.TimeoutError):
-                    await asyncio.wait_for(room.wait(), wait)
+                # Not wait_for: in Python 3.11 it loses a cancellation that comes together with the event.
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(wait):
+                        await room.wait()
                 continue
             asked = {(log.topic, log.number): (log, log.fetch_offset or 0) for log in logs}
             request = FetchRequest(
@@ -281,7 +263,7 @@ class Fetcher:
                 1,
                 ANSWER_BYTES,
                 READ_COMMITTED,
-                _by_topic((topic, (number, offset, PARTITION_BYTES)) for (topic, number), (_, offset) in asked.items()),
+                by_topic((topic, (number, offset, PARTITION_BYTES)) for (topic, number), (_, offset) in asked.items()),
             )
             answer = await client.send(node, request)
             self._rested(node)
@@ -318,6 +300,7 @@ class Fetcher:
             self._problems.forget(f"fetch {log.origin}")
             data = rest[-1]
             log.high_watermark = high
+            log.answers += 1
             # [stable offset, start of the log (version 5), aborted transactions, ..., records]
             aborted = rest[1 if len(rest) == _FIELDS_OF_VERSION_4 else 2] if len(rest) > 1 else None
             if data:
@@ -363,8 +346,10 @@ def _silent(node: int, error: BaseException | None) -> str:
     return f"Kafka broker {node} does not answer ({error!r}); what it leads waits until it does, or another one leads."
 
 
-def _by_topic(items: Iterable[tuple[str, Any]]) -> list[tuple[str, list[Any]]]:
-    grouped: dict[str, list[Any]] = defaultdict(list)
-    for topic, item in items:
-        grouped[topic].append(item)
-    return list(grouped.items())
+async def _end(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel until they have ended; once is not enough where a client's own waiting swallows it (Python 3.11)."""
+    left = {task for task in tasks if not task.done()}
+    while left:
+        for task in left:
+            task.cancel()
+        _, left = await asyncio.wait(left, timeout=_CANCEL_AGAIN)

@@ -32,6 +32,27 @@ def topic_id_of(position: str) -> str | None:
     return position.partition("@")[2] or None
 
 
+_FRESH_ANSWERS: Final = 2
+"""After so many the request behind the last one was sent later than the count began."""
+
+
+class Predecessor:
+    """A log that has to be handed over, to the end it has now, before another one begins."""
+
+    def __init__(self, log: Log) -> None:
+        self._log = log
+        self._answers = log.answers + _FRESH_ANSWERS
+        self._end: int | None = None
+
+    @property
+    def done(self) -> bool:
+        """It has been handed over so far (or is not read here any more)."""
+        log = self._log
+        if self._end is None and log.answers >= self._answers:
+            self._end = log.high_watermark
+        return log.dropped or (self._end is not None and (log.position or 0) >= self._end)
+
+
 @dataclass(slots=True, eq=False)
 class Log:
     """State of one topic partition; made new at each assignment, so an answer to an older one finds nothing."""
@@ -49,8 +70,6 @@ class Log:
     """Where the next fetch begins; None: still to be found out."""
     position: int | None = None
     """Offset after what was handed over."""
-    first_offset: int = 0
-    """As far back as the broker has the log, when it last told."""
     high_watermark: int = -1
     """End of the log for readers, when the broker last told; -1: not known yet."""
     pieces: deque[FetchedBatches] = field(default_factory=deque)
@@ -60,8 +79,10 @@ class Log:
     """Stands still for a reason that is named, until it is assigned again."""
     from_start: bool = False
     """Joined a topic that is being read already: begins at its start, whatever the source says."""
-    behind: list[tuple[Log, int]] = field(default_factory=list)
-    """Logs, and how far they must have been handed over, before this one may be fetched."""
+    behind: list[Predecessor] = field(default_factory=list)
+    """What must have been handed over of other logs before this one may be fetched."""
+    answers: int = 0
+    """Fetches of it that were answered."""
     announce: bool = False
     """Its position was decided here (end of the log), and must be kept before anything comes."""
     not_before: float = 0.0
@@ -78,11 +99,7 @@ class Log:
     def begun(self) -> bool:
         """Nothing has to be read elsewhere first."""
         if self.behind:
-            self.behind = [
-                (log, offset)
-                for log, offset in self.behind
-                if not log.dropped and (log.position is None or log.position < offset)
-            ]
+            self.behind = [older for older in self.behind if not older.done]
         return not self.behind
 
     @property

@@ -11,8 +11,9 @@ from typing import Literal, Protocol
 import structlog
 
 from headrace.sources.kafka_batches import CorruptBatch
+from headrace.sources.kafka_extent import LogExtent
 from headrace.sources.kafka_fetch import Fetcher
-from headrace.sources.kafka_log import Log, offset_of, topic_id_of
+from headrace.sources.kafka_log import Log, Predecessor, offset_of, topic_id_of
 from headrace.sources.kafka_metadata import ClientOptions, Topic
 from headrace.sources.problems import Problems
 from headrace.sources.reader import OnProblem, OnReady
@@ -180,9 +181,10 @@ class KafkaReader:
             for partition, positions in self._assigned.items():
                 self._reconcile_partition(partition, positions, plan, topic)
 
-    def resolve(self, log: Log, first: int, stable: int, high: int) -> None:
+    def resolve(self, log: Log, extent: LogExtent) -> None:
         """Where a log without a position begins, or what to do about one that the log does not reach."""
-        log.first_offset, log.high_watermark = first, high
+        first, stable, high = extent
+        log.high_watermark = high
         wanted = log.pieces[-1].end if log.pieces else log.position
         if wanted is None:
             latest = _settings(self._sources[log.topic]).start == "latest" and not log.from_start
@@ -228,7 +230,7 @@ class KafkaReader:
                 if position is not None and self._is_same_topic(log, topic_id_of(position)):
                     log.start_at(offset_of(position))
                 elif log.from_start:
-                    log.behind = [(mine[origins[older]], mine[origins[older]].high_watermark) for older in known]
+                    log.behind = [Predecessor(mine[origins[older]]) for older in known]
             elif not log.stopped and not self._is_same_topic(log, log.topic_id, topic.id):
                 continue
             log.leader = topic.leaders[number]
