@@ -6,15 +6,15 @@ Outputs travel as whole batches: 0.9 us of CPU for each, against 11 us with `pro
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeAlias
+from typing import Final, Protocol
 
 import structlog
-from aiokafka import AIOKafkaProducer, errors
+from aiokafka import errors
 
-from headrace.sources.kafka_metadata import REQUEST_TIMEOUT_MS, ClientOptions, describe_topics
+from headrace.sources.kafka_metadata import ClientOptions
+from headrace.sources.kafka_produce import Answer, Batch, ProduceSession, TopicPartition
 from headrace.workflows.commit import Output
 from headrace.workflows.effects import Effect, effect
 from headrace.workflows.errors import HeadraceError
@@ -28,20 +28,22 @@ ID_HEADER: Final = "headrace-id"
 BATCH_BYTES: Final = 512 << 10
 """A batch takes no more once it holds so much; a single larger output goes alone."""
 _SEND_WITHIN: Final = 10.0
-_START_WITHIN: Final = 5.0
 _TOPIC_WITHIN: Final = 3.0
 """Seconds that a topic which does not exist is looked for: one just made may not be known everywhere."""
-_LOOK_EVERY: Final = 0.2
-_FINAL: Final = (
-    errors.MessageSizeTooLargeError,
-    errors.RecordListTooLargeError,
-    errors.InvalidTopicError,
-    errors.InvalidTimestampError,
-    errors.UnsupportedForMessageFormatError,
-    errors.PolicyViolationError,
+_RETRY_SECONDS: Final = 0.1
+_FINAL: Final = frozenset({10, 17, 18, 32, 43, 44, 87})
+"""Codes that hold something against the records themselves, which no repeat would change: message or batch
+too large, invalid topic, timestamp, format or record, against a policy."""
+_MOVED: Final = (
+    errors.NotLeaderForPartitionError,
+    errors.LeaderNotAvailableError,
+    errors.UnknownTopicOrPartitionError,
+    errors.NotEnoughReplicasError,
+    errors.NotEnoughReplicasAfterAppendError,
+    errors.RequestTimedOutError,
+    errors.KafkaStorageError,
 )
-"""What the broker holds against the records themselves: no repeat would change it."""
-_TopicPartition: TypeAlias = tuple[str, int]
+"""To be tried again over the same session, once it is known who leads now."""
 
 
 class WritesTopic(Protocol):
@@ -83,13 +85,37 @@ class Refused:
 
 
 @dataclass(slots=True)
-class _Waiting:
-    """Outputs of one topic partition that are still to be sent, in order."""
+class _Lane:
+    """Outputs for one topic partition, in order."""
 
     outputs: list[Output]
     next: int = 0
-    singly: int = 0
-    """As far as this index each goes alone: a batch up to there was refused."""
+    """Index of the first that is not done."""
+    alone: int = 0
+    """Up to this index each goes alone: a batch of them was refused."""
+
+    @property
+    def done(self) -> bool:
+        return self.next == len(self.outputs)
+
+    def fill(self, batch: Batch) -> Batch:
+        """Put as many of the next ones into `batch` as it takes."""
+        append = batch.append
+        stop = self.next + 1 if self.next < self.alone else len(self.outputs)
+        for number, output in enumerate(self.outputs[self.next : stop]):
+            headers = [(ID_HEADER, output.id.encode())]
+            if append(number, output.time, output.key.encode(), output.data, headers) is None:
+                break
+            batch.count += 1
+        return batch
+
+    def refuse(self, count: int, answer: Answer) -> list[Refused]:
+        """The broker takes none of the next `count` as they are: find out which, or give up the one."""
+        if count > 1:
+            self.alone = self.next + count
+            return []
+        self.next += 1
+        return [Refused(self.outputs[self.next - 1], f"{answer.message} (Kafka's error {answer.code})")]
 
 
 class KafkaOutput:
@@ -108,9 +134,8 @@ class KafkaOutput:
         self._topics = {plan.index: _topic(plan) for plan in sinks}
         self._bootstrap = bootstrap
         self._options = dict(options or {})
-        self._producer: Any = None
-        self._partitions: dict[str, int] = {}
-        self._idempotent: bool | None = None
+        self._session: ProduceSession | None = None
+        self._missing_until: dict[str, float] = {}
 
     async def send(self, outputs: Sequence[Output]) -> list[Refused]:
         """Send them and wait until all are acknowledged. One call at a time.
@@ -125,152 +150,101 @@ class KafkaOutput:
             return []
         try:
             async with asyncio.timeout(_SEND_WITHIN):
-                waiting, refused = await self._by_partition(outputs)
+                session = await self._connected()
                 with effect(Effect.RELAY_SEND):
-                    while waiting:
-                        refused += await self._send_round(waiting)
-                return refused
+                    return await self._send(session, outputs)
         except (errors.KafkaError, OSError, TimeoutError) as error:
-            # Which of them arrived is not known; a new producer has no memory of the old one's troubles.
+            # Which of them arrived is not known; a new session has no memory of this one's troubles.
             logger.warning("kafka_sink_unavailable", bootstrap=self._bootstrap, reason=repr(error))
-            await self._discard(error)
-            self._partitions.clear()
+            await self.close()
             raise SinkUnavailable(self._bootstrap, str(error) or type(error).__name__) from error
         except asyncio.CancelledError:
-            await self._discard(errors.KafkaError("the send was cancelled"))
+            await self.close()
             raise
 
     async def close(self) -> None:
         """Disconnect; idempotent."""
-        await self._discard(errors.ProducerClosed())
+        session, self._session = self._session, None
+        if session is not None:
+            await session.close()
 
-    async def _connected(self) -> Any:
-        if self._producer is None:
-            self._producer = await self._start()
-        return self._producer
+    async def _connected(self) -> ProduceSession:
+        if self._session is None:
+            self._session = ProduceSession(self._bootstrap, self._options, BATCH_BYTES)
+            await self._session.open()
+        return self._session
 
-    async def _start(self) -> Any:
-        """A producer, idempotent where the broker knows how (found out once)."""
-        if self._idempotent is not False:
-            producer = self._make(idempotent=True)
-            try:
-                await asyncio.wait_for(producer.start(), _START_WITHIN)
-            except errors.KafkaConnectionError:
-                await _stop(producer, None)
-                raise
-            except (errors.KafkaError, TimeoutError) as error:
-                await _stop(producer, None)
-                if self._idempotent:
-                    raise
-                logger.info("kafka_sink_not_idempotent", bootstrap=self._bootstrap, reason=repr(error))
-            else:
-                self._idempotent = True
-                return producer
-        producer = self._make(idempotent=False)
-        try:
-            await asyncio.wait_for(producer.start(), _START_WITHIN)
-        except (errors.KafkaError, OSError, TimeoutError):
-            await _stop(producer, None)
-            raise
-        self._idempotent = False
-        return producer
-
-    def _make(self, *, idempotent: bool) -> Any:
-        return AIOKafkaProducer(
-            bootstrap_servers=self._bootstrap,
-            client_id="headrace",
-            acks="all",
-            enable_idempotence=idempotent,
-            max_batch_size=BATCH_BYTES,
-            request_timeout_ms=REQUEST_TIMEOUT_MS,
-            **self._options,
-        )
-
-    async def _discard(self, error: Exception) -> None:
-        producer, self._producer = self._producer, None
-        if producer is not None:
-            await _stop(producer, error)
-
-    async def _by_partition(self, outputs: Sequence[Output]) -> tuple[dict[_TopicPartition, _Waiting], list[Refused]]:
-        grouped: dict[_TopicPartition, list[Output]] = {}
+    async def _send(self, session: ProduceSession, outputs: Sequence[Output]) -> list[Refused]:
         refused: list[Refused] = []
-        counts = await self._count_partitions({self._topics[output.sink] for output in outputs})
-        for output in outputs:
-            topic = self._topics[output.sink]
-            count = counts[topic]
-            if count == 0:
-                refused.append(Refused(output, f"the topic {topic!r} does not exist"))
-                continue
-            grouped.setdefault((topic, partition_of(output.key, count)), []).append(output)
-        return {place: _Waiting(listed) for place, listed in grouped.items()}, refused
-
-    async def _count_partitions(self, topics: Iterable[str]) -> dict[str, int]:
-        """Partitions by topic; 0: it does not exist."""
-        producer = await self._connected()
-        missing = set(topics) - self._partitions.keys()
-        if missing:
-            until = asyncio.get_running_loop().time() + _TOPIC_WITHIN
-            while True:
-                found = await describe_topics(producer.client, missing)
-                if found.keys() == missing or asyncio.get_running_loop().time() > until:
-                    break
-                await asyncio.sleep(_LOOK_EVERY)
-            self._partitions.update({name: len(topic.leaders) for name, topic in found.items()})
-        return {topic: self._partitions.get(topic, 0) for topic in topics}
-
-    async def _send_round(self, waiting: dict[_TopicPartition, _Waiting]) -> list[Refused]:
-        """One batch for each topic partition, acknowledged or refused; what is done leaves `waiting`."""
-        producer = await self._connected()
-        ends: dict[_TopicPartition, int] = {}
-        under_way: list[Any] = []
-        for (topic, partition), left in waiting.items():
-            batch, ends[topic, partition] = _fill(producer, left)
-            under_way.append(await producer.send_batch(batch, topic, partition=partition))
-        answers = await asyncio.gather(*under_way, return_exceptions=True)
-        refused: list[Refused] = []
-        spoilt = False
-        for (place, end), answer in zip(ends.items(), answers, strict=True):
-            left = waiting[place]
-            if isinstance(answer, errors.UnknownTopicOrPartitionError):
-                self._partitions.pop(place[0], None)
-                raise answer
-            if isinstance(answer, _FINAL):
-                spoilt = True
-                if end - left.next > 1:
-                    left.singly = end
-                    continue
-                refused.append(Refused(left.outputs[left.next], f"{place[0]}: {type(answer).__name__}: {answer}"))
-            elif isinstance(answer, BaseException):
-                raise answer
-            left.next = end
-            if end == len(left.outputs):
-                del waiting[place]
-        if spoilt and self._idempotent:
-            # A refused batch leaves a hole in its producer's sequence, which the broker would not accept.
-            await self._discard(errors.KafkaError("a batch was refused"))
+        left: Sequence[Output] = outputs
+        while left:
+            waiting = await self._by_partition(session, left, refused)
+            gone: set[str] = set()
+            while waiting and not gone:
+                gone = await self._send_round(session, waiting, refused)
+            # A topic was deleted (or made again with other partitions) under way: begin anew with what is left.
+            left = [output for lane in waiting.values() for output in lane.outputs[lane.next :]]
+            for topic in gone:
+                session.topics.pop(topic, None)
         return refused
 
+    async def _by_partition(
+        self, session: ProduceSession, outputs: Sequence[Output], refused: list[Refused]
+    ) -> dict[TopicPartition, _Lane]:
+        topics = {self._topics[output.sink] for output in outputs}
+        await self._look_up(session, topics)
+        counts = {topic: len(session.topics[topic].leaders) for topic in topics & session.topics.keys()}
+        grouped: dict[TopicPartition, list[Output]] = {}
+        for output in outputs:
+            topic = self._topics[output.sink]
+            if topic in counts:
+                grouped.setdefault((topic, partition_of(output.key, counts[topic])), []).append(output)
+            else:
+                refused.append(Refused(output, f"the topic {topic!r} does not exist"))
+        return {place: _Lane(listed) for place, listed in grouped.items()}
 
-def _fill(producer: Any, left: _Waiting) -> tuple[Any, int]:
-    """A batch with the next outputs, and the index after the last of them."""
-    batch = producer.create_batch()
-    append = batch.append
-    stop = left.next + 1 if left.next < left.singly else len(left.outputs)
-    for index in range(left.next, stop):
-        output = left.outputs[index]
-        headers = [(ID_HEADER, output.id.encode())]
-        if append(timestamp=output.time, key=output.key.encode(), value=output.data, headers=headers) is None:
-            return batch, index
-    batch.close()
-    return batch, stop
+    async def _look_up(self, session: ProduceSession, topics: set[str]) -> None:
+        """Learn of these topics; one that is missing is waited for, a while, the first time."""
+        now = asyncio.get_running_loop().time
+        while unknown := topics - session.topics.keys():
+            await session.look_up(unknown)
+            missing = unknown - session.topics.keys()
+            for topic in unknown - missing:
+                self._missing_until.pop(topic, None)
+            if all(now() > self._missing_until.setdefault(topic, now() + _TOPIC_WITHIN) for topic in missing):
+                return
+            await asyncio.sleep(_RETRY_SECONDS)
 
+    async def _send_round(
+        self, session: ProduceSession, waiting: dict[TopicPartition, _Lane], refused: list[Refused]
+    ) -> set[str]:
+        """One batch for each topic partition; what is done leaves `waiting`. Returns topics that are gone."""
+        batches = {place: lane.fill(session.new_batch()) for place, lane in waiting.items()}
+        answers = await session.append(batches)
+        moved: set[str] = set()
+        for place, answer in answers.items():
+            lane = waiting[place]
+            if answer.error is None:
+                lane.next += batches[place].count
+            elif answer.code in _FINAL:
+                refused += lane.refuse(batches[place].count, answer)
+            elif answer.error in _MOVED:
+                moved.add(place[0])
+            else:
+                raise answer.error(answer.message)
+            if lane.done:
+                del waiting[place]
+        if not moved:
+            return set()
+        await asyncio.sleep(_RETRY_SECONDS)
+        before = {topic: len(session.topics[topic].leaders) for topic in moved}
+        await session.look_up(moved)
+        return {topic for topic, count in before.items() if not self._is_unchanged(session, topic, count)}
 
-async def _stop(producer: Any, error: Exception | None) -> None:
-    """Stop it without waiting for what it still holds: that is not acknowledged, so it is sent again anyway."""
-    if error is not None:
-        producer._message_accumulator.fail_all(error)
-    with contextlib.suppress(errors.KafkaError, OSError, TimeoutError):
-        await asyncio.wait_for(producer.stop(), _START_WITHIN)
+    @staticmethod
+    def _is_unchanged(session: ProduceSession, topic: str, count: int) -> bool:
+        now = session.topics.get(topic)
+        return now is not None and len(now.leaders) == count
 
 
 def _topic(plan: SinkPlan) -> str:

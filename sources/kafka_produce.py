@@ -1,0 +1,151 @@
+"""One connection that appends batches: who leads a topic partition, producer id and sequences, acknowledgements.
+
+aiokafka's producer is not used: it repeats behind our back for as long as a broker is away, and cannot be
+thrown away while it does; its client, protocol and batch builder are.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Mapping, Set
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import structlog
+from aiokafka import errors
+from aiokafka.client import AIOKafkaClient
+from aiokafka.protocol.produce import ProduceRequest
+from aiokafka.protocol.transaction import InitProducerIdRequest
+from aiokafka.record.default_records import DefaultRecordBatchBuilder
+
+from headrace.sources.kafka_extent import by_topic
+from headrace.sources.kafka_metadata import REQUEST_TIMEOUT_MS, ClientOptions, Topic, describe_topics
+
+logger = structlog.get_logger(__name__)
+
+TopicPartition: TypeAlias = tuple[str, int]
+
+_ALL_IN_SYNC: Final = -1
+_ACK_WITHIN_MS: Final = 5_000
+_NO_ID: Final = -1
+_LOADING: Final = (errors.CoordinatorLoadInProgressError, errors.CoordinatorNotAvailableError)
+_RETRY_SECONDS: Final = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the broker said to one batch."""
+
+    error: type[errors.KafkaError] | None
+    """None: it is appended, now or at an earlier attempt."""
+    code: int = 0
+    message: str = ""
+
+
+class Batch:
+    """Records for one topic partition, in order.
+
+    Args:
+        builder: Empty.
+    """
+
+    def __init__(self, builder: DefaultRecordBatchBuilder) -> None:
+        self._builder = builder
+        self.count = 0
+        self.append = builder.append
+        """`append(index, time_ms, key, value, headers)`: None when it takes no more (the first always fits)."""
+
+    def build(self, producer_id: int, epoch: int, sequence: int) -> bytes:
+        """The batch's bytes; called once."""
+        self._builder.set_producer_state(producer_id, epoch, sequence)
+        return bytes(self._builder.build())
+
+
+class ProduceSession:
+    """A connection with its producer id; after any error but a refused batch, throw it away and make a new one.
+
+    Args:
+        bootstrap: `host:port` of a broker, or several with commas.
+        options: Security options of the client.
+        batch_bytes: A batch takes no more once it holds so much.
+    """
+
+    def __init__(self, bootstrap: str, options: ClientOptions, batch_bytes: int) -> None:
+        self._client = AIOKafkaClient(
+            bootstrap_servers=bootstrap, client_id="headrace", request_timeout_ms=REQUEST_TIMEOUT_MS, **dict(options)
+        )
+        self._batch_bytes = batch_bytes
+        self._producer_id = self._epoch = _NO_ID
+        self._sequences: dict[TopicPartition, int] = {}
+        self.topics: dict[str, Topic] = {}
+        """Those that were looked up and exist."""
+
+    async def open(self) -> None:
+        """Connect, and get a producer id where the broker gives any: it drops repeats within this session then.
+
+        Raises:
+            KafkaError: No broker answers.
+        """
+        await self._client.bootstrap()
+        while True:
+            node = self._client.get_random_node()
+            try:
+                answer = await self._client.send(node, InitProducerIdRequest(None, REQUEST_TIMEOUT_MS))
+            except errors.IncompatibleBrokerVersion:
+                return
+            kind = errors.for_code(answer.error_code)
+            if kind is errors.NoError:
+                self._producer_id, self._epoch = answer.producer_id, answer.producer_epoch
+                return
+            if kind not in _LOADING:
+                logger.info("kafka_sink_not_idempotent", reason=kind.__name__)
+                return
+            await asyncio.sleep(_RETRY_SECONDS)
+
+    async def close(self) -> None:
+        """Disconnect; idempotent."""
+        await self._client.close()
+
+    async def look_up(self, names: Set[str]) -> None:
+        """Ask for these topics (again)."""
+        found = await describe_topics(self._client, names)
+        for name in names:
+            self.topics.pop(name, None)
+        self.topics.update(found)
+
+    def new_batch(self) -> Batch:
+        """An empty batch."""
+        return Batch(DefaultRecordBatchBuilder(2, 0, 0, _NO_ID, _NO_ID, 0, self._batch_bytes))
+
+    async def append(self, batches: Mapping[TopicPartition, Batch]) -> dict[TopicPartition, Answer]:
+        """Send all of them, one request to each leader, and wait until all replicas in sync have them.
+
+        Raises:
+            KafkaError: A broker does not answer; what it was sent may have been appended.
+        """
+        by_leader: dict[int, list[tuple[str, tuple[int, bytes]]]] = defaultdict(list)
+        for (topic, number), batch in batches.items():
+            sequence = self._sequences.get((topic, number), 0) if self._producer_id != _NO_ID else _NO_ID
+            data = batch.build(self._producer_id, self._epoch, sequence)
+            by_leader[self.topics[topic].leaders.get(number, -1)].append((topic, (number, data)))
+        answers = {
+            (topic, number): Answer(errors.LeaderNotAvailableError) for topic, (number, _) in by_leader.pop(-1, [])
+        }
+        requests = [
+            self._client.send(node, ProduceRequest(None, _ALL_IN_SYNC, _ACK_WITHIN_MS, by_topic(listed)))
+            for node, listed in by_leader.items()
+        ]
+        for response in await asyncio.gather(*requests):
+            for topic, partitions in response.topics:
+                for number, code, *rest in partitions:
+                    answers[topic, number] = self._answered((topic, number), code, rest, batches[topic, number])
+        return answers
+
+    def _answered(self, place: TopicPartition, code: int, rest: list[Any], batch: Batch) -> Answer:
+        kind = errors.for_code(code)
+        if kind in (errors.NoError, errors.DuplicateSequenceNumber):
+            self._sequences[place] = (self._sequences.get(place, 0) + batch.count) & 0x7FFFFFFF
+            return Answer(None)
+        message = rest[-1] if rest and isinstance(rest[-1], str) else ""
+        return Answer(kind, code, message or kind.description or kind.__name__)
