@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import msgspec
 import ray
 import structlog
+from ray.exceptions import GetTimeoutError, RayActorError
 
 from headrace.actors.deployments import put_deployment
+from headrace.actors.shell import names_of
 from headrace.actors.spec import (
     NAMESPACE,
     ClusterStatus,
@@ -125,7 +127,7 @@ class Cluster:
         """How it does now; None while the supervisor has nothing to say, is starting again, or is suspended."""
         try:
             blob: bytes = ray.get(self._supervisor.status.remote(), timeout=timeout)
-        except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
+        except (RayActorError, GetTimeoutError) as error:
             log.warning("supervisor_unavailable", workflow=self.workflow, reason=str(error).splitlines()[0])
             return None
         return msgspec.msgpack.decode(blob, type=ClusterStatus) if blob else None
@@ -164,7 +166,7 @@ class Cluster:
         seconds = timeout.total_seconds()
         try:
             drained = bool(ray.get(self._supervisor.shutdown.remote(seconds), timeout=seconds + 5))
-        except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
+        except (RayActorError, GetTimeoutError) as error:
             log.warning("supervisor_unavailable", workflow=self.workflow, reason=str(error).splitlines()[0])
             drained = False
         _kill_all(self.workflow, self._supervisor)
@@ -229,23 +231,17 @@ def _kill_all(workflow: str, supervisor: ActorHandle[Any]) -> None:
     ray.kill(supervisor, no_restart=True)
     _kill_shells(workflow)
     deadline = time.monotonic() + 10.0
-    while _names(workflow) and time.monotonic() < deadline:
+    while names_of(workflow) and time.monotonic() < deadline:
         time.sleep(0.02)
 
 
 def _kill_shells(workflow: str) -> None:
-    for name in _names(workflow):
+    for name in names_of(workflow):
         if name.startswith(shell_prefix(workflow)):
             try:
                 ray.kill(ray.get_actor(name, namespace=NAMESPACE), no_restart=True)
             except ValueError:
                 continue  # it has ended meanwhile
-
-
-def _names(workflow: str) -> list[str]:
-    rows = ray.util.list_named_actors(all_namespaces=True)
-    ours = (shell_prefix(workflow), supervisor_name(workflow))
-    return [row["name"] for row in rows if row["namespace"] == NAMESPACE and row["name"].startswith(ours)]
 
 
 def _run(work: Coroutine[Any, Any, T]) -> T:

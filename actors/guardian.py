@@ -13,6 +13,7 @@ from typing import Any, Final
 import ray
 import redis
 import structlog
+from ray.exceptions import RayError
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
@@ -77,5 +78,5 @@ class Guardian:
 def _end(name: str) -> None:
     try:
         ray.kill(ray.get_actor(name, namespace=NAMESPACE), no_restart=False)
-    except (ValueError, ray.exceptions.RayError) as error:
+    except (ValueError, RayError) as error:
         log.warning("supervisor_not_ended", supervisor=name, reason=str(error))

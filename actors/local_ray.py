@@ -20,6 +20,7 @@ from typing import Any, Final, Self
 
 import ray
 import structlog
+from ray.exceptions import RayError
 
 from headrace.actors.spec import NAMESPACE
 from headrace.workflows.errors import HeadraceError
@@ -94,12 +95,13 @@ class LocalRay:
         handler = signal.getsignal(signal.SIGTERM)
         try:
             ray.init(**self._arguments(folder))
-        except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        except (OSError, RuntimeError, ValueError, RayError) as error:
             self.stop()
             raise LocalRayError(f"Ray does not start here: {error}") from error
         finally:
             if on_main_thread:
                 signal.signal(signal.SIGTERM, handler)  # Ray puts in its own, which ends the process at once
+        _take_over_messages()
         log.debug("ray_started", folder=str(folder))
 
     def _arguments(self, folder: Path) -> dict[str, Any]:
@@ -159,6 +161,17 @@ class LocalRay:
                 os.environ[name] = value
         self._before = {}
         _read_environment_again()
+
+
+def _take_over_messages() -> None:
+    """Ray prints ten lines on standard output when a process dies, whatever `log_to_driver` says: into the log."""
+    worker: Any = importlib.import_module("ray._private.worker")
+
+    def note(data: dict[str, Any], ignore_prefix: bool) -> None:
+        del ignore_prefix
+        log.debug("ray_says", process=data.get("pid"), lines=data.get("lines"))
+
+    worker.print_to_stdstream = note
 
 
 def _read_environment_again() -> None:

@@ -26,6 +26,7 @@ class Process:
     leased: bool = False
     absent_since: float | None = None
     map_sent: int = -1
+    map_sent_at: float = 0.0
     engine: EngineStatus | None = None
     asked_at: float = 0.0
     """When its status was asked for last."""

@@ -36,6 +36,8 @@ GRACE_FOR_SPARE: Final = 2.0
 """Seconds that partitions of a dead worker wait for the spare that takes its place."""
 HUNG: Final = 8.0
 """Seconds after which a silent process is killed even if nothing has taken its place."""
+REMIND: Final = 5.0
+"""Seconds after which a worker is told again where the nodes are."""
 POLL: Final = 1.0
 """Seconds between two questions for a process' status."""
 
@@ -83,7 +85,7 @@ def reconcile(roster: Roster, now: float) -> list[Instruction]:
         _give_up_silent(roster, now)
         instructions += _roles(roster, now)
         instructions += _starts(roster, now)
-    instructions += _node_maps(roster)
+    instructions += _node_maps(roster, now)
     instructions += _placements(roster, now)
     instructions += _polls(roster, now)
     return instructions
@@ -162,12 +164,15 @@ def _starts(roster: Roster, now: float) -> Iterator[Instruction]:
         yield StartShell(roster.new_shell({}, None, now), {})
 
 
-def _node_maps(roster: Roster) -> Iterator[Instruction]:
+def _node_maps(roster: Roster, now: float) -> Iterator[Instruction]:
+    """To every worker when something moved; and now and then, should a worker have given up a node that lives."""
     nodes: NodeMap | None = None
     for slot in roster.slots.values():
         process = slot.serving
-        if isinstance(slot.role, WorkerRole) and process is not None and process.map_sent < roster.map_version:
-            process.map_sent = roster.map_version
+        if not isinstance(slot.role, WorkerRole) or process is None:
+            continue
+        if process.map_sent < roster.map_version or now - process.map_sent_at >= REMIND:
+            process.map_sent, process.map_sent_at = roster.map_version, now
             nodes = node_map(roster) if nodes is None else nodes
             yield Send(process.actor, Nodes(version=roster.term * 1_000_000 + roster.map_version, nodes=nodes))
 

@@ -196,13 +196,17 @@ class Roster:
         for process in self.processes.values():
             if process.actor in held:
                 process.leased, process.absent_since = True, None
-            elif process.leased and now >= self.leases_trusted_from and process.state != "lapsed":
+            elif self._should_hold_lease(process) and now >= self.leases_trusted_from:
                 if process.absent_since is None:
                     process.absent_since = now
                 elif now - process.absent_since >= ABSENT:
                     self.lapses += 1
                     sentence = "The process gives no sign of life (suspended, starved, or cut off from the store)."
                     self.vacate(process, now, Problem(where=process.actor, word="silent", sentence=sentence))
+
+    def _should_hold_lease(self, process: Process) -> bool:
+        """A process takes its lease before it imports, so one that has told what it is has had one."""
+        return process.state != "lapsed" and (process.leased or process.state != "starting")
 
     def store_away(self, sentence: str, now: float) -> None:
         """The store does not answer: leases say nothing until they had time to be renewed."""

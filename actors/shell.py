@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
-from headrace.actors.spec import NAMESPACE, ShellSpec, encode
+from headrace.actors.spec import NAMESPACE, ShellSpec, encode, shell_prefix, supervisor_name
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -49,6 +49,13 @@ class Shell:
     def call(self, batch: bytes) -> bytes:
         """Node work; calls of one caller run in the order they were sent, one at a time."""
         return self._host.call(batch)
+
+
+def names_of(workflow: str) -> list[str]:
+    """Names of the workflow's actors that live, as Ray knows them: shells and supervisor."""
+    ours = (shell_prefix(workflow), supervisor_name(workflow))
+    rows: Any = ray.util.list_named_actors(all_namespaces=True)  # its types say: names only
+    return [row["name"] for row in rows if row["namespace"] == NAMESPACE and row["name"].startswith(ours)]
 
 
 def start_shell(spec: ShellSpec, resources: dict[str, float]) -> ActorHandle[Any]:

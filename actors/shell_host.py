@@ -10,6 +10,7 @@ from datetime import timedelta
 import msgspec
 import ray
 import structlog
+from ray.exceptions import RayError
 
 from headrace.actors.engine import Engine, engine_class, make_engine
 from headrace.actors.guardian import Guardian
@@ -185,5 +186,5 @@ class Reporter:
             report = self._reports.get()
             try:
                 ray.get_actor(self._name, namespace=NAMESPACE).report.remote(encode(report))
-            except (ValueError, ray.exceptions.RayError) as error:
+            except (ValueError, RayError) as error:
                 log.warning("report_dropped", report=type(report).__name__, reason=str(error))

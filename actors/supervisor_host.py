@@ -22,7 +22,7 @@ from headrace.actors.leases import LeaseKeeper
 from headrace.actors.reconcile import Become, Instruction, Kill, Send, StartShell, reconcile
 from headrace.actors.roster import STARTS_PER_TERM, Roster
 from headrace.actors.roster_status import status_of
-from headrace.actors.shell import start_shell
+from headrace.actors.shell import names_of, start_shell
 from headrace.actors.spec import (
     NAMESPACE,
     Assign,
@@ -154,9 +154,8 @@ class SupervisorHost:
     def _find_shells(self, roster: Roster) -> None:
         """Shells that a supervisor before this one started: who answers is adopted."""
         prefix = shell_prefix(self._workflow)
-        for row in ray.util.list_named_actors(all_namespaces=True):
-            name = row["name"]
-            if row["namespace"] != NAMESPACE or not name.startswith(prefix):
+        for name in names_of(self._workflow):
+            if not name.startswith(prefix):
                 continue
             try:
                 self._handles[name] = ray.get_actor(name, namespace=NAMESPACE)

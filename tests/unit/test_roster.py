@@ -177,6 +177,19 @@ def test_a_workers_report_counts_only_for_the_process_it_met() -> None:
     assert world.holder("node/0/0") is not node
 
 
+def test_a_worker_that_gave_up_a_living_node_is_told_again() -> None:
+    world = ShellWorld(deployment())
+    world.settle()
+    worker = world.holder("worker/0")
+    worker.nodes = {0: [None]}
+
+    world.settle(6)
+
+    address = worker.nodes[0][0]
+    assert address is not None
+    assert address.actor == world.holder("node/0/0").actor
+
+
 def test_a_lost_partition_is_given_back_under_a_newer_placement() -> None:
     world = ShellWorld(deployment())
     world.settle()
@@ -234,7 +247,7 @@ def test_stopping_drains_workers_and_starts_nothing() -> None:
 faults = st.sampled_from(["kill", "suspend", "supervisor", "away", "back", "wait", "long wait"])
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=200)
 @given(
     st.integers(1, 3),
     st.integers(0, 2),
