@@ -17,6 +17,7 @@ import msgspec
 from msgspec.structs import replace
 
 from .actions import Complete, Reject
+from .batching import BatchProcess, batches
 from .calls import Call, CallResult
 from .entries import Entry, EntryTable
 from .errors import HeadraceError
@@ -53,6 +54,9 @@ class UnitRunner:
         self.program = UnitProgram(plan, plan.units[unit])
         self.nodes: list[NodeProgram] = self.program.nodes
         self.is_async = any(node.is_async for node in self.nodes)
+        for node in self.nodes:
+            if node.is_batch:
+                node.process = BatchProcess(node)
         self._entries = EntryTable(plan, self.program, held_runs)
         self._state_cap = state_cap
         self._decoders: list[Callable[[bytes], Any]] = [row.codec.decode for row in plan.types]
@@ -83,7 +87,7 @@ class UnitRunner:
             return begun
         out, entries = begun
         started = time.thread_time()
-        running = self._process(out, entries, self._events(out, data), range(len(call.runs)))
+        running = self._process_all(out, entries, self._events(out, data))
         try:
             running.send(None)
         except StopIteration:
@@ -98,13 +102,13 @@ class UnitRunner:
         out, entries = begun
         started = time.thread_time()
         events = self._events(out, data)
-        if self.plan.keyed and not self.nodes[0].is_batch:
+        if len(entries) == 1 or isinstance(self.nodes[0].process, BatchProcess):
+            await self._process_all(out, entries, events)
+        else:
             by_run: list[list[int]] = [[] for _ in entries]
             for index, run in enumerate(call.runs):
                 by_run[run].append(index)
             await asyncio.gather(*(self._process(out, entries, events, indexes) for indexes in by_run))
-        else:
-            await self._process(out, entries, events, range(len(call.runs)))
         return self._finish(out, entries, started)
 
     def _begin(self, call: Call) -> tuple[Outcome, list[Entry]] | CallResult:
@@ -160,6 +164,26 @@ class UnitRunner:
                 out.failed(index, call.nodes[index], error)
                 values.append(_UNDECODED)
         return values
+
+    async def _process_all(
+        self, out: Outcome, entries: Sequence[Entry], events: list[Event[Any] | None]
+    ) -> None:
+        """All events of a call in order; those of a lone batch node in batches."""
+        call, first = out.call, self.nodes[0]
+        if not isinstance(first.process, BatchProcess) or len(self.nodes) > 1:
+            await self._process(out, entries, events, range(len(call.runs)))
+            return
+        good = [index for index, event in enumerate(events) if event is not None]
+        stateful = first.slot >= 0 or self.plan.run_state is not None or first.plan.may_end
+        for indexes in batches(call, good, first.plan.batch_size, distinct=stateful):
+            live = [index for index in indexes if not entries[call.runs[index]].ended]
+            together = [event for index in live if (event := events[index]) is not None]
+            runs = [entries[call.runs[index]] for index in live]
+            if not await first.process.prepare(together, runs, self._entries, self.plan.name, call.now):
+                for index, event in zip(live, together, strict=True):  # what it did to mutable data is undone
+                    if not self._immutable[call.types[index]]:
+                        events[index] = replace(event, data=self._decoders[call.types[index]](call.blobs[index]))  # type: ignore[arg-type]
+            await self._process(out, entries, events, indexes)
 
     async def _process(
         self, out: Outcome, entries: Sequence[Entry], events: Sequence[Event[Any] | None], indexes: Iterable[int]
@@ -262,7 +286,7 @@ class UnitRunner:
         """One context for each node of the unit, used again for every event."""
         contexts: list[Context[Any, Any]] = [Context(self.plan.name, node.name) for node in self.nodes]
         for context in contexts:
-            context._now_ms = call.now
+            context._now_ms, context.state = call.now, None
         return contexts
 
     def _encode_shared(self, entry: Entry) -> bytes:

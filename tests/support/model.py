@@ -176,10 +176,21 @@ def _node(draw: random.Random, index: int, behaviour: Behaviour, routes: Sequenc
     async def process_async(event: Any, ctx: Any) -> Any:
         return process(event, ctx)
 
+    def process_batch(events: Any, ctxs: Any) -> Any:
+        results: list[Any] = []
+        for event, ctx in zip(events, ctxs, strict=True):
+            try:
+                results.append(process(event, ctx))
+            except Reject as reject:
+                results.append(reject)
+        return results
+
+    is_batch = not is_async and draw.random() < 0.2
+
     ends = behaviour.ends or any(target < 0 for targets in routes for target in targets)
     return NodePlan(
-        index=index, name=f"n{index}", instance=None, process=process_async if is_async else process,
-        is_async=is_async, is_batch=False, state=state_codec(Seen) if behaviour.stateful else None,
+        index=index, name=f"n{index}", instance=None, process=process_batch if is_batch else process_async if is_async else process,
+        is_async=is_async, is_batch=is_batch, batch_size=draw.choice([0, 1, 3]), state=state_codec(Seen) if behaviour.stateful else None,
         routes=tuple(routes), actions={Way.A: 0, Way.B: 1, Way.C: 2}, outputs={Note: 3}, default=4,
         types={Token: 0, Note: 1}, may_end=ends, replicas=1,
     )  # fmt: skip
