@@ -14,6 +14,7 @@ from aiokafka.util import NO_EXTENSIONS
 from headrace.sources.kafka_batches import CorruptBatch
 from headrace.sources.kafka_extent import LogExtent
 from headrace.sources.kafka_fetch import Fetcher
+from headrace.sources.kafka_group import GroupPositions
 from headrace.sources.kafka_log import Log, Predecessor, offset_of, topic_id_of
 from headrace.sources.kafka_metadata import ClientOptions, Topic
 from headrace.sources.problems import Problems
@@ -63,6 +64,7 @@ class KafkaReader:
         on_problem: See `Reader`. Words: `kafka_unreachable`, `kafka_refused`, `topic_missing`, `gap`,
             `log_lost` (the log ends before our position, or is another one), `corrupt`, `kafka_failed`.
         options: Security options of the client.
+        group: Consumer group that is told of committed positions, for lag tools; None: none is.
 
     Raises:
         HeadraceError: Two of the sources read the same topic.
@@ -77,6 +79,7 @@ class KafkaReader:
         on_ready: OnReady,
         on_problem: OnProblem,
         options: ClientOptions | None = None,
+        group: str | None = None,
     ) -> None:
         self._sources: dict[str, SourcePlan] = {}
         for plan in sources:
@@ -95,12 +98,15 @@ class KafkaReader:
         """What was lost before it could be read, in the order it was found out."""
         self._clock = asyncio.get_running_loop().time
         self._fetcher = Fetcher(self, bootstrap, options or {}, self._problems, self._clock)
+        self._group = GroupPositions(group, bootstrap, options or {}) if group else None
 
     async def open(self) -> None:
         """Begin to connect; returns at once."""
         if NO_EXTENSIONS:
             logger.warning("kafka_without_extensions", cure="install an aiokafka wheel: reading is ten times slower")
         self._fetcher.start()
+        if self._group is not None:
+            self._group.start()
 
     async def assign(self, partition: int, positions: Mapping[str, str]) -> None:
         """Read `partition` on from `positions`; see `Reader`. Returns before anything has arrived."""
@@ -140,8 +146,17 @@ class KafkaReader:
     async def close(self) -> None:
         """Stop and disconnect; idempotent."""
         await self._fetcher.close()
+        if self._group is not None:
+            await self._group.close()
         for partition in list(self._logs):
             self._drop(partition)
+
+    def committed(self, partition: int, positions: Mapping[str, str]) -> None:
+        """The store has these positions (by origin; others' are passed over): told to the group, a while later."""
+        if self._group is not None:
+            logs = self._logs.get(partition, {})
+            mine = {(logs[origin].topic, logs[origin].number): at for origin, at in positions.items() if origin in logs}
+            self._group.note(mine)
 
     def lag(self) -> dict[str, tuple[int, int]]:
         """Origin -> (offset after what was handed over, end of the log when the broker last told; -1: unknown)."""

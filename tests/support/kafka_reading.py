@@ -27,6 +27,7 @@ class Reading:
     topic: str
     partitions: int = 1
     source: SourcePlan | None = None
+    group: str | None = None
     problems: dict[str, str] = field(default_factory=dict)
     """Those that stand, by word."""
     ready: set[int] = field(default_factory=set)
@@ -42,6 +43,7 @@ class Reading:
             partitions=self.partitions,
             on_ready=self._on_ready,
             on_problem=self._on_problem,
+            group=self.group,
         )
 
     async def __aenter__(self) -> Reading:
