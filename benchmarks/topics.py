@@ -44,7 +44,8 @@ async def preload(
         Seconds that it took.
     """
     began = time.perf_counter()
-    await ensure_topics(bootstrap, {topic: partitions})
+    # The readings' times lie in the past: by default a broker would soon delete them.
+    await ensure_topics(bootstrap, {topic: partitions}, configs={"retention.ms": "-1"})
     names = [workload.sensor_name(number).encode() for number in range(keys)]
     homes = [partition_of.__wrapped__(name, partitions) for name in names]
     async with AIOKafkaProducer(bootstrap_servers=bootstrap, max_batch_size=_BATCH_BYTES) as producer:

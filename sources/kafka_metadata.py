@@ -178,7 +178,8 @@ async def ensure_topics(
     Args:
         bootstrap: `host:port` of a broker, or several with commas.
         topics: Name -> how many partitions.
-        configs: Topic options for those that are made, such as `{"cleanup.policy": "compact"}`.
+        configs: Topic options for those that are made, such as `{"cleanup.policy": "compact"}`. For records
+            with times of long ago give `{"retention.ms": "-1"}`: brokers keep a week by default, by those times.
         options: Security options of the client.
 
     Returns:

@@ -37,7 +37,8 @@ class Reader(Protocol):
     def pull(self, partition: int, limit: int) -> list[Records]:
         """What has arrived, at most `limit` records in all, in order per origin; [] when nothing. Never waits.
 
-        Called when `on_ready` named the partition, and again after each epoch until it gives [].
+        Called when `on_ready` named the partition, and again after each epoch until it gives []. A `Records`
+        without records (length 0) only moves its origin's position to `after`.
         """
         ...
 

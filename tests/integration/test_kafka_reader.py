@@ -279,6 +279,21 @@ async def test_what_is_not_pulled_is_not_fetched(kafka: Broker, topic: Topics) -
     assert offsets(taken, "readings/0") == list(range(150))
 
 
+async def test_a_message_larger_than_a_fetch_comes_whole_and_so_does_the_next(kafka: Broker, topic: Topics) -> None:
+    if not kafka.transactions:
+        pytest.skip("this broker is only asked for usual messages")
+    name = topic(max_message_bytes="8000000")
+    async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, max_request_size=8_000_000) as producer:
+        await producer.send_and_wait(name, bytes(6_000_000), partition=0)
+        await producer.send_and_wait(name, b"small", partition=0)
+
+    async with Reading(kafka.bootstrap, name) as reading:
+        await reading.assign()
+        taken = await reading.take(2)
+
+    assert [len(value or b"") for value in values(taken)] == [6_000_000, 5]
+
+
 async def test_lag_is_told_by_origin(kafka: Broker, topic: Topics) -> None:
     name = topic()
     await write(kafka.bootstrap, name, numbered(0, 7))
