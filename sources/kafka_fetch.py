@@ -57,12 +57,14 @@ class Owner(Protocol):
 
     def topics(self) -> set[str]:
         """Topics to know about."""
+        ...
 
     def reconcile(self, topics: dict[str, Topic]) -> None:
         """The cluster's topics are known (again): make, move and stop logs by them."""
 
     def logs(self) -> Iterable[Log]:
         """All that are read now."""
+        ...
 
     def resolve(self, log: Log, extent: LogExtent) -> None:
         """What the broker has of the log: decide where to go on."""

@@ -45,7 +45,7 @@ class Topic:
     """Topic partition -> node that leads it; -1: none for now."""
 
 
-class _Uuid(AbstractType[str]):  # type: ignore[misc]
+class _Uuid(AbstractType[str | None]):  # type: ignore[misc]
     """16 bytes, as text; all zeros is None."""
 
     @classmethod
@@ -59,8 +59,8 @@ class _Uuid(AbstractType[str]):  # type: ignore[misc]
 
 
 class _TopicsResponse(Response):  # type: ignore[misc]
-    API_KEY = 3
-    API_VERSION = 12
+    API_KEY = 3  # pyright: ignore
+    API_VERSION = 12  # pyright: ignore
     SCHEMA = Schema(
         ("throttle_time_ms", Int32),
         (
@@ -202,7 +202,7 @@ async def ensure_topics(
             for name, count in missing.items()
         ]
         with effect(Effect.TOPIC):
-            answer = await admin.create_topics(wanted)
+            answer: Any = await admin.create_topics(wanted)
         for name, code, *_ in answer.topic_errors:
             kind = errors.for_code(code)
             if kind not in (errors.NoError, errors.TopicAlreadyExistsError):

@@ -47,10 +47,10 @@ class Batch:
     """Records for one topic partition, in order.
 
     Args:
-        builder: Empty.
+        builder: aiokafka's, empty.
     """
 
-    def __init__(self, builder: DefaultRecordBatchBuilder) -> None:
+    def __init__(self, builder: Any) -> None:
         self._builder = builder
         self.count = 0
         self.append = builder.append
@@ -88,10 +88,11 @@ class ProduceSession:
             KafkaError: No broker answers.
         """
         await self._client.bootstrap()
+        no_transactions: Any = None
         while True:
             node = self._client.get_random_node()
             try:
-                answer = await self._client.send(node, InitProducerIdRequest(None, REQUEST_TIMEOUT_MS))
+                answer = await self._client.send(node, InitProducerIdRequest(no_transactions, REQUEST_TIMEOUT_MS))
             except errors.IncompatibleBrokerVersion:
                 return
             kind = errors.for_code(answer.error_code)

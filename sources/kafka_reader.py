@@ -34,10 +34,12 @@ class ReadsTopic(Protocol):
     @property
     def topic(self) -> str:
         """Its name in the cluster."""
+        ...
 
     @property
     def start(self) -> Literal["earliest", "latest"]:
         """Where to begin when the store has no position."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)

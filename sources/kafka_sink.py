@@ -52,6 +52,7 @@ class WritesTopic(Protocol):
     @property
     def topic(self) -> str:
         """Its name in the cluster."""
+        ...
 
 
 class SinkUnavailable(HeadraceError):
