@@ -1,4 +1,4 @@
-"""Real servers for all tests: one Valkey and one Kafka broker a session, or one's own to kill.
+"""Real servers for all tests: one Valkey, one Kafka broker and one Ray a session, or one's own to kill.
 
 Nothing here touches a process that the session did not start.
 """
@@ -13,6 +13,7 @@ import pytest
 import redis.asyncio
 
 from brokers import CACHE, Broker, Choice, Topics, choose
+from headrace.actors.local_ray import LocalRay
 from headrace.embedded import Valkey
 
 _CHOICE = pytest.StashKey[Choice]()
@@ -98,3 +99,10 @@ def topic(kafka: Broker) -> Iterator[Topics]:
     topics = Topics(kafka.bootstrap)
     yield topics
     topics.remove()
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[LocalRay]:
+    """A Ray of the session's own on loopback, to which this process is connected; starting one takes seconds."""
+    with LocalRay(cpus=4) as cluster:
+        yield cluster

@@ -1,0 +1,55 @@
+"""F1, G1, G3: processes are killed under load, one or two at once; nothing is lost, nothing is applied twice.
+
+Each test prints how long it took until every partition committed again. Mechanism: results are final at the
+worker, calls are sent again, positions are committed with the states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from brokers import Broker, Topics
+from headrace.actors.local_ray import LocalRay
+from headrace.embedded import Valkey
+from rig import Rig
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture(scope="module")
+def rig(ray_cluster: LocalRay, kafka: Broker, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    """Two workers, three nodes, one spare; all tests hit the same deployment, one after the other."""
+    folder = tmp_path_factory.mktemp("killed")
+    topics = Topics(kafka.bootstrap)
+    readings, alerts = topics(4, name="readings"), topics(4, name="alerts")
+    with (
+        Valkey(folder=folder / "valkey") as valkey,
+        Rig(folder, kafka.bootstrap, valkey.url, readings, alerts, workers=2) as rig,
+    ):
+        yield rig
+    topics.remove()
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("classify/0",),
+        ("worker/0",),
+        ("supervisor",),
+        ("alarm/0",),
+        ("worker/1", "classify/0"),
+        ("worker/0", "worker/1"),
+        ("worker/0", "supervisor"),
+        ("classify/0", "damp/0", "alarm/0"),
+    ],
+    ids=" and ".join,
+)
+def test_F01_whoever_is_killed_under_load_nothing_is_lost_or_applied_twice(rig: Rig, names: tuple[str, ...]) -> None:
+    rig.ready()
+    with rig.load:
+        rig.hit(*names)
+
+    rig.check()

@@ -1,0 +1,172 @@
+"""The workflow `ledger` on Ray, Kafka and a Valkey of its own: put under load, hit, and compared with the offline result."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, TypeVar
+
+import ray
+
+from headrace.actors.cluster import Cluster, deployment_of, start
+from headrace.actors.loading import load_workflow
+from headrace.actors.spec import NAMESPACE, ClusterStatus, RoleStatus, supervisor_name
+from headrace.actors.store import Store
+from ledger import PARTITIONS, Load, alert_differences, differences, drained, offline, write_flow
+from waiting import until
+
+T = TypeVar("T")
+CATCH_UP = 90.0
+"""Seconds to work off what a fault has left behind; generous."""
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Run it to its end, whether this thread has a loop or not."""
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(asyncio.run, work).result()
+
+
+class Rig:
+    """A running deployment of `ledger`.
+
+    Args:
+        folder: Where its file is written.
+        bootstrap: The broker.
+        redis_url: The store.
+        readings: Topic with the readings.
+        alerts: Topic for the alerts.
+        options: Fields of the `Deployment`.
+    """
+
+    def __init__(
+        self, folder: Path, bootstrap: str, redis_url: str, readings: str, alerts: str, **options: Any
+    ) -> None:
+        self.bootstrap, self.redis_url = bootstrap, redis_url
+        self.readings, self.alerts = readings, alerts
+        self.load = Load(bootstrap, readings)
+        self.code, self.workflow = load_workflow(write_flow(folder, readings, alerts).name, folder)
+        plan = self.workflow.compile(fuse="all" if options.get("fuse") else None)
+        kafka = {"bootstrap_servers": bootstrap}
+        self.deployment = deployment_of(plan, self.code, redis_url, kafka=kafka, **options)
+        self.cluster: Cluster | None = None
+
+    def __enter__(self) -> Rig:
+        self.cluster = start(self.deployment)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self.cluster is not None
+        self.cluster.stop()
+
+    # Who is there
+
+    def status(self) -> ClusterStatus:
+        """The status, as soon as there is one."""
+        assert self.cluster is not None
+        found: ClusterStatus = until(self.cluster.status, "the supervisor has a status")
+        return found
+
+    def ready(self) -> ClusterStatus:
+        """The status once every role is served, every partition owned and a spare is there."""
+        assert self.cluster is not None
+        cluster = self.cluster
+
+        def look() -> ClusterStatus | None:
+            status = cluster.status()
+            if status is None or not status.ready:
+                return None
+            spare = any(row.name == "spare" and row.state == "spare" for row in status.roles)
+            return status if spare or self.deployment.spares == 0 else None
+
+        found: ClusterStatus = until(look, "all is served and a spare is ready", within=40)
+        return found
+
+    def role(self, name: str) -> RoleStatus:
+        """One process, with its pid."""
+        for row in self.ready().roles:
+            if row.name == name and row.pid is not None:
+                return row
+        raise AssertionError(f"nobody is {name}")
+
+    def pid(self, name: str) -> int:
+        """Process id of a role, or of the `supervisor`."""
+        if name == "supervisor":
+            self.ready()
+            supervisor: Any = ray.get_actor(supervisor_name(self.deployment.workflow), namespace=NAMESPACE)
+            return int(ray.get(supervisor.pid.remote()))
+        pid = self.role(name).pid
+        assert pid is not None
+        return pid
+
+    # What happens to them
+
+    def hit(self, *names: str, by: int = signal.SIGKILL) -> float:
+        """Send a signal to these processes, under load.
+
+        Returns:
+            Seconds until each partition had a new commit.
+        """
+        pids = [self.pid(name) for name in names]
+        before = run(self.sequences())
+        self.wait_for_commits(before)
+        for pid in pids:
+            os.kill(pid, by)
+        began = time.monotonic()
+        run(asyncio.sleep(0.05))  # what was on its way to the store gets there
+        self.wait_for_commits(run(self.sequences()))
+        seconds = time.monotonic() - began
+        what = signal.Signals(by).name
+        print(f"\nfail-over: {' + '.join(names)} {what}: {seconds:.2f} s to a new commit in every partition")
+        return seconds
+
+    async def sequences(self) -> list[int]:
+        """Number of the last commit, by partition."""
+        async with Store(self.redis_url, self.deployment.workflow, connections=1) as store:
+            return [(await store.head(partition)).sequence for partition in range(PARTITIONS)]
+
+    def wait_for_commits(self, before: list[int]) -> None:
+        """Until every partition has committed after `before`."""
+
+        async def watch() -> None:
+            deadline = time.monotonic() + CATCH_UP
+            async with Store(self.redis_url, self.deployment.workflow, connections=1) as store:
+                for partition, sequence in enumerate(before):
+                    while (await store.head(partition)).sequence <= sequence:
+                        assert time.monotonic() < deadline, f"partition {partition} stands still: {self.explain()}"
+                        await asyncio.sleep(0.01)
+
+        run(watch())
+
+    def explain(self) -> str:
+        """Roles and problems, for a test that fails."""
+        assert self.cluster is not None
+        status = self.cluster.status()
+        if status is None:
+            return "no status"
+        rows = [f"{row.name} {row.state} {row.partitions} {row.counters}" for row in status.roles]
+        problems = [f"{problem.where} {problem.word}: {problem.sentence}" for problem in status.problems]
+        return "\n".join([*rows, f"unplaced {status.unplaced}", *problems])
+
+    # What came of it
+
+    def check(self) -> None:
+        """Wait until the log is worked off, and compare all of it with the offline result."""
+        run(self._check(self.explain))
+
+    async def _check(self, explain: Callable[[], str]) -> None:
+        expected = await offline(self.bootstrap, self.readings)
+        deadline = time.monotonic() + CATCH_UP
+        async with Store(self.redis_url, self.deployment.workflow, connections=2) as store:
+            while not await drained(store, self.readings, expected.ends):
+                if time.monotonic() > deadline:
+                    heads = [await store.head(partition) for partition in range(PARTITIONS)]
+                    raise AssertionError(f"not drained: {heads}, wanted {expected.ends}\n{explain()}")
+                await asyncio.sleep(0.05)
+            wrong = await differences(store, expected)
+        wrong += await alert_differences(self.bootstrap, self.alerts, expected)
+        assert not wrong, f"{len(wrong)} differences: {wrong[:5]}"
