@@ -109,7 +109,8 @@ class ApacheKafka(Server):
 
     def _format(self) -> None:
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
-        storage = ["format", "--standalone", "--cluster-id", cluster, "--config", str(self._properties)]
+        # One argument: the id may begin with a dash.
+        storage = ["format", "--standalone", f"--cluster-id={cluster}", "--config", str(self._properties)]
         formatted = subprocess.run(
             self._java("kafka.tools.StorageTool", *storage), capture_output=True, text=True, check=False
         )
