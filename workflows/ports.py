@@ -32,6 +32,9 @@ class Source(Generic[D]):
     available: ClassVar[bool] = True
     """This version can run it."""
 
+    def bind(self, workflow: str) -> None:
+        """Called once it is a source of this workflow: one that is also sent to (a channel) remembers the name."""
+
 
 class Sink(Generic[D]):
     """Where events of type `D` leave to."""

@@ -86,6 +86,8 @@ class Workflow:
         """Take events from `source`."""
         item = SourceItem(port_name(source), caller(1), source)
         self._graph.sources.append(item)
+        if isinstance(source, Source):
+            source.bind(self.name)
         return SourceHandle(self._graph, item)
 
     def sink(self, sink: Sink[D], /) -> SinkHandle[D]:

@@ -1,0 +1,11 @@
+"""The test kit: a workflow in one process, in virtual time, on the same core that runs it on a cluster.
+
+Read `harness.py` first, it is all that users need; `engine.py` drives the core, `inputs.py` holds what was
+sent, `views.py` shows runs, `thread.py` is where the user's nodes run.
+"""
+
+from headrace.testing.harness import Harness, Sent
+from headrace.testing.problems import HarnessError
+from headrace.testing.views import RunView
+
+__all__ = ["Harness", "HarnessError", "RunView", "Sent"]

@@ -1,0 +1,214 @@
+"""Drives the cores of all partitions in one process, step by step, against a store in memory.
+
+It does what the worker does, in the same order, and can be stopped dead between any two of its steps.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from headrace.testing.inputs import Inputs
+from headrace.testing.problems import HarnessError
+from headrace.workflows.actions import Reject
+from headrace.workflows.commit import Answer, DeadLetter, Output
+from headrace.workflows.dispatch import Dispatch
+from headrace.workflows.effects import STEPS, CrashPlan, Effect
+from headrace.workflows.memory_store import MemoryStore
+from headrace.workflows.partition import Instruction, Load, PartitionCore
+from headrace.workflows.plan import Plan
+from headrace.workflows.runner import UnitRunner
+from headrace.workflows.saving import Save
+
+CRASH_POINTS: Final = STEPS + tuple(
+    f"{when}:{effect.value}"
+    for effect in (Effect.ACQUIRE, Effect.COMMIT, Effect.RELAY_SEND, Effect.OUTBOX_TRIM)
+    for when in ("before", "after")
+)
+"""Points at which the harness can be stopped: those of `headrace.workflows.effects` that one process has."""
+EPOCH: Final = 1000
+"""Events of one source that make an epoch at most."""
+
+Deliver = Callable[[Output], None]
+"""Takes one output to its sink; raises `Reject` when the sink will never take it."""
+
+
+class Crash(BaseException):
+    """The process is gone: everything in memory is dropped."""
+
+
+@dataclass(slots=True)
+class _Tenure:
+    """One partition from its acquisition on: all of it is lost in a crash."""
+
+    core: PartitionCore
+    positions: dict[str, str]
+    """Read so far, by origin."""
+    outgoing: deque[tuple[int, list[Output]]] = field(default_factory=deque)
+    """Committed outputs that have not left: sequence of the first, and the outputs."""
+
+
+class Engine:
+    """One process that owns all partitions of a workflow.
+
+    Args:
+        plan: What to run.
+        partitions: Shares of its key space.
+        now: Milliseconds since 1970 UTC at which it begins.
+        deliver: Takes outputs to their sinks.
+    """
+
+    def __init__(self, plan: Plan, partitions: int, now: int, deliver: Deliver) -> None:
+        self.plan = plan
+        self.partitions = partitions
+        self.now = now
+        """Milliseconds since 1970 UTC."""
+        channels = {source.name: source.source.capacity for source in plan.sources if source.source.kind == "channel"}
+        self.store = MemoryStore(channels=channels)
+        self.inputs = Inputs(plan, self.store)
+        self.closed: set[int] = set()
+        """Indexes of sources that were closed."""
+        self.crashes = 0
+        self._deliver = deliver
+        self._crash: CrashPlan | None = None
+        self._tenures: dict[int, _Tenure] = {}
+        self._runners: dict[tuple[int, int], UnitRunner] = {}
+
+    def crash_at(self, point: str) -> None:
+        """Stop dead when that point is passed the next time (or as often as it says)."""
+        name = point.rpartition(":")[0] if point.rpartition(":")[2].isdecimal() else point
+        if name not in CRASH_POINTS:
+            raise HarnessError(f"there is no crash point {point!r} here. There are: {', '.join(CRASH_POINTS)}")
+        self._crash = CrashPlan(point, crash=_crash)
+
+    async def open(self) -> None:
+        """Open all nodes (user code)."""
+        for unit in self.plan.units:
+            for replica in range(unit.replicas):
+                await self._start(unit.index, replica)
+
+    async def close(self) -> None:
+        """Close all nodes, the last opened first."""
+        while self._runners:
+            _, runner = self._runners.popitem()
+            await runner.close()
+
+    async def settle(self) -> None:
+        """Process, commit and deliver until nothing is left to do."""
+        while True:
+            try:
+                while [number for number in range(self.partitions) if await self._turn(number)]:
+                    pass
+            except Crash:
+                self.crashes += 1
+                self._tenures.clear()
+                self._runners.clear()
+            else:
+                return
+
+    def _point(self, name: str) -> None:
+        if self._crash is not None:
+            self._crash.passed(name)
+
+    async def _start(self, unit: int, replica: int) -> UnitRunner:
+        runner = self._runners[unit, replica] = UnitRunner(self.plan, unit)
+        await runner.open()
+        return runner
+
+    def _acquire(self, number: int) -> _Tenure:
+        self._point("before:acquire")
+        head = self.store.acquire(number, term=1, placement=1, worker="harness")
+        self._point("after:acquire")
+        core = PartitionCore(self.plan, number, self.partitions, head)
+        tenure = self._tenures[number] = _Tenure(core, dict(head.positions))
+        tenure.outgoing.extend(self.store.outbox(number, 0, head.outbox + 1))
+        return tenure
+
+    async def _turn(self, number: int) -> bool:
+        """Do what can be done for one partition now; False when there is nothing."""
+        tenure = self._tenures.get(number) or self._acquire(number)
+        instructions = tenure.core.instructions()
+        for instruction in instructions:
+            await self._do(number, tenure, instruction)
+        return bool(instructions) or self._offer(number, tenure) or self._relay(number, tenure)
+
+    async def _do(self, number: int, tenure: _Tenure, instruction: Instruction) -> None:
+        core = tenure.core
+        if isinstance(instruction, Load):
+            found = self.store.load(number, instruction.keys)
+            self._point("after:load")
+            core.loaded(instruction.keys, found, self.now)
+        elif isinstance(instruction, Save):
+            self._save(number, tenure, instruction)
+        else:
+            await self._call(core, instruction)
+
+    async def _call(self, core: PartitionCore, dispatch: Dispatch) -> None:
+        call = dispatch.call
+        runner = self._runners.get((call.unit, call.replica)) or await self._start(call.unit, call.replica)
+        self._point("before:call")
+        if runner.is_async:
+            result = await runner.run_async(call, dispatch.data)
+        else:
+            result = runner.run(call, dispatch.data)
+        self._point("after:call")
+        core.finished(result, self.now)
+
+    def _save(self, number: int, tenure: _Tenure, save: Save) -> None:
+        self._point("before:commit")
+        answer = self.store.commit(number, tenure.core.owner, save.commit)
+        self._point("after:commit")
+        if tenure.core.committed(answer, self.now):
+            if save.commit.outputs:
+                tenure.outgoing.append((save.first_output, save.commit.outputs))
+        elif answer is Answer.TORN:
+            raise HarnessError(f"partition {number} is torn: a commit was applied in part only")
+        else:
+            del self._tenures[number]
+
+    def _offer(self, number: int, tenure: _Tenure) -> bool:
+        core = tenure.core
+        if not core.wants_records:
+            return False
+        batches = self.inputs.pull(number, tenure.positions, EPOCH)
+        if batches:
+            self._point("after:pull")
+            core.offer(batches, self.now)
+            return True
+        sources = len(self.plan.sources)
+        if not self.plan.keyed and sources and len(self.closed) == sources and core.idle:
+            core.end("source closed", "every source was closed", self.now)
+            return True
+        return False
+
+    def _relay(self, number: int, tenure: _Tenure) -> bool:
+        """Let the oldest outputs leave, then forget them: a crash in between sends them again."""
+        if not tenure.outgoing:
+            return False
+        first, outputs = tenure.outgoing[0]
+        self._point("before:relay-send")
+        refused = [letter for output in outputs if (letter := self._send(output)) is not None]
+        self._point("after:relay-send")
+        tenure.outgoing.popleft()
+        if refused:
+            tenure.core.bury(refused, self.now)
+        self._point("before:outbox-trim")
+        self.store.trim_outbox(number, tenure.core.owner, first + len(outputs) - 1)
+        self._point("after:outbox-trim")
+        return True
+
+    def _send(self, output: Output) -> DeadLetter | None:
+        try:
+            self._deliver(output)
+        except Reject as refusal:
+            return DeadLetter(
+                id=output.id, key=output.key, source=self.plan.sinks[output.sink].name, node=None, reason="sink",
+                error=refusal.reason, time=self.now, data=output.data,
+            )  # fmt: skip
+        return None
+
+
+def _crash() -> None:
+    raise Crash

@@ -1,0 +1,322 @@
+"""`Harness`: what a test of a workflow talks to."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Any, Final, Generic, Literal, Self
+
+import msgspec
+from typing_extensions import TypeVar
+
+from headrace.testing.engine import Engine
+from headrace.testing.problems import HarnessError
+from headrace.testing.replacing import Replacements, replaced
+from headrace.testing.senders import Senders
+from headrace.testing.thread import LoopThread
+from headrace.testing.views import Runs, RunView
+from headrace.workflows.commit import DeadLetter, Output
+from headrace.workflows.handles import SinkHandle, SourceHandle
+from headrace.workflows.store import StoreFull
+from headrace.workflows.workflow import Workflow
+
+D = TypeVar("D")
+
+DEFAULT_PARTITIONS: Final = 4
+START: Final = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Sent(Generic[D]):
+    """One message that left to a sink."""
+
+    id: str
+    """The same in every repeat."""
+    key: str
+    time: datetime
+    data: D
+
+
+class Harness:
+    """Runs a workflow in this process: the same core as on a cluster, in virtual time, without servers.
+
+    Each `send` is processed to its end before it returns, in an epoch of its own; `with harness.batch():`
+    has what is sent inside it processed together. Nodes run on a thread of the harness, with an event loop:
+    so `async` nodes work, also in a test that is `async` itself.
+
+    Args:
+        workflow: What to run; compiled here.
+        replace: What takes the place of a part: for a node another node or function; for a sink a function
+            that is called with the data of each message (it may raise `Reject`: the sink refuses it for good).
+        fuse: `"all"`: with all nodes in one unit, as on a cluster with `fuse="all"`.
+        partitions: Shares of the key space; default: what the workflow says, else 4 (unkeyed: 1).
+        start: The virtual time at which it begins (aware).
+
+    Raises:
+        WorkflowError: The workflow can't be compiled: lists every problem.
+
+    Example:
+        >>> from headrace import Context, Event, KafkaSink, KafkaSource, Node, Workflow
+        >>> class Count(Node[str, dict[str, int], str]):
+        ...     def process(self, event: Event[str], ctx: Context[dict[str, int]]) -> str:
+        ...         ctx.state[event.data] = ctx.state.get(event.data, 0) + 1
+        ...         return f"{event.data} {ctx.state[event.data]}"
+        >>> workflow = Workflow("words")
+        >>> words = workflow.source(KafkaSource("words", str))
+        >>> counts = workflow.sink(KafkaSink("counts", str))
+        >>> count = workflow.node(Count())
+        >>> words.to(count)
+        >>> count.to(counts)
+        >>> with Harness(workflow) as harness:
+        ...     harness.send(words, "tea", key="ada")
+        ...     harness.send(words, "tea", key="ada")
+        ...     harness.sent(counts), harness.runs["ada"].state(count)
+        (['tea 1', 'tea 2'], {'tea': 2})
+    """
+
+    def __init__(
+        self,
+        workflow: Workflow,
+        *,
+        replace: Replacements | None = None,
+        fuse: Literal["all"] | None = None,
+        partitions: int | None = None,
+        start: datetime = START,
+    ) -> None:
+        if start.tzinfo is None:
+            raise HarnessError("start= has no time zone: write datetime(2026, 1, 1, tzinfo=UTC)")
+        self._plan, self._fakes = replaced(workflow.compile(fuse=fuse), replace or {})
+        plan = self._plan
+        self._partitions = (partitions or plan.partitions or DEFAULT_PARTITIONS) if plan.keyed else 1
+        self._left: list[Output] = []
+        self._engine = Engine(plan, self._partitions, _milliseconds(start), self._deliver)
+        self._senders = Senders(plan, self._engine)
+        self._batching = False
+        self._requests = 0
+        self._thread = LoopThread()
+        self._thread.run(self._engine.open())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Close the nodes and end the harness' thread; what is committed can still be looked at."""
+        self._thread.run(self._engine.close())
+        self._thread.stop()
+
+    @property
+    def now(self) -> datetime:
+        """The virtual time (aware, UTC)."""
+        return datetime.fromtimestamp(self._engine.now / 1000, UTC)
+
+    def advance(self, time: timedelta) -> None:
+        """Let time pass; what falls due meanwhile happens."""
+        if time < timedelta(0):
+            raise HarnessError(f"advance({time!r}): time goes forward only")
+        self._engine.now += time // timedelta(milliseconds=1)
+        self._settle()
+
+    def send(
+        self,
+        source: SourceHandle[D],
+        data: D,
+        *,
+        key: str | None = None,
+        id: str | None = None,
+        headers: Mapping[str, str | bytes] | None = None,
+    ) -> None:
+        """Send one event to a source.
+
+        Args:
+            source: As `workflow.source` gave it.
+            data: Of the source's type.
+            key: The run, where the source takes the record's own key (or the request's address).
+            id: Of the event, where senders choose it: channels and requests.
+            headers: Of a Kafka record.
+
+        Raises:
+            StoreFull: A channel has no room, as nothing is processed inside `batch()`: a sender would wait.
+            SourceClosed: The channel is closed, or its workflow has ended.
+        """
+        self._senders.send(self._senders.source(source), data, key, id, headers)
+        self._settle()
+
+    def try_send(self, source: SourceHandle[D], data: D, *, key: str | None = None, id: str | None = None) -> bool:
+        """As `send`; False where a sender would wait for room."""
+        try:
+            self.send(source, data, key=key, id=id)
+        except StoreFull:
+            return False
+        return True
+
+    def send_all(self, source: SourceHandle[D], data: Iterable[D], *, key: str | None = None) -> None:
+        """Send several events, to be processed together."""
+        with self.batch():
+            for item in data:
+                self.send(source, item, key=key)
+
+    def send_raw(
+        self,
+        source: SourceHandle[Any],
+        value: bytes | None,
+        *,
+        key: str | bytes | None = None,
+        headers: Mapping[str, str | bytes] | None = None,
+    ) -> None:
+        """Send bytes as they are, whether or not they can be decoded; None is a tombstone.
+
+        Args:
+            source: As `workflow.source` gave it.
+            value: The record's value.
+            key: The record's key; it also chooses the partition, as Kafka's default partitioner does.
+            headers: Of a Kafka record.
+        """
+        self._senders.raw(self._senders.source(source), value, key, headers)
+        self._settle()
+
+    def request(self, source: SourceHandle[D], data: D, *, key: str | None = None, id: str | None = None) -> Any:
+        """Send a request and return its reply, as a caller of the gateway gets it.
+
+        Raises:
+            HarnessError: No node replied; says so, with the dead letter if there is one.
+        """
+        senders = self._senders
+        plan = senders.source(source)
+        if plan.source.kind != "requests":
+            raise HarnessError(f"{plan.name} is no RequestSource: nobody can reply. Use send")
+        if self._batching:
+            raise HarnessError("a request inside batch() would wait for ever: make it outside")
+        self._requests += 1
+        chosen = id or f"request-{self._requests}"
+        run = senders.run_of(plan, data, key)
+        partition = senders.home(run)
+        senders.append(plan, senders.encoded(plan, data), partition, run=run, id=chosen, reply="harness")
+        self._settle()
+        body = self._engine.store.reply(partition, chosen)
+        if body is None:
+            letter = next((f": {row.error}" for row in reversed(self.dead_letters) if row.id.startswith(chosen)), "")
+            raise HarnessError(f"no node replied to {data!r}{letter}")
+        return msgspec.json.decode(body)
+
+    def close(self, source: SourceHandle[Any]) -> None:
+        """Close a channel for everybody: what is in it is still processed."""
+        plan = self._senders.source(source)
+        if plan.source.kind != "channel":
+            raise HarnessError(f"{plan.name} is no channel: only those can be closed")
+        for partition in range(self._partitions):
+            self._engine.store.close_channel(partition, plan.name)
+        self._engine.closed.add(plan.index)
+        self._settle()
+
+    @contextmanager
+    def batch(self) -> Iterator[None]:
+        """What is sent inside is processed at the end, together: one epoch of each partition."""
+        if self._batching:
+            raise HarnessError("batch() inside batch()")
+        self._batching = True
+        try:
+            yield
+        finally:
+            self._batching = False
+        self._settle()
+
+    def crash_at(self, point: str) -> None:
+        """Have the process die at a point of its work: all memory is lost, and it goes on from the store.
+
+        Args:
+            point: As in `headrace.workflows.effects.CRASH_POINTS`, with `:2` for the second time it is passed:
+                `before:commit`, `after:commit`, `after:relay-send:2` ...
+
+        Raises:
+            HarnessError: There is no such point here; names those that there are.
+        """
+        self._engine.crash_at(point)
+
+    @property
+    def crashes(self) -> int:
+        """How often the process died."""
+        return self._engine.crashes
+
+    def sent(self, sink: SinkHandle[D], *, unique: bool = False) -> list[D]:
+        """Data of all that left to a sink; what belongs to one key in its order.
+
+        Args:
+            sink: As `workflow.sink` gave it.
+            unique: Without repeats: a message may leave twice, with the same id, when the process dies.
+        """
+        messages = self.messages(sink)
+        if unique:
+            messages = list({message.id: message for message in reversed(messages)}.values())[::-1]
+        return [message.data for message in messages]
+
+    def messages(self, sink: SinkHandle[D]) -> list[Sent[D]]:
+        """All that left to a sink, with ids, keys and times."""
+        plan = next((row for row in self._plan.sinks if row.name == sink.name), None)
+        if plan is None:
+            raise HarnessError(f"sink {sink.name} is no part of workflow {self._plan.name}")
+        decode = self._plan.types[plan.type].codec.decode
+        return [
+            Sent(output.id, output.key, datetime.fromtimestamp(output.time / 1000, UTC), decode(output.data))
+            for output in self._left
+            if output.sink == plan.index
+        ]
+
+    def remainder(self, source: SourceHandle[D]) -> list[D]:
+        """What lies in a source and is not processed, in order within each partition."""
+        plan = self._senders.source(source)
+        decode = self._plan.types[plan.type].codec.decode
+        store = self._engine.store
+        return [
+            decode(blob)
+            for partition in range(self._partitions)
+            for blob in self._engine.inputs.remainder(plan, partition, store.head(partition).positions)
+            if blob is not None
+        ]
+
+    @property
+    def runs(self) -> Mapping[str, RunView]:
+        """All runs, by key."""
+        return Runs(self._plan, self._partitions, self._engine.store)
+
+    @property
+    def run(self) -> RunView:
+        """The run of an unkeyed workflow."""
+        if self._plan.keyed:
+            raise HarnessError("the workflow is keyed and has many runs: write harness.runs[key]")
+        return self.runs[""]
+
+    @property
+    def outcome(self) -> str:
+        """Of an unkeyed workflow: `running`, `completed`, `terminated`, or `source closed`."""
+        if self._plan.keyed:
+            raise HarnessError("the workflow is keyed and has many runs: write harness.runs[key].status")
+        return self.runs[""].status if "" in self.runs else "running"
+
+    @property
+    def dead_letters(self) -> Sequence[DeadLetter]:
+        """What could not be processed, in order within each partition."""
+        store = self._engine.store
+        return [letter for partition in range(self._partitions) for letter in store.dead_letters(partition)]
+
+    def _settle(self) -> None:
+        if not self._batching:
+            self._thread.run(self._engine.settle())
+
+    def _deliver(self, output: Output) -> None:
+        fake = self._fakes.get(output.sink)
+        if fake is not None:
+            sink = self._plan.sinks[output.sink]
+            fake(self._plan.types[sink.type].codec.decode(output.data))
+        self._left.append(output)
+
+
+def _milliseconds(time: datetime) -> int:
+    return (time - datetime.fromtimestamp(0, UTC)) // timedelta(milliseconds=1)

@@ -1,0 +1,114 @@
+"""What was sent to the sources: logs for topics, streams in the store for channels and requests."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from headrace.workflows.memory_store import MemoryStore, StreamEntry
+from headrace.workflows.plan import Plan, SourcePlan
+from headrace.workflows.records import Headers, Records
+
+INBOX = "inbox"
+
+
+@dataclass(frozen=True, slots=True)
+class LogEntry:
+    """One record of a topic partition."""
+
+    key: bytes | None
+    value: bytes | None
+    time: int
+    headers: Headers
+
+
+class Inputs:
+    """All that the sources of one workflow hold; read on from positions, as the real readers do.
+
+    Args:
+        plan: The workflow.
+        store: Where channels and the inbox lie.
+    """
+
+    def __init__(self, plan: Plan, store: MemoryStore) -> None:
+        self._store = store
+        self._logs: dict[tuple[int, int], list[LogEntry]] = {}
+        self._topics = [source for source in plan.sources if source.source.kind == "kafka"]
+        self._channels = [source for source in plan.sources if source.source.kind == "channel"]
+        self._requests = {source.name: source.index for source in plan.sources if source.source.kind == "requests"}
+        self._sources = plan.sources
+
+    def append(self, source: SourcePlan, partition: int, entry: LogEntry) -> None:
+        """Put a record at the end of a topic partition."""
+        self._logs.setdefault((source.index, partition), []).append(entry)
+
+    def pull(self, partition: int, positions: dict[str, str], limit: int) -> list[Records]:
+        """What lies behind `positions`, which move on: requests first, then channels, then topics."""
+        batches: list[Records] = []
+        if self._requests:
+            batches += self._stream(partition, INBOX, None, positions, limit)
+        for source in self._channels:
+            batches += self._stream(partition, _origin(source, partition), source.index, positions, limit)
+        for source in self._topics:
+            batches += self._log(source, partition, positions, limit)
+        return batches
+
+    def remainder(self, source: SourcePlan, partition: int, positions: Mapping[str, str]) -> list[bytes | None]:
+        """Data of one source that lie behind `positions`, in order."""
+        kind, origin = source.source.kind, _origin(source, partition)
+        if kind == "kafka":
+            log = self._logs.get((source.index, partition), [])
+            return [entry.value for entry in log[int(positions.get(origin, "0")) :]]
+        entries = self._store.stream(partition, origin, positions.get(origin, "0-0"))
+        return [entry.data for entry in entries if kind == "channel" or entry.source == source.name]
+
+    def _log(self, source: SourcePlan, partition: int, positions: dict[str, str], limit: int) -> list[Records]:
+        origin = _origin(source, partition)
+        start = int(positions.get(origin, "0"))
+        entries = self._logs.get((source.index, partition), [])[start : start + limit]
+        if not entries:
+            return []
+        positions[origin] = str(start + len(entries))
+        return [
+            Records(
+                source.index, origin, list(range(start, start + len(entries))),
+                times=[entry.time for entry in entries], keys=[entry.key for entry in entries],
+                values=[entry.value for entry in entries], after=positions[origin],
+                headers=[entry.headers for entry in entries] if any(entry.headers for entry in entries) else None,
+            )
+        ]  # fmt: skip
+
+    def _stream(
+        self, partition: int, origin: str, source: int | None, positions: dict[str, str], limit: int
+    ) -> list[Records]:
+        batches: list[Records] = []
+        for entry in self._store.stream(partition, origin, positions.get(origin, "0-0"))[:limit]:
+            index = self._requests[entry.source] if source is None else source
+            if not batches or batches[-1].source != index:
+                batches.append(Records(index, origin, [], [], [], [], "", ids=[], replies=[]))
+            _add(batches[-1], entry)
+            positions[origin] = entry.id
+        return batches
+
+
+def _origin(source: SourcePlan, partition: int) -> str:
+    """Name of a source's log or stream in one partition, as in event ids."""
+    match source.source.kind:
+        case "channel":
+            return f"channel:{source.name}"
+        case "requests":
+            return INBOX
+        case _:
+            return f"{source.name}/{partition}"
+
+
+def _add(records: Records, entry: StreamEntry) -> None:
+    offsets: list[str] = records.offsets  # type: ignore[assignment]  # of a stream they are its ids
+    offsets.append(entry.id)
+    records.times.append(entry.time)
+    records.keys.append(entry.key.encode() or None)
+    records.values.append(entry.data)
+    records.after = entry.id
+    if records.ids is not None and records.replies is not None:
+        records.ids.append(f"{records.origin}/{entry.id}" if entry.event == entry.id else entry.event)
+        records.replies.append(entry.reply)

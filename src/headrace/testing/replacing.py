@@ -1,0 +1,44 @@
+"""Puts a test's own nodes and sinks into the places of a plan."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any, TypeAlias
+
+from headrace.testing.problems import HarnessError
+from headrace.workflows.handles import NodeHandle, SinkHandle
+from headrace.workflows.nodes import BatchNode, Node
+from headrace.workflows.plan import NodePlan, Plan
+
+Replacements: TypeAlias = Mapping[NodeHandle[Any, Any] | SinkHandle[Any], Any]
+
+
+def replaced(plan: Plan, replacements: Replacements) -> tuple[Plan, dict[int, Callable[[Any], Any]]]:
+    """The plan with other nodes, and functions that take the place of sinks, by the sink's index."""
+    nodes = list(plan.nodes)
+    sinks: dict[int, Callable[[Any], Any]] = {}
+    for part, replacement in replacements.items():
+        if isinstance(part, NodeHandle) and (index := _index(plan.nodes, part.name)) is not None:
+            nodes[index] = _node(nodes[index], replacement)
+        elif isinstance(part, SinkHandle) and (index := _index(plan.sinks, part.name)) is not None:
+            sinks[index] = replacement
+        else:
+            raise HarnessError(f"{part!r} can't be replaced: name nodes and sinks of workflow {plan.name}")
+    return replace(plan, nodes=tuple(nodes)), sinks
+
+
+def _index(rows: Sequence[Any], name: str) -> int | None:
+    return next((row.index for row in rows if row.name == name), None)
+
+
+def _node(node: NodePlan, replacement: Any) -> NodePlan:
+    instance = replacement if isinstance(replacement, Node | BatchNode) else None
+    process = replacement if instance is None else instance.process
+    if not callable(process):
+        raise HarnessError(f"{node.name} can't be replaced by {replacement!r}: give a function, or a Node")
+    return replace(
+        node, instance=instance, process=process, is_async=inspect.iscoroutinefunction(process),
+        is_batch=isinstance(instance, BatchNode),
+    )  # fmt: skip

@@ -1,0 +1,84 @@
+"""Runs as a test looks at them: what is committed, decoded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgspec
+
+from headrace.testing.problems import HarnessError
+from headrace.workflows.handles import NodeHandle
+from headrace.workflows.keyspace import partition_of
+from headrace.workflows.memory_store import MemoryStore
+from headrace.workflows.plan import Plan
+from headrace.workflows.runs import NUMBER_FIELD, RESULT_FIELD, SHARED_FIELD, STATUS_FIELD
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """One run, as it was committed when it was looked up."""
+
+    key: str
+    _fields: Mapping[str, bytes] = field(repr=False)
+    _plan: Plan = field(repr=False)
+
+    @property
+    def status(self) -> str:
+        """`running`, `completed`, `terminated`, or `source closed`."""
+        return self._fields[STATUS_FIELD].decode()
+
+    @property
+    def number(self) -> int:
+        """Of the run: higher than that of every run which began in its partition before."""
+        return int(self._fields[NUMBER_FIELD])
+
+    @property
+    def result(self) -> Any:
+        """Result of a completed run, reason of a terminated one; None while it runs."""
+        blob = self._fields.get(RESULT_FIELD)
+        return None if blob is None else msgspec.json.decode(blob)
+
+    @property
+    def shared(self) -> Any:
+        """The state that its nodes share (`Workflow(state=...)`)."""
+        codec = self._plan.run_state
+        if codec is None:
+            raise HarnessError("the workflow has no state=: look at .state(node)")
+        blob = self._fields.get(SHARED_FIELD)
+        return codec.new() if blob is None else codec.decode(blob)
+
+    def state(self, node: NodeHandle[Any, Any]) -> Any:
+        """State of one node for this run; a new one where the node has processed nothing of it."""
+        found = next((row for row in self._plan.nodes if row.name == node.name), None)
+        if found is None:
+            raise HarnessError(f"node {node.name} is no part of workflow {self._plan.name}")
+        if found.state is None:
+            raise HarnessError(f"node {node.name} has no state: say which in Node[In, State, Out]")
+        blob = self._fields.get(f"node:{node.name}")
+        return found.state.new() if blob is None else found.state.decode(blob)
+
+
+class Runs(Mapping[str, RunView]):
+    """All runs that the store knows, by key; `""` is the run of an unkeyed workflow."""
+
+    def __init__(self, plan: Plan, partitions: int, store: MemoryStore) -> None:
+        self._plan = plan
+        self._partitions = partitions
+        self._store = store
+
+    def __getitem__(self, key: str) -> RunView:
+        partition = partition_of(key, self._partitions) if self._plan.keyed else 0
+        fields = self._store.run(partition, key)
+        if not fields:
+            known = ", ".join(map(repr, self)) or "none"
+            raise KeyError(f"no run has the key {key!r}. There are: {known}")
+        return RunView(key, fields, self._plan)
+
+    def __iter__(self) -> Iterator[str]:
+        for partition in range(self._partitions):
+            yield from self._store.run_keys(partition)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
