@@ -1,0 +1,18 @@
+"""A deployment that is not started: workers of it are run as plain processes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from brokers import Broker, Topics
+from headrace.embedded import Valkey
+from rig import Rig
+
+
+@pytest.fixture
+def quiet_rig(kafka: Broker, topic: Topics, own_valkey: Valkey, tmp_path: Path) -> Rig:
+    """Topics, a store and the workflow's file; all its nodes run in the worker."""
+    readings, alerts = topic(4, name="readings"), topic(4, name="alerts")
+    return Rig(tmp_path, kafka.bootstrap, own_valkey.url, readings, alerts, fuse=True)

@@ -1,0 +1,119 @@
+"""Workers as plain processes, without Ray and supervisor: to crash them at a named point, suspend them, or have two."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ledger import PARTITIONS
+from rig import Rig
+from waiting import until
+
+PROGRAM = Path(__file__).with_name("solo_program.py")
+
+
+class Solo:
+    """One worker's process that owns partitions of a rig's deployment.
+
+    Args:
+        rig: Whose deployment; made with `fuse=True`, and not started.
+        index: Of the worker.
+        placement: A larger one takes partitions from a smaller one.
+        partitions: Which; by default all.
+        crash_at: Name of the crash point at which it kills itself.
+    """
+
+    def __init__(
+        self,
+        rig: Rig,
+        *,
+        index: int = 0,
+        placement: int = 1,
+        partitions: tuple[int, ...] = tuple(range(PARTITIONS)),
+        crash_at: str | None = None,
+    ) -> None:
+        settings = {
+            "deployment": msgspec.to_builtins(rig.deployment),
+            "index": index,
+            "placement": placement,
+            "partitions": partitions,
+        }
+        environment = {**os.environ, "PYTHONPATH": str(PROGRAM.parent)}
+        if crash_at is not None:
+            environment["HEADRACE_CRASH_AT"] = crash_at
+        self.process = subprocess.Popen(
+            [sys.executable, str(PROGRAM), json.dumps(settings)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment,
+        )  # fmt: skip
+        self.told: list[dict[str, Any]] = []
+        self._statuses: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+        threading.Thread(target=self._listen, daemon=True).start()
+
+    def _listen(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            with contextlib.suppress(ValueError):  # a line of the log
+                what = json.loads(line)
+                if "status" in what:
+                    self._statuses.put(what["status"])
+                else:
+                    self.told.append(what)
+
+    def owned(self) -> Solo:
+        """Wait until it has acquired its partitions."""
+        until(lambda: any("owned" in what for what in self.told) or self.crashed, "the worker owns its partitions")
+        return self
+
+    @property
+    def crashed(self) -> bool:
+        """Has it killed itself (or was it killed)?"""
+        return self.process.poll() == -signal.SIGKILL
+
+    def lost(self) -> dict[int, str]:
+        """Partitions that it has reported as lost, and the reasons."""
+        return {what["partition"]: what["reason"] for what in list(self.told) if what.get("report") == "PartitionLost"}
+
+    def status(self) -> dict[str, Any]:
+        """Its engine's status now."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("status\n")
+        self.process.stdin.flush()
+        return self._statuses.get(timeout=20)
+
+    def suspend(self) -> None:
+        """Stop it where it is."""
+        os.kill(self.process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        os.kill(self.process.pid, signal.SIGCONT)
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self.process.stdin, self.process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+
+
+@contextlib.contextmanager
+def solo(rig: Rig, **options: Any) -> Iterator[Solo]:
+    """A `Solo` that is gone afterwards."""
+    worker = Solo(rig, **options)
+    try:
+        yield worker.owned()
+    finally:
+        worker.kill()

@@ -1,0 +1,47 @@
+"""A worker's engine in a process of its own, without Ray: owns what it is told to own on the command line.
+
+Prints `owned` once it has acquired the partitions, then each report, as JSON lines. Ends when its input closes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+import msgspec
+
+from headrace.actors.loading import import_workflow
+from headrace.actors.spec import Assign, Deployment, GetStatus, Report, RoleSpec, WorkerRole
+from headrace.actors.worker import Worker
+
+
+def _tell(**what: object) -> None:
+    print(json.dumps(what), flush=True)
+
+
+def _report(report: Report) -> None:
+    _tell(report=type(report).__name__, **msgspec.structs.asdict(report))
+
+
+def main(settings: str) -> None:
+    """Run until the input ends; a line `status` is answered with the engine's."""
+    given = json.loads(settings)
+    deployment = msgspec.convert(given["deployment"], Deployment)
+    plan = import_workflow(deployment.code).compile(fuse="all")
+    spec = RoleSpec(
+        role=WorkerRole(given["index"]), actor=f"solo/{given['index']}", incarnation=given["placement"],
+        term=1, deployment=deployment,
+    )  # fmt: skip
+    worker = Worker(spec, plan, _report)
+    worker.start()
+    worker.control(Assign(partitions=tuple(given["partitions"]), term=1, placement=given["placement"]))
+    _tell(owned=given["partitions"])
+    for line in sys.stdin:
+        if line.strip() == "status":
+            reply = worker.control(GetStatus())
+            _tell(status=msgspec.to_builtins(reply))
+    worker.stop()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
