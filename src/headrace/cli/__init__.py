@@ -1,0 +1,16 @@
+"""The command `headrace`.
+
+Read in this order: `app` (verbs and their options), `exits` (exit codes), `inspection` (check, graph),
+`session` (dev and run: a workflow from its start to its end), `servers` and `waiting` (what it needs),
+`project` (the folder `.headrace`), `screen`, `table` and `meter` (what is shown), `stops` (how stop
+reaches dev and run), `overview` (status and stop).
+"""
+
+from __future__ import annotations
+
+
+def main() -> None:
+    """Entry point of the command; ends the process with one of the exit codes of `exits.ExitCode`."""
+    from headrace.cli.app import app  # noqa: PLC0415  importing the package loads no framework
+
+    app(prog_name="headrace")

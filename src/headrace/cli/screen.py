@@ -1,0 +1,47 @@
+"""What the command prints: text for people on standard output, errors on standard error, JSON where asked for."""
+
+from __future__ import annotations
+
+import msgspec
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+
+class Screen:
+    """Standard output and standard error.
+
+    Text that comes from users (names, paths, messages) is printed as it is: nothing in it is taken for markup.
+    """
+
+    def __init__(self) -> None:
+        self.console = Console(highlight=False)
+        self._errors = Console(stderr=True, highlight=False)
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person looks on."""
+        return self.console.is_terminal
+
+    def say(self, text: str, style: str = "") -> None:
+        """Print one or more lines; long ones are not broken, so that they can be copied."""
+        self.console.print(Text(text, style=style), soft_wrap=True)
+
+    def show(self, what: RenderableType) -> None:
+        """Print a table or another picture."""
+        self.console.print(what)
+
+    def raw(self, text: str) -> None:
+        """Print exactly this, for programs that read it."""
+        self.console.file.write(text.rstrip("\n") + "\n")
+        self.console.file.flush()
+
+    def json(self, value: object) -> None:
+        """Print a value as indented JSON."""
+        self.raw(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+    def complain(self, text: str) -> None:
+        """Print an error."""
+        head, _, rest = text.partition("\n")
+        self._errors.print(Text.assemble(("error: ", "bold red"), head), soft_wrap=True)
+        if rest:
+            self._errors.print(Text(rest), soft_wrap=True)

@@ -1,0 +1,226 @@
+"""`dev` and `run`: a workflow from its start to its end, with a Ray of its own in between.
+
+The steps, each of which goes again when a later one fails: import and check, servers, topics, a local Ray,
+supervisor; then the status is shown until somebody asks for an end; then all is drained and stopped.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from headrace.actors.cluster import DEFAULT_PARTITIONS, Cluster, deployment_of, launch
+from headrace.actors.loading import load_workflow
+from headrace.actors.local_ray import LocalRay
+from headrace.actors.spec import CodeRef
+from headrace.actors.store_registry import Registry
+from headrace.cli.exits import ExitCode, UsageError
+from headrace.cli.project import Project, RunFile
+from headrace.cli.screen import Screen
+from headrace.cli.servers import BrokerKind, Servers, needs_kafka
+from headrace.cli.signals import Signals
+from headrace.cli.snippets import write_senders
+from headrace.cli.stops import StopWatch, clear_stop
+from headrace.cli.watching import Watch
+from headrace.cli.worker_logs import WorkerLogs
+from headrace.sources.channel import REDIS_URL
+from headrace.workflows.descriptor import descriptor_of
+from headrace.workflows.errors import HeadraceError
+from headrace.workflows.plan import Plan
+
+KAFKA: Final = "HEADRACE_KAFKA"
+"""Environment variable with the brokers' addresses."""
+_DEV_PARTITIONS: Final = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order:
+    """What is to be run, and how."""
+
+    target: str
+    redis_url: str | None = None
+    kafka: str | None = None
+    embedded: bool = False
+    """Servers without an address are started here (`dev`); else they are asked for (`run`)."""
+    broker: BrokerKind = "tansu"
+    workers: int = 1
+    partitions: int | None = None
+    fuse: bool = False
+    keep: bool = False
+    """Go on when the run of an unkeyed workflow has ended."""
+    make_topics: bool = False
+    live: bool = False
+
+
+def run_session(order: Order, screen: Screen) -> ExitCode:
+    """Run a workflow until it is stopped, or has ended.
+
+    Raises:
+        HeadraceError: It could not be started; see `exits.exit_code_of`.
+    """
+    ref, workflow = load_workflow(order.target)
+    plan = workflow.compile(fuse="all" if order.fuse else None)
+    _refuse_missing_addresses(order, plan)
+    project = Project(Path.cwd())
+    project.prepare()
+    project.refuse_second(plan.name)
+    signals = Signals(
+        lambda: screen.say("\nstopping: finishing what is in flight; Ctrl-C again ends at once", "yellow"),
+        lambda: _end_at_once(project, plan.name, screen),
+    )
+    with signals:
+        return _Session(order, plan, ref, project, screen, signals).run()
+
+
+def _refuse_missing_addresses(order: Order, plan: Plan) -> None:
+    """`run` starts no servers: say what to type."""
+    if order.embedded:
+        return
+    missing = [] if order.redis_url else ["--redis redis://HOST:6379/0"]
+    if not order.kafka and needs_kafka(plan):
+        missing.append("--kafka HOST:9092")
+    if missing:
+        raise UsageError(
+            f"{plan.name} needs addresses of servers. Type: headrace run {order.target} {' '.join(missing)}"
+            f"\nOr set {REDIS_URL} and {KAFKA}. To try it out with embedded servers: headrace dev {order.target}"
+        )
+
+
+def _end_at_once(project: Project, workflow: str, screen: Screen) -> None:
+    screen.console.show_cursor(True)
+    project.forget(workflow)
+    sys.stdout.flush()
+
+
+class _Session:
+    """One workflow that is being run by this process."""
+
+    def __init__(
+        self, order: Order, plan: Plan, ref: CodeRef, project: Project, screen: Screen, signals: Signals
+    ) -> None:
+        self._order = order
+        self._plan = plan
+        self._ref = ref
+        self._project = project
+        self._screen = screen
+        self._signals = signals
+
+    def run(self) -> ExitCode:
+        """All of it, from the servers' start to the end."""
+        order, plan, screen = self._order, self._plan, self._screen
+        with ExitStack() as stack:
+            servers = stack.enter_context(
+                Servers(
+                    plan, redis_url=order.redis_url, kafka=order.kafka, broker=order.broker, project=self._project,
+                    screen=screen, given_up=self._signals.asked.is_set,
+                )
+            )  # fmt: skip
+            self._tell_children(servers)
+            servers.wait()
+            partitions = self._choose_partitions(servers)
+            if order.make_topics:
+                servers.make_topics(partitions)
+            self._note(servers)
+            stack.callback(self._project.forget, plan.name)
+            self._say_where(servers, partitions)
+            self._signals.check()
+            asyncio.run(self._publish(servers.redis_url, partitions))
+            ray = stack.enter_context(LocalRay())
+            self._signals.check()
+            assert ray.folder is not None, "it runs"
+            stack.enter_context(WorkerLogs(ray.folder, self._project.log(plan.name)))
+            self._watch(servers, partitions)
+        return ExitCode.OK
+
+    def _watch(self, servers: Servers, partitions: int) -> None:
+        order, plan = self._order, self._plan
+        kafka = {"bootstrap_servers": servers.kafka} if servers.kafka else {}
+        deployment = deployment_of(
+            plan, self._ref, servers.redis_url, partitions=partitions, fuse=order.fuse, kafka=kafka,
+            workers=order.workers,
+        )  # fmt: skip
+        cluster = launch(deployment)
+        watch = Watch(cluster, plan, servers, self._screen, live=order.live, keep=order.keep)
+        try:
+            with StopWatch(servers.redis_url, plan.name, self._signals.asked):
+                watch.until_end(self._signals.asked)
+        finally:
+            self._drain(cluster, servers, watch)
+
+    def _drain(self, cluster: Cluster, servers: Servers, watch: Watch) -> None:
+        drained = cluster.stop()
+        watch.close()
+        try:
+            asyncio.run(self._clear(servers.redis_url))
+        except HeadraceError as error:
+            self._screen.say(f"The store could not be told that it has stopped: {error}", "yellow")
+        if drained:
+            self._screen.say(f"{self._plan.name} has stopped: {watch.summary}")
+        else:
+            self._screen.say(
+                f"{self._plan.name} has stopped, not all of what was in flight could be finished: it is processed at"
+                f" the next start. {watch.summary}", "yellow"
+            )  # fmt: skip
+
+    def _tell_children(self, servers: Servers) -> None:
+        """User code finds the servers by the environment, in this process and in those of Ray."""
+        os.environ[REDIS_URL] = servers.redis_url
+        if servers.kafka:
+            os.environ[KAFKA] = servers.kafka
+
+    def _choose_partitions(self, servers: Servers) -> int:
+        """By option, workflow, first start, topic, default; those of the first start can't be changed."""
+        stored = asyncio.run(self._stored_partitions(servers.redis_url))
+        asked = self._order.partitions or self._plan.partitions
+        if stored and asked and stored != asked:
+            raise HeadraceError(
+                f"{self._plan.name} has {stored} partitions in this store since its first start, not {asked}. This can"
+                f" not be changed: keys would be looked for elsewhere. Say {stored}, or take another store or name."
+            )
+        if not self._plan.keyed:
+            return 1
+        default = _DEV_PARTITIONS if self._order.embedded else DEFAULT_PARTITIONS
+        return stored or asked or servers.source_partitions() or default
+
+    async def _stored_partitions(self, url: str) -> int:
+        async with Registry(url, connections=1) as registry:
+            descriptor = await registry.workflow(self._plan.name)
+        return descriptor.partitions if descriptor else 0
+
+    async def _publish(self, url: str, partitions: int) -> None:
+        async with Registry(url, connections=1) as registry:
+            await registry.publish_workflow(descriptor_of(self._plan, partitions, self._ref.version))
+            await clear_stop(registry, self._plan.name)
+
+    async def _clear(self, url: str) -> None:
+        async with Registry(url, connections=1) as registry:
+            await clear_stop(registry, self._plan.name)
+
+    def _note(self, servers: Servers) -> None:
+        self._project.note(
+            RunFile(
+                workflow=self._plan.name, target=self._order.target, pid=os.getpid(), host=socket.gethostname(),
+                redis_url=servers.redis_url, kafka=servers.kafka, started=time.time(),
+            )
+        )  # fmt: skip
+
+    def _say_where(self, servers: Servers, partitions: int) -> None:
+        say = self._screen.say
+        say(f"{self._plan.name}  {self._order.target}  {partitions} partition{'' if partitions == 1 else 's'}", "bold")
+        for line in servers.lines:
+            say(f"  {line}")
+        say(f"  Logs   {self._relative(self._project.log(self._plan.name))}")
+        if self._order.embedded and servers.kafka:
+            for path in write_senders(self._plan, servers.kafka, self._project.folder):
+                say(f"  Send   python {self._relative(path)}", "cyan")
+
+    @staticmethod
+    def _relative(path: Path) -> str:
+        return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

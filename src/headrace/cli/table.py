@@ -1,0 +1,103 @@
+"""Pictures of a running workflow: a table of its processes, its totals, what is wrong."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from headrace.actors.spec import ClusterStatus, Problem, RoleStatus
+from headrace.cli.meter import Meter, Totals
+
+_STYLES = {
+    "running": "bold green", "serving": "green", "spare": "dim", "starting": "yellow", "becoming": "yellow",
+    "degraded": "bold red", "waiting": "red", "backing-off": "red", "failed": "red", "stopping": "yellow",
+    "ended": "bold",
+}  # fmt: skip
+_SHOWN_PARTITIONS = 8
+
+
+def picture(status: ClusterStatus, meter: Meter, *, seconds: float) -> RenderableType:
+    """All of a workflow as `dev` shows it.
+
+    Args:
+        status: Its status document.
+        meter: Has taken that document.
+        seconds: How long it has been running.
+    """
+    totals = meter.totals()
+    state = "ended" if totals.ended else status.state
+    head = Text.assemble(
+        (status.workflow, "bold"), "  ", (state, _STYLES.get(state, "")), f"  {_duration(seconds)}",
+        f"  {status.partitions} partition{'' if status.partitions == 1 else 's'}",
+    )  # fmt: skip
+    parts: list[RenderableType] = [head, processes(status, meter), Text(summary(totals, meter.worker_rate))]
+    return Group(*parts, *(described(problem) for problem in status.problems))
+
+
+def processes(status: ClusterStatus, meter: Meter | None = None) -> Table:
+    """One row for each process; with rates where there is a meter."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("process", no_wrap=True)
+    table.add_column("state", no_wrap=True)
+    table.add_column("pid", justify="right")
+    table.add_column("partitions")
+    table.add_column("events", justify="right")
+    if meter is not None:
+        table.add_column("events/s", justify="right")
+    table.add_column("restarts", justify="right")
+    for role in status.roles:
+        rate = [] if meter is None else [f"{meter.rate(role.role):,.0f}" if role.role else ""]
+        table.add_row(
+            _name(role),
+            Text(role.state, style=_STYLES.get(role.state, "")),
+            str(role.pid or ""),
+            _ranges(role.partitions),
+            f"{role.counters['events']:,.0f}" if "events" in role.counters else "",
+            *rate,
+            str(role.restarts) if role.restarts else "",
+            style="dim" if role.role is None else "",
+        )
+    return table
+
+
+def summary(totals: Totals, rate: float | None = None) -> str:
+    """The totals on one line."""
+    line = (
+        f"events {totals.events:,}{'' if rate is None else f'  {rate:,.0f}/s'}   outputs {totals.outputs:,}"
+        f"   dead letters {totals.dead_letters:,}   lag {totals.lag:,}"
+    )
+    return line + (f"   outputs waiting {totals.waiting:,}" if totals.waiting else "")
+
+
+def described(problem: Problem) -> Text:
+    """A problem, with the frames of the user's code where there are any."""
+    text = Text.assemble(("! ", "bold red"), (problem.where, "bold"), f" {problem.word}: {problem.sentence}")
+    if problem.traceback:
+        text.append(f"\n{problem.traceback}", "dim")
+    return text
+
+
+def _name(role: RoleStatus) -> str:
+    return role.name if role.role is None or role.role.startswith("worker/") else f"node {role.name}"
+
+
+def _ranges(numbers: tuple[int, ...]) -> str:
+    """`0-3, 7`: sorted numbers as ranges, the first few of them."""
+    ranges: list[tuple[int, int]] = []
+    for number in sorted(numbers):
+        if ranges and ranges[-1][1] == number - 1:
+            ranges[-1] = (ranges[-1][0], number)
+        else:
+            ranges.append((number, number))
+    shown = [str(first) if first == last else f"{first}-{last}" for first, last in ranges[:_SHOWN_PARTITIONS]]
+    return ", ".join(shown) + (", ..." if len(ranges) > _SHOWN_PARTITIONS else "")
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes} min"
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

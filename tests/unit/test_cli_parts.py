@@ -1,0 +1,202 @@
+"""What the command is made of: totals, pictures, the project's folder, example programs, signals."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import socket
+import subprocess
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from headrace import Context, Event, KafkaSource, Workflow
+from headrace.actors.spec import ClusterStatus, Problem, RoleStatus
+from headrace.cli.exits import UsageError
+from headrace.cli.meter import Meter
+from headrace.cli.project import Project, RunFile
+from headrace.cli.snippets import example_of, write_senders
+from headrace.cli.table import picture
+
+
+def status(
+    time: float, *roles: tuple[str, int, dict[str, int | float]], problems: tuple[Problem, ...] = ()
+) -> ClusterStatus:
+    return ClusterStatus(
+        workflow="heat", version="1", state="running", ready=True, term=1, placement=1, partitions=4,
+        roles=tuple(
+            RoleStatus(
+                name=role, role=role, actor=role, pid=10, state="serving", incarnation=incarnation, counters=counters
+            )
+            for role, incarnation, counters in roles
+        ),
+        unplaced=(), problems=problems, time=time,
+    )  # fmt: skip
+
+
+def test_totals_are_those_of_workers_together() -> None:
+    meter = Meter()
+
+    meter.take(status(1.0, ("worker/0", 1, {"events": 5, "lag": 2}), ("worker/1", 2, {"events": 7, "lag": 1})))
+
+    assert (meter.totals().events, meter.totals().lag) == (12, 3)
+
+
+def test_a_worker_that_begins_again_loses_no_events() -> None:
+    meter = Meter()
+
+    meter.take(status(1.0, ("worker/0", 1, {"events": 500, "outputs": 3})))
+    meter.take(status(2.0, ("worker/0", 2, {"events": 20, "outputs": 1})))
+
+    assert (meter.totals().events, meter.totals().outputs) == (520, 4)
+    assert meter.rate("worker/0") == pytest.approx(20)
+
+
+def test_a_rate_is_that_of_the_last_seconds() -> None:
+    meter = Meter()
+
+    for second, events in enumerate([0, 1000, 1000, 1000, 1000, 1100]):
+        meter.take(status(float(second), ("worker/0", 1, {"events": events}), ("node/0/0", 2, {"events": 1})))
+
+    assert meter.rate("worker/0") == pytest.approx(100 / 3)
+    assert meter.worker_rate == pytest.approx(100 / 3)
+
+
+def test_the_picture_has_processes_totals_and_problems() -> None:
+    meter = Meter()
+    away = Problem(where="worker/0", word="store_unreachable", sentence="the store does not answer [at all]")
+    now = status(1.0, ("worker/0", 1, {"events": 5, "dead_letters": 2}), problems=(away,))
+    meter.take(now)
+    console = Console(width=100, record=True, file=io.StringIO())
+
+    console.print(picture(now, meter, seconds=61))
+
+    text = console.export_text()
+    assert "heat  running  1 min 1 s  4 partitions" in text
+    assert "worker/0" in text
+    assert "dead letters 2" in text
+    assert "! worker/0 store_unreachable: the store does not answer [at all]" in text
+
+
+def run_file(pid: int, workflow: str = "heat") -> RunFile:
+    return RunFile(
+        workflow=workflow, target="flow.py", pid=pid, host=socket.gethostname(), redis_url="redis://localhost",
+        started=1.0,
+    )  # fmt: skip
+
+
+def test_a_project_knows_what_runs_from_it(tmp_path: Path) -> None:
+    project = Project(tmp_path)
+    project.prepare()
+
+    project.note(run_file(os.getpid()))
+
+    assert [run.workflow for run in project.running()] == ["heat"]
+    assert (tmp_path / ".headrace" / "run" / "heat.json").stat().st_mode & 0o077 == 0
+    with pytest.raises(UsageError, match="headrace stop heat"):
+        project.refuse_second("heat")
+    project.refuse_second("other")
+
+
+def test_what_a_killed_process_left_does_not_count(tmp_path: Path) -> None:
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    project = Project(tmp_path)
+
+    project.note(run_file(ended.pid))
+    (project.folder / "run" / "torn.json").write_text("{")
+
+    assert project.running() == []
+    project.refuse_second("heat")
+
+
+def test_the_folder_is_out_of_gits_sight(tmp_path: Path) -> None:
+    Project(tmp_path).prepare()
+
+    assert (tmp_path / ".headrace" / ".gitignore").read_text() == "*\n"
+
+
+class Color(Enum):
+    RED = "red"
+
+
+class Inner(msgspec.Struct):
+    number: int
+    note: str = ""
+
+
+class Outer(msgspec.Struct, tag="outer"):
+    text: str
+    color: Color
+    inner: Inner
+    many: list[Inner]
+    named: dict[str, float]
+    either: int | None
+    choice: Literal["a", "b"]
+    pair: tuple[int, bool]
+
+
+@pytest.mark.parametrize("type_", [str, int, float, bool, Color, Inner, Outer, list[Outer], dict[str, Inner]])
+def test_an_example_fits_its_type(type_: Any) -> None:
+    example = example_of(type_)
+
+    assert msgspec.json.decode(msgspec.json.encode(example), type=type_) is not None
+
+
+def test_a_sender_is_a_program_that_compiles(tmp_path: Path) -> None:
+    def take(event: Event[Inner], ctx: Context) -> None: ...
+
+    workflow = Workflow("heat")
+    workflow.source(KafkaSource("numbers", Inner, key="note")).to(workflow.node(take))
+
+    [path] = write_senders(workflow.compile(), "127.0.0.1:9092", tmp_path)
+
+    text = path.read_text()
+    assert path.name == "send_numbers.py"
+    compile(text, str(path), "exec")
+    assert "json.loads(text)['note']" in text
+    assert '"note":"example"' in text, "a key is part of the example even where the field has a default"
+
+
+LOGGING = """
+import logging, structlog
+from headrace.logs import configure_logs
+configure_logs("info", "{form}")
+log = structlog.get_logger("headrace.example")
+log.debug("unseen")
+log.info("server_started", port=7, path=__import__("pathlib").Path("/x"))
+logging.getLogger("library").warning("it %s", "creaks")
+try:
+    1 / 0
+except ZeroDivisionError:
+    log.exception("failed")
+"""
+
+
+def written(form: str) -> str:
+    program = LOGGING.format(form=form)
+    return subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stderr
+
+
+def test_log_lines_for_machines_have_fixed_keys() -> None:
+    lines = [json.loads(line) for line in written("auto").splitlines()]
+
+    assert [list(line)[:4] for line in lines] == [["time", "level", "event", "logger"]] * 3
+    started, library, failed = lines
+    assert (started["event"], started["logger"], started["port"]) == ("server_started", "headrace.example", 7)
+    assert (library["event"], library["text"], library["logger"]) == ("library", "it creaks", "library")
+    assert "ZeroDivisionError" in failed["exception"]
+
+
+def test_log_lines_for_people() -> None:
+    text = written("console")
+
+    assert "server_started" in text
+    assert "unseen" not in text
+    assert "\x1b" not in text, "colours are for terminals"
