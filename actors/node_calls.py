@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 import ray
 import structlog
+from ray.exceptions import RayError
 
 from headrace.actors.engine import OnReport
 from headrace.actors.spec import NAMESPACE, NodeAddress, NodeFailed, NodeMap
@@ -127,7 +128,7 @@ class NodeCalls:
         assert address is not None
         try:
             replica.handle = ray.get_actor(address.actor, namespace=NAMESPACE)
-        except (ValueError, ray.exceptions.RayError) as error:
+        except (ValueError, RayError) as error:
             self._lost(replica, address, error)
             return False
         return True
@@ -138,7 +139,7 @@ class NodeCalls:
         try:
             reference = handle.call.remote(_encoder.encode([dispatch.call for dispatch in together]))
             blob = await asyncio.wrap_future(reference.future())
-        except ray.exceptions.RayError as error:
+        except RayError as error:
             if together in replica.attempts:
                 self._lost(replica, address, error)
             return

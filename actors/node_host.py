@@ -12,6 +12,7 @@ import msgspec
 import structlog
 import uvloop
 
+from headrace.actors.activity import Activity
 from headrace.actors.engine import OnReport
 from headrace.actors.spec import Control, EngineStatus, GetStatus, NodeRole, Problem, Reply, RoleSpec
 from headrace.workflows.calls import Call, CallResult
@@ -97,6 +98,7 @@ class NodeHost:
         self._runner: Runner = runner or UnitRunner(plan, spec.role.unit)
         self._user = UserThread()
         self._counters: dict[str, int | float] = {"calls": 0, "events": 0, "failed": 0, "seconds": 0.0}
+        self._activity = Activity()
         self._stopped = False
 
     def start(self) -> None:
@@ -130,6 +132,7 @@ class NodeHost:
     async def _run(self, calls: Sequence[Call]) -> list[CallResult]:
         runner, counters = self._runner, self._counters
         results = []
+        self._activity.begin()
         for call in calls:
             result = await runner.run_async(call) if runner.is_async else runner.run(call)
             results.append(result)
@@ -137,12 +140,13 @@ class NodeHost:
             counters["events"] += len(call.runs)
             counters["failed"] += len(result.failed)
             counters["seconds"] += result.seconds
+        self._activity.done()
         return results
 
     def control(self, message: Control) -> Reply:
         """Only a status is asked of nodes."""
         if isinstance(message, GetStatus):
-            return EngineStatus(counters=dict(self._counters))
+            return EngineStatus(counters={**self._counters, **self._activity.counters()})
         return Problem(where=self._name, word="role", sentence=f"A node has no {type(message).__name__}.")
 
     def stop(self) -> None:

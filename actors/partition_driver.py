@@ -5,25 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, Protocol, TypeVar
+from functools import partial
+from typing import Any, Final, TypeVar
 
 import structlog
 
-from headrace.actors.node_calls import NodeCalls
-from headrace.actors.relay import Refused, Relay
-from headrace.actors.sizing import Sizing
-from headrace.sources.reader import OnProblem
+from headrace.actors.relay import Refused
+from headrace.actors.shared import Shared
 from headrace.workflows.calls import CallResult
 from headrace.workflows.commit import Answer, DeadLetter
 from headrace.workflows.dispatch import Dispatch
 from headrace.workflows.effects import point
-from headrace.workflows.partition import Limits, Load, PartitionCore
-from headrace.workflows.plan import Plan
-from headrace.workflows.records import Records
+from headrace.workflows.partition import Load, PartitionCore
 from headrace.workflows.runner import UnitRunner
 from headrace.workflows.saving import Save
-from headrace.workflows.store import PartitionTorn, StalePlacement, StoreContract, StoreUnavailable
+from headrace.workflows.store import PartitionTorn, StalePlacement, StoreUnavailable
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -31,40 +27,8 @@ T = TypeVar("T")
 _WAIT: Final = 0.1
 _LONGEST_WAIT: Final = 2.0
 _OUTBOX_AT_ONCE: Final = 5_000
-
-
-class Feed(Protocol):
-    """All readers of a worker, as one."""
-
-    async def assign(self, partition: int, positions: dict[str, str]) -> None:
-        """Read on from these positions."""
-
-    async def revoke(self, partition: int) -> None:
-        """Read no longer."""
-
-    def pull(self, partition: int, limit: int) -> list[Records]:
-        """What has arrived; never waits."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Shared:
-    """What all partitions of a worker use together."""
-
-    plan: Plan
-    partitions: int
-    worker: str
-    store: StoreContract
-    feed: Feed
-    nodes: NodeCalls
-    relay: Relay
-    runners: dict[int, UnitRunner]
-    """Units inside the worker."""
-    sizing: Sizing
-    limits: Limits
-    on_problem: OnProblem
-    on_lost: Callable[[int, str], None]
-    """The partition was dropped: number and reason."""
+_LOOK_AGAIN: Final = 2.0
+"""Seconds between two looks at a torn partition: somebody may have repaired it."""
 
 
 class PartitionDriver:
@@ -78,11 +42,13 @@ class PartitionDriver:
         self._term = self._placement = 0
         self._tasks: set[asyncio.Task[Any]] = set()
         self._scheduled = False
-        self._draining = False
+        self._draining = self._verifying = False
         self._idle = asyncio.Event()
         self._closed_sources: set[int] = set()
         self.state = "acquiring"
-        """`acquiring`, `owned`, `ended` (the unkeyed run has), `torn`, `released`."""
+        """`acquiring`, `owned`, `ended` (the unkeyed run has), `torn`, `failed`, `released`."""
+        self.trouble: tuple[str, str] | None = None
+        """Why it stands still: a stable word, and a sentence."""
         self.outputs = 0
         self.epochs = 0
         self._events_before = self._dead_before = 0
@@ -104,16 +70,20 @@ class PartitionDriver:
             False if a newer placement has it, or it is torn.
         """
         self._term, self._placement = term, placement
-        shared = self._shared
+        return await self._owned(self._acquire())
+
+    async def _acquire(self) -> bool:
+        shared, term, placement = self._shared, self._term, self._placement
         try:
             head = await self._until_available(
                 lambda: shared.store.acquire(self.number, term=term, placement=placement, worker=shared.worker)
             )
         except StalePlacement as error:
             log.info("placement_stale", partition=self.number, reason=str(error))
+            self.state = "released"
             return False
         except PartitionTorn as error:
-            self._torn(str(error))
+            self._stand_still(str(error))
             return False
         self._core = PartitionCore(shared.plan, self.number, shared.partitions, head, shared.limits)
         await self._resend_outbox()
@@ -150,6 +120,25 @@ class PartitionDriver:
             task.cancel()
         self._idle.set()
 
+    async def verify(self) -> None:
+        """See whether the store still has our history: an idle partition would not notice that it lost its tail."""
+        core = self._core
+        if core is None or not core.idle or self._verifying:
+            return
+        self._verifying, sequence = True, core.builder.sequence
+        try:
+            head = await self._shared.store.head(self.number)
+        except StoreUnavailable:
+            return  # whoever needs it next names it
+        finally:
+            self._verifying = False
+        if core is not self._core or not core.idle or core.builder.sequence != sequence:
+            return
+        if head.owner != core.owner:
+            await self._refused(Answer.FENCED)
+        elif head.sequence != sequence:
+            await self._refused(Answer.ROLLED_BACK)
+
     def wake(self) -> None:
         """Something may go on: look, once, at the loop's next turn."""
         if not self._scheduled:
@@ -158,10 +147,14 @@ class PartitionDriver:
 
     def finished(self, result: CallResult) -> None:
         """A node's result has come."""
-        if self._core is not None:
+        if self._core is None:
+            return
+        try:
             self._shared.sizing.learn(result)
             self._core.finished(result, now_ms())
-            self.wake()
+        except Exception as error:  # noqa: BLE001  whatever it is, the partition must not stand still unseen
+            self._failed(error)
+        self.wake()
 
     def source_closed(self, source: int) -> None:
         """A channel is closed and read to its end."""
@@ -180,11 +173,16 @@ class PartitionDriver:
         self.wake()
 
     def _turn(self) -> None:
-        """Do what the core asks for, and offer it records when it asks for nothing."""
         self._scheduled = False
-        core = self._core
-        if core is None:
+        if self._core is None:
             return
+        try:
+            self._advance(self._core)
+        except Exception as error:  # noqa: BLE001  as above
+            self._failed(error)
+
+    def _advance(self, core: PartitionCore) -> None:
+        """Do what the core asks for, and offer it records when it asks for nothing."""
         instructions = core.instructions()
         for instruction in instructions:
             if isinstance(instruction, Load):
@@ -204,6 +202,7 @@ class PartitionDriver:
             return False  # its outputs can't leave: no more until they do
         batches = shared.feed.pull(self.number, shared.sizing.limit)
         if batches:
+            shared.activity.begin()
             point("after:pull")
             core.offer(batches, now_ms())
             return True
@@ -242,6 +241,7 @@ class PartitionDriver:
             return
         if core.committed(answer, now_ms()):
             self.epochs += 1
+            self._shared.activity.done()
             if save.commit.outputs:
                 self._shared.relay.push(self, save.first_output, save.commit.outputs)
             if core.ended and core.idle:
@@ -253,31 +253,40 @@ class PartitionDriver:
     async def _refused(self, answer: Answer) -> None:
         log.warning("commit_refused", partition=self.number, answer=answer.value)
         if answer is Answer.TORN:
-            self._torn(f"partition {self.number}: a commit was applied in part only")
             await self.drop()
+            await self._acquire()  # the answer to it says which commit, and why
         elif answer is Answer.FENCED:
             await self.drop()
-            self._shared.on_lost(self.number, answer.value)
+            self._shared.on_lost(self, answer.value)
         else:  # the store has lost its tail: what we hold is of a history that is no more
-            self._shared.on_problem("rolled_back", f"partition {self.number}: the store lost its last commits")
+            self.trouble = ("rolled_back", f"partition {self.number}: the store lost its last commits")
             await self.drop()
-            if await self.acquire(self._term, self._placement):
-                self._shared.on_problem("rolled_back", "")
-            else:
-                self._shared.on_lost(self.number, answer.value)
+            if await self._acquire():
+                self.trouble = None
+            elif self.state != "torn":
+                self._shared.on_lost(self, answer.value)
 
-    def _torn(self, sentence: str) -> None:
-        self.state = "torn"
-        self._shared.on_problem("torn", sentence)
+    def _stand_still(self, sentence: str) -> None:
+        if self.state != "torn":
+            log.error("partition_torn", partition=self.number, reason=sentence)
+            self.state = "torn"
+            self._spawn(self._until_repaired())
+        self.trouble = ("torn", sentence)
+
+    async def _until_repaired(self) -> None:
+        while not await self._acquire():
+            if self.state != "torn":
+                self._shared.on_lost(self, "stale placement")
+                return
+            await asyncio.sleep(_LOOK_AGAIN)
+        self.trouble = None
 
     async def _resend_outbox(self) -> None:
         """What an owner before us committed and may not have sent, goes first."""
         after = 0
         while True:
-            position = after
-            chunks = await self._until_available(
-                lambda: self._shared.store.outbox(self.number, position, _OUTBOX_AT_ONCE)
-            )
+            ask = partial(self._shared.store.outbox, self.number, after, _OUTBOX_AT_ONCE)
+            chunks = await self._until_available(ask)
             for first, outputs in chunks:
                 self._shared.relay.push(self, first, outputs)
                 after = first + len(outputs) - 1
@@ -299,17 +308,33 @@ class PartitionDriver:
                     self._shared.on_problem("store_unreachable", "")
                 return answer
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _owned(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+        """Begin something that ends with this partition's stay here."""
         task = self._loop.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._done)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        self._owned(work).add_done_callback(self._done)
 
     def _done(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            log.error("partition_failed", partition=self.number, exc_info=error)
-            self._shared.on_problem("internal", f"partition {self.number}: {type(error).__name__}: {error}")
-            self._shared.on_lost(self.number, "internal")
+            self._failed(error)
+
+    def _failed(self, error: BaseException) -> None:
+        """A mistake of ours: another try, by whoever gets the partition next, begins at its last commit."""
+        log.error("partition_failed", partition=self.number, exc_info=error)
+        self._shared.on_problem("internal", f"partition {self.number}: {type(error).__name__}: {error}")
+        if self.state != "failed":
+            self.state = "failed"
+            self._spawn(self._give_back())
+
+    async def _give_back(self) -> None:
+        try:
+            await self.drop()
+        finally:
+            self._shared.on_lost(self, "internal")
 
 
 def _letter(core: PartitionCore, row: Refused) -> DeadLetter:

@@ -73,5 +73,7 @@ class Ownership:
     asked: str | None = None
     """Actor that an Assign or Revoke is under way to."""
     asked_at: float = 0.0
+    denied: int = 0
+    """How many times in a row its owner's status has left it out."""
     retry_at: float = 0.0
     problem: Problem | None = None

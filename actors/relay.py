@@ -77,6 +77,8 @@ class Relay:
         self._outlet = outlet
         self._on_problem = on_problem
         self._queue: deque[_Chunk] = deque()
+        self._round: list[_Chunk] = []
+        """What is being sent; a partition that is dropped meanwhile hears nothing of it."""
         self._changed = asyncio.Event()
         self._backlog: dict[int, int] = {}
         self._task: asyncio.Task[None] | None = None
@@ -103,6 +105,8 @@ class Relay:
     def drop(self, origin: Origin) -> None:
         """The partition is another owner's now, and so is its outbox."""
         self._queue = deque(chunk for chunk in self._queue if chunk.origin is not origin)
+        # Its sequences may be given to other outputs by then, so they must not be trimmed by these.
+        self._round = [chunk for chunk in self._round if chunk.origin is not origin]
         self._backlog.pop(origin.number, None)
 
     async def close(self) -> None:
@@ -118,14 +122,14 @@ class Relay:
             if not self._queue:
                 await self._changed.wait()
                 continue
-            chunks: list[_Chunk] = []
             count = 0
             while self._queue and count < ROUND:
                 chunk = self._queue.popleft()
-                chunks.append(chunk)
+                self._round.append(chunk)
                 count += len(chunk.outputs)
-            refused = await self._send([output for chunk in chunks for output in chunk.outputs])
+            refused = await self._send([output for chunk in self._round for output in chunk.outputs])
             self.sent += count
+            chunks, self._round = self._round, []
             await self._tell(chunks, refused)
 
     async def _send(self, outputs: list[Output]) -> Sequence[Refused]:
@@ -133,8 +137,10 @@ class Relay:
         while True:
             try:
                 refused = await self._outlet.send(outputs)
-            except HeadraceError as error:
-                self._on_problem("relay_blocked", f"{len(outputs)} outputs wait for their sink: {error}")
+            except Exception as error:  # a relay that ends would stop all partitions without a word
+                if not isinstance(error, HeadraceError):
+                    log.exception("outlet_failed")
+                self._on_problem("relay_blocked", f"{len(outputs)} outputs wait for their sink: {error!s}")
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, _LONGEST_WAIT)
             else:
@@ -155,6 +161,8 @@ class Relay:
             except StoreUnavailable as error:
                 # They stay in the outbox: the next trim takes them along; after a crash they are sent again.
                 log.warning("outbox_not_trimmed", partition=origin.number, reason=str(error))
+            except Exception:  # as above: what one partition meets must not end the relay of all
+                log.exception("outbox_not_trimmed", partition=origin.number)
 
 
 class NoOutlet:

@@ -35,6 +35,8 @@ QUICK: Final = 3.0
 """A process that dies within so many seconds of serving counts as a failure of its role: the next one waits."""
 ADOPTION: Final = 4.0
 """Seconds that a new supervisor waits for answers of processes it found; who is silent is replaced."""
+DENIALS: Final = 3
+"""Answers of a worker in a row that leave out a partition we gave it, until we believe them."""
 LONGEST_BACKOFF: Final = 30.0
 
 
@@ -225,10 +227,14 @@ class Roster:
                 self.vacate(process, now, Problem(where=process.actor, word="died", sentence=sentence))
         elif isinstance(report, PartitionLost) and report.partition < len(self.partitions):
             partition = self.partitions[report.partition]
-            if partition.owner == report.actor:
-                where = f"partition/{report.partition}"
-                partition.owner, partition.retry_at = None, now + 0.2
-                partition.problem = Problem(where=where, word="lost", sentence=report.reason)
+            if report.actor in (partition.owner, partition.asked):  # it may come before the answer to the Assign
+                self._lost(report.partition, report.reason, now)
+
+    def _lost(self, number: int, reason: str, now: float) -> None:
+        partition = self.partitions[number]
+        partition.owner = partition.asked = None
+        partition.retry_at = now + 0.2
+        partition.problem = Problem(where=f"partition/{number}", word="lost", sentence=reason)
 
     # Answers to control messages
 
@@ -242,7 +248,7 @@ class Roster:
             if isinstance(reply, Problem):
                 partition.problem, partition.retry_at = reply, now + 1.0
             else:
-                partition.owner, partition.problem = actor, None
+                partition.owner, partition.problem, partition.denied = actor, None, 0
 
     def revoked(self, actor: str, numbers: Sequence[int]) -> None:
         """The answer to a Revoke, or its time is up: the owner token keeps a late owner out."""
@@ -265,8 +271,19 @@ class Roster:
             process.map_sent = -1
         elif isinstance(reply, ShellStatus):
             process.engine = reply.engine
+            if reply.engine is not None:
+                self._compare(actor, reply.engine.partitions, now)
             if process.state == "becoming" and process.adopted and process.role is not None:
                 self._status_of_adopted(process, reply, now)
+
+    def _compare(self, actor: str, owned: Collection[int], now: float) -> None:
+        """A report that a partition was lost may itself be lost; one status may be older than an assignment."""
+        for number, partition in enumerate(self.partitions):
+            if partition.owner != actor:
+                continue
+            partition.denied = 0 if number in owned else partition.denied + 1
+            if partition.denied >= DENIALS and partition.asked is None:
+                self._lost(number, "its worker does not own it", now)
 
     def _status_of_adopted(self, process: Process, status: ShellStatus, now: float) -> None:
         """An adopted process was still becoming when found, and its answer went to the supervisor before."""

@@ -12,14 +12,27 @@ from typing import Any, Final, TypeVar
 import structlog
 import uvloop
 
+from headrace.actors.activity import Activity
 from headrace.actors.engine import OnReport
 from headrace.actors.feeds import Feeds, bootstrap_of, client_options, make_feeds
 from headrace.actors.node_calls import NodeCalls
-from headrace.actors.partition_driver import PartitionDriver, Shared
+from headrace.actors.partition_driver import PartitionDriver
 from headrace.actors.relay import NoOutlet, Outlet, Relay
+from headrace.actors.shared import Shared
 from headrace.actors.sizing import Sizing
 from headrace.actors.spec import (
-    Assign, Control, Done, Drain, EngineStatus, GetStatus, Nodes, PartitionLost, Problem, Reply, Revoke, RoleSpec,
+    Assign,
+    Control,
+    Done,
+    Drain,
+    EngineStatus,
+    GetStatus,
+    Nodes,
+    PartitionLost,
+    Problem,
+    Reply,
+    Revoke,
+    RoleSpec,
 )  # fmt: skip
 from headrace.actors.store import Store
 from headrace.sources.kafka_sink import KafkaOutput
@@ -35,6 +48,8 @@ T = TypeVar("T")
 
 CONTROL_TIMEOUT: Final = 30.0
 """Seconds within which a control message is answered."""
+VERIFY: Final = 1.0
+"""Seconds between two looks whether the store has lost its tail."""
 _WAIT: Final = 0.5
 
 
@@ -99,9 +114,10 @@ class Worker:
         self._relay.start()
         self._shared = Shared(
             plan=plan, partitions=deployment.partitions, worker=self._spec.actor, store=self._store, feed=self._feeds,
-            nodes=self._nodes, relay=self._relay, runners=self._runners, sizing=Sizing(), limits=Limits(),
+            nodes=self._nodes, relay=self._relay, runners=self._runners, sizing=Sizing(), activity=Activity(), limits=Limits(),
             on_problem=self._problem, on_lost=self._partition_lost,
         )  # fmt: skip
+        self._verifying = self._loop.create_task(self._verify())
 
     def _outlet(self) -> Outlet:
         deployment, sinks = self._spec.deployment, self._plan.sinks
@@ -115,7 +131,16 @@ class Worker:
             )
         return KafkaOutput(sinks, bootstrap=clusters.pop(), options=client_options(deployment))
 
+    async def _verify(self) -> None:
+        while True:
+            await asyncio.sleep(VERIFY)
+            looks = [driver.verify() for driver in self._drivers.values()]
+            for problem in await asyncio.gather(*looks, return_exceptions=True):
+                if isinstance(problem, BaseException):
+                    log.error("not_verified", exc_info=problem)
+
     async def _stop(self) -> None:
+        self._verifying.cancel()
         for driver in list(self._drivers.values()):
             await driver.drop()
         await self._relay.close()
@@ -142,10 +167,14 @@ class Worker:
         new = [number for number in message.partitions if number not in self._drivers]
         drivers = [PartitionDriver(number, self._shared) for number in new]
         self._drivers.update(zip(new, drivers, strict=True))
-        acquired = await asyncio.gather(*(driver.acquire(message.term, message.placement) for driver in drivers))
-        for driver, is_ours in zip(drivers, acquired, strict=True):
-            if not is_ours and driver.state != "torn":
-                self._partition_lost(driver.number, "stale placement")
+        acquiring = (driver.acquire(message.term, message.placement) for driver in drivers)
+        for driver, is_ours in zip(drivers, await asyncio.gather(*acquiring, return_exceptions=True), strict=True):
+            if isinstance(is_ours, BaseException):
+                log.error("partition_not_acquired", partition=driver.number, exc_info=is_ours)
+                self._problem("internal", f"partition {driver.number}: {type(is_ours).__name__}: {is_ours}")
+                await driver.drop()
+            if is_ours is not True and driver.state != "torn":
+                self._partition_lost(driver, "stale placement" if is_ours is False else "internal")
 
     async def _release(self, partitions: tuple[int, ...]) -> None:
         drivers = [self._drivers[number] for number in partitions if number in self._drivers]
@@ -155,7 +184,7 @@ class Worker:
 
     def _status(self) -> EngineStatus:
         drivers = self._drivers.values()
-        owned = tuple(sorted(driver.number for driver in drivers if driver.state in ("owned", "ended")))
+        owned = tuple(sorted(driver.number for driver in drivers if driver.state in ("owned", "ended", "torn")))
         counters: dict[str, int | float] = {
             "events": sum(driver.events for driver in drivers),
             "epochs": sum(driver.epochs for driver in drivers),
@@ -166,10 +195,16 @@ class Worker:
             "calls_resent": self._nodes.resent,
             "ended": sum(driver.state == "ended" for driver in drivers),
             "lag": self._feeds.lag(),
+            **self._shared.activity.counters(),
         }
         where = self._spec.role.name
         problems = [
             Problem(where=where, word=word, sentence=sentence) for word, sentence in self._problems.items()
+        ]
+        problems += [
+            Problem(where=f"partition/{driver.number}", word=driver.trouble[0], sentence=driver.trouble[1])
+            for driver in drivers
+            if driver.trouble is not None
         ]
         missing = self._nodes.unreachable()
         if missing:
@@ -200,6 +235,7 @@ class Worker:
         elif self._problems.pop(word, None) is not None:
             log.info("problem_over", word=word)
 
-    def _partition_lost(self, partition: int, reason: str) -> None:
-        self._drivers.pop(partition, None)
-        self._report(PartitionLost(actor=self._spec.actor, partition=partition, reason=reason))
+    def _partition_lost(self, driver: PartitionDriver, reason: str) -> None:
+        if self._drivers.get(driver.number) is driver:
+            del self._drivers[driver.number]
+            self._report(PartitionLost(actor=self._spec.actor, partition=driver.number, reason=reason))

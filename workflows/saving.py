@@ -29,14 +29,15 @@ class CommitBuilder:
         self._plan = plan
         self._runs = runs
         self._retention = retention
-        self._sequence = head.sequence
+        self.sequence = head.sequence
+        """Of the last commit that was built."""
         self._outbox = head.outbox
 
     def build(self, epoch: Epoch, run_count: int, now: int) -> Save:
         """The commit of an epoch that is done; to be called before a later epoch enters."""
         pending = epoch.pending
-        self._sequence += 1
-        commit = Commit(self._sequence)
+        self.sequence += 1
+        commit = Commit(self.sequence)
         commit.counters["runs"] = run_count
         self._positions(commit, epoch)
         self._states(commit, epoch)

@@ -167,6 +167,10 @@ class StoreContract(Protocol):
         """
         ...
 
+    async def head(self, partition: int) -> Head:
+        """A partition's head as it is now; nothing is acquired."""
+        ...
+
     async def load(self, partition: int, keys: Sequence[str]) -> list[dict[str, bytes]]:
         """The hashes of the runs with these keys, in their order; empty for a run that is not known."""
         ...

@@ -7,7 +7,6 @@ worker, calls are sent again, positions are committed with the states.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""Readings for the workflow `ledger`, and what must come of them: computed offline, from the log as it lies in Kafka."""
+"""Readings for the workflow `ledger`, and what must come of them, computed offline from the log in Kafka."""
 
 from __future__ import annotations
 
@@ -65,6 +65,10 @@ class Load:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """No more; returns when all is in the log; idempotent."""
         assert self._thread is not None
         self._stop.set()
         self._thread.join()
@@ -176,9 +180,8 @@ async def differences(store: Store, expected: Ledger) -> list[str]:
     for partition in range(PARTITIONS):
         for key in await store.run_keys(partition):
             fields = await store.run(partition, key)
-            states[key] = {
-                name.removeprefix("node:"): json.loads(blob) for name, blob in fields.items() if name.startswith("node:")
-            }
+            nodes = [name for name in fields if name.startswith("node:")]
+            states[key] = {name.removeprefix("node:"): json.loads(fields[name]) for name in nodes}
         dead.update([letter.reason for _, letter in await store.dead_letters(partition, limit=100_000)])
     wanted = {key: nodes for key, nodes in expected.states.items() if nodes}
     for key in sorted({*wanted, *states}):

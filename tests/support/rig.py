@@ -1,4 +1,4 @@
-"""The workflow `ledger` on Ray, Kafka and a Valkey of its own: put under load, hit, and compared with the offline result."""
+"""The workflow `ledger` on real parts: put under load, hit, and compared with the offline result."""
 
 from __future__ import annotations
 

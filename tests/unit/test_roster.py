@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.actors.roster import STARTS_PER_TERM, backoff
-from headrace.actors.spec import NodeFailed, PartitionLost, Problem, UnitSpec
+from headrace.actors.spec import Done, NodeFailed, PartitionLost, Problem, UnitSpec
 from shell_world import ShellWorld, deployment
 
 
@@ -289,3 +289,27 @@ def _happen(world: ShellWorld, fault: str, which: int) -> None:
             world.step()
         case "long wait":
             world.settle(which)
+
+
+def test_a_partition_lost_before_its_assignment_is_answered_is_placed_again() -> None:
+    world = ShellWorld(deployment(partitions=2, workers=1, nodes=0))
+    world.settle()
+    actor = world.holder("worker/0").actor
+    world.roster.partitions[1].owner, world.roster.partitions[1].asked = None, actor
+
+    world.roster.reported(PartitionLost(actor=actor, partition=1, reason="FENCED"), world.now)
+    world.roster.assigned(actor, [1], Done(), world.now)
+
+    assert world.status().unplaced == (1,)
+    assert world.settle(5).unplaced == ()
+
+
+def test_a_partition_whose_loss_was_never_reported_is_found_out_by_the_workers_status() -> None:
+    world = ShellWorld(deployment(partitions=2, workers=1, nodes=0))
+    world.settle()
+    worker = world.holder("worker/0")
+    worker.owned.discard(1)
+
+    assert world.settle(10).unplaced == ()
+
+    assert worker.owned == {0, 1}

@@ -1,0 +1,56 @@
+"""What all partitions of a worker use together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from headrace.actors.activity import Activity
+from headrace.actors.node_calls import NodeCalls
+from headrace.actors.relay import Relay
+from headrace.actors.sizing import Sizing
+from headrace.sources.reader import OnProblem
+from headrace.workflows.partition import Limits
+from headrace.workflows.plan import Plan
+from headrace.workflows.records import Records
+from headrace.workflows.runner import UnitRunner
+from headrace.workflows.store import StoreContract
+
+if TYPE_CHECKING:
+    from headrace.actors.partition_driver import PartitionDriver
+
+
+class Feed(Protocol):
+    """All readers of a worker, as one."""
+
+    async def assign(self, partition: int, positions: dict[str, str]) -> None:
+        """Read on from these positions."""
+
+    async def revoke(self, partition: int) -> None:
+        """Read no longer."""
+
+    def pull(self, partition: int, limit: int) -> list[Records]:
+        """What has arrived; never waits."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """What all partitions of a worker use together."""
+
+    plan: Plan
+    partitions: int
+    worker: str
+    store: StoreContract
+    feed: Feed
+    nodes: NodeCalls
+    relay: Relay
+    runners: dict[int, UnitRunner]
+    """Units inside the worker."""
+    sizing: Sizing
+    activity: Activity
+    limits: Limits
+    on_problem: OnProblem
+    on_lost: Callable[[PartitionDriver, str], None]
+    """The partition was dropped, and why."""

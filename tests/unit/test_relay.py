@@ -1,0 +1,81 @@
+"""The relay: what it sends, what it tells partitions, and that no mistake of others ends it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from headrace.actors.relay import Refused, Relay
+from headrace.workflows.commit import Output
+from waiting import until_async
+
+
+class Gate:
+    """An outlet that lets a round through when it is opened, and fails when asked to."""
+
+    def __init__(self) -> None:
+        self.open = asyncio.Event()
+        self.sent: list[str] = []
+        self.rounds = 0
+        self.failures: list[Exception] = []
+
+    async def send(self, outputs: Sequence[Output]) -> Sequence[Refused]:
+        self.rounds += 1
+        await self.open.wait()
+        if self.failures:
+            raise self.failures.pop()
+        self.sent += [output.id for output in outputs]
+        return []
+
+    async def close(self) -> None:
+        pass
+
+
+class Partition:
+    number = 3
+
+    def __init__(self, *failures: Exception) -> None:
+        self.trimmed: list[int] = []
+        self.failures = list(failures)
+
+    async def delivered(self, through: int, refused: Sequence[Refused]) -> None:
+        self.trimmed.append(through)
+        if self.failures:
+            raise self.failures.pop()
+
+
+def outputs(*ids: str) -> list[Output]:
+    return [Output(0, name, "k", 0, b"1") for name in ids]
+
+
+async def test_a_partition_that_was_dropped_while_its_outputs_left_hears_nothing_of_them() -> None:
+    gate, partition = Gate(), Partition()
+    relay = Relay(gate, lambda word, sentence: None)
+    relay.start()
+    relay.push(partition, 7, outputs("a", "b"))
+    await until_async(lambda: gate.rounds == 1, "they are under way")
+
+    relay.drop(partition)  # rolled back: the store has forgotten 7 and 8, and gives them to others
+    relay.push(partition, 7, outputs("c"))
+    gate.open.set()
+
+    await until_async(lambda: partition.trimmed, "the later ones have left")
+    assert partition.trimmed == [7]
+    assert relay.waiting(3) == 0
+    await relay.close()
+
+
+async def test_the_relay_goes_on_after_mistakes_of_others() -> None:
+    gate, partition = Gate(), Partition(RuntimeError("bad trim"))
+    gate.failures, problems = [RuntimeError("bad send")], []
+    relay = Relay(gate, lambda word, sentence: problems.append((word, sentence)))
+    relay.start()
+    gate.open.set()
+
+    relay.push(partition, 1, outputs("a"))
+    await until_async(lambda: gate.sent == ["a"], "the first has left")
+    relay.push(partition, 2, outputs("b"))
+    await until_async(lambda: partition.trimmed == [1, 2], "the second, too")
+
+    assert ("relay_blocked", "1 outputs wait for their sink: bad send") in problems
+    await relay.close()
