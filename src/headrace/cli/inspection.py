@@ -77,4 +77,4 @@ def _show(workflow: str, problems: list[Problem], screen: Screen) -> None:
         line = Text.assemble(
             (problem.where, "cyan"), "  ", (problem.subject, "bold"), f": {problem.message}. ", (problem.cure, "green")
         )
-        screen.console.print(line, soft_wrap=True)
+        screen.write(line)

@@ -84,13 +84,13 @@ async def _overview(registry: Registry, name: str) -> _Overview:
 def _show(row: _Overview, screen: Screen) -> None:
     if not row.running or row.status is None:
         what = "not running" if not row.running else "starting"
-        screen.console.print(Text.assemble((row.workflow, "bold"), "  ", (what, "dim")))
+        screen.write(Text.assemble((row.workflow, "bold"), "  ", (what, "dim")))
         return
     meter = Meter()
     meter.take(row.status)
     age = time.time() - row.status.time
     state = row.status.state if age < 5.0 else f"{row.status.state} {age:.0f} s ago"  # noqa: PLR2004
-    screen.console.print(
+    screen.write(
         Text.assemble(
             (row.workflow, "bold"), f"  {state}  {row.status.partitions} partitions  version {row.status.version}"
         )
@@ -98,7 +98,7 @@ def _show(row: _Overview, screen: Screen) -> None:
     screen.show(processes(row.status))
     screen.say(summary(meter.totals()))
     for problem in row.status.problems:
-        screen.show(described(problem))
+        screen.write(described(problem))
 
 
 def stop(workflow: str, urls: list[str], screen: Screen, *, within: float = STOP_WITHIN) -> ExitCode:

@@ -26,6 +26,10 @@ class Screen:
         """Print one or more lines; long ones are not broken, so that they can be copied."""
         self.console.print(Text(text, style=style), soft_wrap=True)
 
+    def write(self, text: Text) -> None:
+        """As `say`, for text with several styles."""
+        self.console.print(text, soft_wrap=True)
+
     def show(self, what: RenderableType) -> None:
         """Print a table or another picture."""
         self.console.print(what)

@@ -18,13 +18,14 @@ _STYLES = {
 _SHOWN_PARTITIONS = 8
 
 
-def picture(status: ClusterStatus, meter: Meter, *, seconds: float) -> RenderableType:
+def picture(status: ClusterStatus, meter: Meter, *, seconds: float, note: str = "") -> RenderableType:
     """All of a workflow as `dev` shows it.
 
     Args:
         status: Its status document.
         meter: Has taken that document.
         seconds: How long it has been running.
+        note: One more line below the totals.
     """
     totals = meter.totals()
     state = "ended" if totals.ended else status.state
@@ -33,6 +34,8 @@ def picture(status: ClusterStatus, meter: Meter, *, seconds: float) -> Renderabl
         f"  {status.partitions} partition{'' if status.partitions == 1 else 's'}",
     )  # fmt: skip
     parts: list[RenderableType] = [head, processes(status, meter), Text(summary(totals, meter.worker_rate))]
+    if note:
+        parts.append(Text(note, style="yellow"))
     return Group(*parts, *(described(problem) for problem in status.problems))
 
 

@@ -8,18 +8,23 @@ import time
 from typing import Final
 
 import msgspec
+import structlog
 from rich.live import Live
 from rich.text import Text
 
 from headrace.actors.cluster import Cluster
 from headrace.actors.spec import ClusterStatus
 from headrace.actors.store import Store
+from headrace.cli.letters import newest_letter, sentence_of
 from headrace.cli.meter import Meter
 from headrace.cli.screen import Screen
 from headrace.cli.servers import Servers
 from headrace.cli.table import described, picture, summary
+from headrace.workflows.errors import HeadraceError
 from headrace.workflows.plan import Plan
 from headrace.workflows.runs import RESULT_FIELD, STATUS_FIELD
+
+log = structlog.get_logger(__name__)
 
 PERIOD: Final = 0.25
 """Seconds between two looks."""
@@ -53,6 +58,8 @@ class Watch:
         self._problems: dict[tuple[str, str], str] = {}
         self._was_up = self._said_end = False
         self._last_line = (0.0, "")
+        self._letter = ""
+        self._letters_seen = 0
 
     @property
     def summary(self) -> str:
@@ -83,8 +90,9 @@ class Watch:
         """Show it; whether all is over."""
         self._meter.take(status)
         seconds = time.monotonic() - self._started
+        self._look_at_letters(status)
         if self._live is not None:
-            self._live.update(picture(status, self._meter, seconds=seconds), refresh=True)
+            self._live.update(picture(status, self._meter, seconds=seconds, note=self._letter), refresh=True)
         else:
             self._say_changes(status, seconds)
         if self._meter.totals().ended and not self._said_end:
@@ -104,6 +112,9 @@ class Watch:
         if totals.events and line != before and now - at >= _LINE_EVERY:
             self._last_line = (now, line)
             self._screen.say(line)
+            if self._letter:
+                self._screen.say(self._letter, "yellow")
+                self._letter = ""
 
     def _say_problems(self, status: ClusterStatus) -> None:
         """New problems, and those that are over; one that several processes have is said once."""
@@ -112,10 +123,22 @@ class Watch:
         for problem in status.problems:
             if (problem.where, problem.word) not in self._problems and (problem.word, problem.sentence) not in known:
                 known.add((problem.word, problem.sentence))
-                self._screen.show(described(problem))
+                self._screen.write(described(problem))
         for word in sorted({word for _, word in self._problems} - {word for _, word in standing}):
             self._screen.say(f"over: {word}", "green")
         self._problems = standing
+
+    def _look_at_letters(self, status: ClusterStatus) -> None:
+        count = self._meter.totals().dead_letters
+        if count == self._letters_seen:
+            return
+        try:
+            letter = asyncio.run(newest_letter(self._servers.redis_url, self._plan.name, status.partitions))
+        except HeadraceError as error:
+            log.debug("letter_unread", reason=str(error))  # the workers name the problem
+            return
+        self._letters_seen = count
+        self._letter = sentence_of(letter) if letter else ""
 
     async def _outcome(self) -> str:
         async with Store(self._servers.redis_url, self._plan.name, connections=1) as store:
