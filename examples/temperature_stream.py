@@ -19,6 +19,7 @@ from temperature_workflow import Reading
 
 from headrace.actors.cluster import Cluster
 from headrace.actors.store import Store
+from headrace.sources.kafka_log import offset_of
 
 STANDSTILL: Final = 60.0
 """Seconds without any progress after which the demo gives up."""
@@ -134,7 +135,7 @@ async def _watch(
                 task.result()  # raises what went wrong
         before = (flow.events, len(flow.alerts))
         heads = [await store.head(partition) for partition in range(partitions)]
-        flow.events = sum(_offset(head.positions.get(f"readings/{number}", "0")) for number, head in enumerate(heads))
+        flow.events = sum(offset_of(head.positions.get(f"readings/{number}", "0")) for number, head in enumerate(heads))
         flow.written = sum(head.outbox for head in heads)
         now = time.monotonic()
         if before != (flow.events, len(flow.alerts)):
@@ -150,11 +151,6 @@ async def _watch(
         on_change(flow)
         await asyncio.sleep(_LOOK_EVERY)
     on_change(flow)
-
-
-def _offset(position: str) -> int:
-    """The next offset to read; behind it stands the id of the topic."""
-    return int(position.partition("@")[0])
 
 
 def _problems(cluster: Cluster) -> tuple[str, ...]:
