@@ -54,6 +54,9 @@ class CommitBuilder:
     def _positions(self, commit: Commit, epoch: Epoch) -> None:
         first = 0
         for records in epoch.records:
+            if not records.offsets:  # it only tells where the log begins for us
+                commit.positions[records.origin] = records.after
+                continue
             count = len(records) if epoch.cut is None else min(len(records), epoch.cut + 1 - first)
             first += len(records)
             if count <= 0:
@@ -105,14 +108,15 @@ class CommitBuilder:
                 commit.counters["ended"] = 1
 
 
-
-
 def _after(records: Records, count: int) -> str:
     """Position after the first `count` records."""
     if count == len(records):
         return records.after
     last = records.offsets[count - 1]
-    return last if isinstance(last, str) else str(last + 1)
+    if isinstance(last, str):
+        return last
+    _, mark, log = records.after.partition("@")  # which log it is stands behind the offset, where that is known
+    return f"{last + 1}{mark}{log}"
 
 
 def _late(pending: Pending, run: RunRecord, root: int, path: Path) -> bool:
