@@ -85,10 +85,14 @@ class Topics:
             Its name.
         """
         unique = f"{name}-{uuid.uuid4().hex[:8]}"
-        new = NewTopic(unique, partitions, 1, topic_configs={k.replace("_", "."): v for k, v in settings.items()})
-        _wait_for(self._create(new))
-        self._names.append(unique)
+        self.create(unique, partitions, **settings)
         return unique
+
+    def create(self, name: str, partitions: int = 1, **settings: str) -> None:
+        """Create a topic of just this name, which nobody else may have."""
+        new = NewTopic(name, partitions, 1, topic_configs={k.replace("_", "."): v for k, v in settings.items()})
+        _wait_for(self._create(new))
+        self._names.append(name)
 
     def remove(self) -> None:
         """Delete all of them."""

@@ -1,0 +1,283 @@
+"""A workflow on Ray, Valkey and Kafka: each of its parts a process, as users run it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import pickle
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Coroutine, Sequence
+from datetime import timedelta
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import httpx
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from brokers import Topics
+from headrace.actors.cluster import Cluster, deployment_of, launch
+from headrace.actors.loading import load_workflow
+from headrace.actors.store import Store
+from headrace.gateway.app import create_app
+from headrace.gateway.keys import encode_key
+from headrace.sources.channel import ChannelSender
+from headrace.sources.kafka_log import offset_of
+from headrace.sources.kafka_sink import ID_HEADER
+from headrace.testing import RunView
+from headrace.workflows.commit import DeadLetter
+from headrace.workflows.descriptor import descriptor_of
+from headrace.workflows.handles import SinkHandle, SourceHandle
+from headrace.workflows.keyspace import partition_of
+from headrace.workflows.plan import SourcePlan
+from rigs import D, Ended, F, Fuse, Rig, Senders
+from waiting import until_async
+
+T = TypeVar("T")
+
+SUPPORT: Final = Path(__file__).parent
+LARGEST: Final = 8 << 20
+"""Bytes of the largest record that topics of these tests take."""
+PARTITIONS: Final = 2
+WITHIN: Final = 60.0
+"""Seconds for anything to happen; only reached by a test that fails."""
+
+
+class ProcessSenders(Senders):
+    """Each in a process of its own, with a copy of the handle."""
+
+    def __init__(self, rig: ClusterRig, sender: ChannelSender[Any], batches: Sequence[Sequence[Any]]) -> None:
+        self._rig = rig
+        self._processes = [_sending(sender, batch) for batch in batches]
+
+    def wait_until_blocked(self) -> None:
+        count = len(self._processes)
+        self._rig.wait(lambda: self._rig.blocked_clients(count), f"{count} senders wait for room")
+
+    def ends(self) -> list[Ended]:
+        said = [process.communicate(timeout=WITHIN)[0] for process in self._processes]
+        return [Ended(**json.loads(text)) for text in said]
+
+    def stop(self) -> None:
+        """End those that still run: a test has failed."""
+        for process in self._processes:
+            if process.poll() is None:
+                process.kill()
+            process.wait()
+
+
+class ClusterRig(Rig):
+    """On a cluster.
+
+    Args:
+        bootstrap: The broker.
+        redis_url: A store of this test's own.
+        topics: Makes topics, and removes them.
+        fuse: `"all"`: all nodes inside the worker, which saves the time to start their processes.
+    """
+
+    def __init__(self, bootstrap: str, redis_url: str, topics: Topics, fuse: Fuse) -> None:
+        self._bootstrap = bootstrap
+        self._redis_url = redis_url
+        self._topics = topics
+        self._fuse = fuse
+        self._runner = asyncio.Runner()
+        self._cluster: Cluster | None = None
+        self._producer: AIOKafkaProducer | None = None
+        self._channels: dict[str, ChannelSender[Any]] = {}
+        self._senders: list[ProcessSenders] = []
+        self._appended: dict[tuple[int, str], int] = {}
+        """(partition, origin) -> offset after the last record that was sent there."""
+
+    def prepare(self, make: Callable[[str], F]) -> F:
+        unique = uuid.uuid4().hex[:8]
+        flow = make(unique)
+        self.code, workflow = load_workflow(f"{make.__module__}:{make.__name__}__{unique}", SUPPORT)
+        self.plan = workflow.compile(fuse=self._fuse)
+        self.partitions = PARTITIONS if self.plan.keyed else 1
+        for port in [row.source for row in self.plan.sources] + [row.sink for row in self.plan.sinks]:
+            if port.kind == "kafka":
+                self._topics.create(port.topic, self.partitions, max_message_bytes=str(LARGEST))
+        self._store = Store(self._redis_url, self.plan.name)
+        self._run(self._store.open())
+        self._run(self._store.publish_workflow(descriptor_of(self.plan, self.partitions)))
+        return flow
+
+    def start(self) -> None:
+        deployment = deployment_of(
+            self.plan, self.code, self._redis_url, partitions=self.partitions, fuse=self._fuse == "all", spares=0,
+            kafka={"bootstrap_servers": self._bootstrap},
+        )  # fmt: skip
+        self._cluster = launch(deployment)
+        self._cluster.wait_until_ready(timedelta(seconds=WITHIN))
+
+    def send(self, source: SourceHandle[D], *data: D, key: str | None = None) -> None:
+        self._run(self._send(self._source(source), data, key))
+
+    def send_raw(self, source: SourceHandle[Any], value: bytes | None, *, key: str | None) -> None:
+        self._run(self._produce(self._source(source), value, key, key))
+
+    def senders(self, source: SourceHandle[D], *batches: Sequence[D]) -> Senders:
+        senders = ProcessSenders(self, self._channel(self._source(source)), batches)
+        self._senders.append(senders)
+        return senders
+
+    def request(self, source: SourceHandle[D], data: D, *, key: str) -> Any:
+        body = self.plan.types[self._source(source).type].codec.encode(data)
+        return self._run(self._ask(f"/v1/workflows/{self.plan.name}/runs/{encode_key(key)}/events", body))
+
+    def close(self, source: SourceHandle[Any]) -> None:
+        self._run(self._channel(self._source(source)).close())
+
+    def settle(self) -> None:
+        self.wait(self._settled, "all that was sent is processed")
+
+    def run_of(self, key: str = "") -> RunView:
+        self.settle()
+        fields = self._run(self._store.run(self._home(key), key))
+        assert fields, f"no run has the key {key!r}"
+        return RunView(key, fields, self.plan)
+
+    def dead_letters(self) -> list[DeadLetter]:
+        self.settle()
+        return [
+            letter for number in range(self.partitions) for _, letter in self._run(self._store.dead_letters(number))
+        ]
+
+    def sent(self, sink: SinkHandle[D]) -> list[D]:
+        self.settle()
+        plan = next(row for row in self.plan.sinks if row.name == sink.name)
+        heads = [self._run(self._store.head(number)) for number in range(self.partitions)]
+        decode = self.plan.types[plan.type].codec.decode
+        assert len(self.plan.sinks) == 1, "the outbox counts the outputs of all sinks together"
+        return [decode(blob) for blob in self._run(self._read(plan.sink.topic, sum(head.outbox for head in heads)))]
+
+    def remainder(self, source: SourceHandle[D]) -> list[D]:
+        self.settle()
+        plan = self._source(source)
+        decode = self.plan.types[plan.type].codec.decode
+        return [decode(blob) for blob in self._run(self._channel(plan).remainder())]
+
+    def stop(self) -> None:
+        for senders in self._senders:
+            senders.stop()
+        if self._cluster is not None:
+            self._cluster.stop()
+        self._run(self._disconnect())
+        self._runner.close()
+
+    def wait(self, condition: Callable[[], Coroutine[Any, Any, Any]], what: str) -> None:
+        """Until it comes true; says how the cluster does if it doesn't."""
+        try:
+            self._run(until_async(condition, what, within=WITHIN))
+        except AssertionError as error:
+            raise AssertionError(f"{error}\n{self._explain()}") from None
+
+    async def blocked_clients(self, count: int) -> bool:
+        """So many clients of this test's database wait at the server for room in a channel."""
+        clients = await self._store.client.client_list()
+        mine = str(self._store.client.connection_pool.connection_kwargs["db"])
+        return sum(client["cmd"] == "blpop" and client["db"] == mine for client in clients) == count
+
+    def _run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self._runner.run(work)
+
+    def _explain(self) -> str:
+        status = self._cluster.status() if self._cluster is not None else None
+        if status is None:
+            return "no status"
+        return "\n".join(
+            [f"{row.name} {row.state} {row.counters}" for row in status.roles]
+            + [f"{row.where}: {row.sentence}\n{row.traceback or ''}" for row in status.problems]
+        )
+
+    def _source(self, source: SourceHandle[Any]) -> SourcePlan:
+        return next(row for row in self.plan.sources if row.name == source.name)
+
+    def _home(self, key: str) -> int:
+        return partition_of(key, self.partitions) if self.plan.keyed else 0
+
+    def _channel(self, plan: SourcePlan) -> ChannelSender[Any]:
+        sender = self._channels.get(plan.name)
+        if sender is None:
+            sender = self._channels[plan.name] = ChannelSender(
+                self._redis_url, self.plan.name, plan.name, partitions=self.partitions,
+                capacity=plan.source.capacity, key=plan.key,
+            )  # fmt: skip
+        return sender
+
+    async def _send(self, plan: SourcePlan, data: Sequence[Any], key: str | None) -> None:
+        for item in data:
+            if plan.source.kind == "channel":
+                await self._channel(plan).send(item)
+            else:
+                run = key if plan.key is None else str(getattr(item, str(plan.key)))
+                await self._produce(plan, self.plan.types[plan.type].codec.encode(item), key, run)
+
+    async def _produce(self, plan: SourcePlan, value: bytes | None, key: str | None, run: str | None) -> None:
+        if self._producer is None:
+            self._producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap, max_request_size=LARGEST)
+            await self._producer.start()
+        partition = self._home(run) if run else 0
+        record_key = None if key is None else key.encode()
+        placed = await self._producer.send_and_wait(plan.source.topic, value, key=record_key, partition=partition)
+        self._appended[partition, f"{plan.name}/{partition}"] = placed.offset + 1
+
+    async def _ask(self, path: str, body: bytes) -> Any:
+        app = create_app(self._redis_url)
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://g") as client,
+        ):
+            answer = await client.post(path, content=body, timeout=WITHIN)
+        assert answer.status_code == HTTPStatus.OK, answer.text
+        return answer.json()
+
+    async def _settled(self) -> bool:
+        heads = [await self._store.head(number) for number in range(self.partitions)]
+        if heads[0].counters.get("ended"):
+            return True
+        read = all(
+            offset_of(heads[number].positions.get(origin, "0")) >= end
+            for (number, origin), end in self._appended.items()
+        )
+        return read and not any([await channel.remainder() for channel in self._channels.values()])
+
+    async def _read(self, topic: str, count: int) -> list[bytes]:
+        """The first `count` different records of a topic."""
+        consumer = AIOKafkaConsumer(topic, bootstrap_servers=self._bootstrap, auto_offset_reset="earliest")
+        found: dict[str, bytes] = {}
+        await consumer.start()
+        try:
+            async with asyncio.timeout(WITHIN):
+                while len(found) < count:
+                    for records in (await consumer.getmany(timeout_ms=200)).values():
+                        found.update({dict(record.headers)[ID_HEADER].decode(): record.value for record in records})
+        finally:
+            await consumer.stop()
+        return list(found.values())
+
+    async def _disconnect(self) -> None:
+        if self._producer is not None:
+            await self._producer.stop()
+        for sender in self._channels.values():
+            await sender.disconnect()
+        if hasattr(self, "_store"):
+            await self._store.close()
+
+
+def _sending(sender: ChannelSender[Any], batch: Sequence[Any]) -> subprocess.Popen[bytes]:
+    process = subprocess.Popen(
+        [sys.executable, str(SUPPORT / "sender_program.py")],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(SUPPORT)},
+    )
+    assert process.stdin is not None
+    process.stdin.write(pickle.dumps((sender, list(batch))))
+    process.stdin.flush()
+    return process

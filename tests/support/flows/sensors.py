@@ -1,0 +1,76 @@
+"""Readings from Kafka: averages by sensor, texts by the record's own key, and what can't be processed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from flows import found_in
+from headrace import Context, Event, KafkaSink, KafkaSource, Node, Reject, RequestSource, Workflow
+from headrace.workflows.handles import NodeHandle, SinkHandle, SourceHandle
+
+
+class Reading(msgspec.Struct, frozen=True):
+    sensor: str
+    celsius: float
+    note: str = ""
+
+
+class Average(msgspec.Struct):
+    count: int = 0
+    mean: float = 0.0
+
+
+class Mean(Node[Reading, Average, Reading]):
+    """Changes its state before it fails, on purpose."""
+
+    def process(self, event: Event[Reading], ctx: Context[Average]) -> Reading:
+        celsius = event.data.celsius
+        ctx.state.count += 1
+        ctx.state.mean += (celsius - ctx.state.mean) / ctx.state.count
+        if celsius < -273.15:
+            raise ValueError(f"{celsius} is below absolute zero")
+        if celsius > 1000:
+            raise Reject("no such heat")
+        return Reading(event.data.sensor, ctx.state.mean)
+
+
+def remember(event: Event[str], ctx: Context[list[str]]) -> None:
+    ctx.state.append(event.data)
+
+
+async def answer(event: Event[Reading], ctx: Context[Average]) -> None:
+    ctx.state.count += 1
+    ctx.reply({"sensor": event.key, "asked": ctx.state.count})
+
+
+@dataclass(frozen=True)
+class Sensors:
+    workflow: Workflow
+    readings: SourceHandle[Reading]
+    texts: SourceHandle[str]
+    asks: SourceHandle[Reading]
+    mean: NodeHandle[Any, Any]
+    remember: NodeHandle[Any, Any]
+    answer: NodeHandle[Any, Any]
+    means: SinkHandle[Reading]
+
+
+def sensors(unique: str) -> Sensors:
+    """Two topics and requests in, one topic out."""
+    workflow = Workflow(f"sensors-{unique}")
+    readings = workflow.source(KafkaSource(f"readings-{unique}", Reading, key="sensor", name="readings"))
+    texts = workflow.source(KafkaSource(f"texts-{unique}", str, name="texts"))
+    asks = workflow.source(RequestSource(Reading, key="sensor", name="asks"))
+    mean, remembered, answering = workflow.node(Mean()), workflow.node(remember), workflow.node(answer)
+    means = workflow.sink(KafkaSink(f"means-{unique}", Reading, name="means"))
+    readings.to(mean)
+    mean.to(means)
+    texts.to(remembered)
+    asks.to(answering)
+    return Sensors(workflow, readings, texts, asks, mean, remembered, answering, means)
+
+
+__getattr__ = found_in(__name__)
