@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import ray
+from ray.exceptions import RayError
 
 from headrace.actors.cluster import Cluster, deployment_of, start
 from headrace.actors.loading import load_workflow
@@ -123,6 +125,18 @@ class Rig:
         what = signal.Signals(by).name
         print(f"\nfail-over: {' + '.join(names)} {what}: {seconds:.2f} s to a new commit in every partition")
         return seconds
+
+    def kill_if_there(self, name: str) -> None:
+        """Kill a process, whatever it is doing; nothing happens if nobody has the role now."""
+        if name == "supervisor":
+            with contextlib.suppress(RayError, ValueError):
+                supervisor: Any = ray.get_actor(supervisor_name(self.deployment.workflow), namespace=NAMESPACE)
+                os.kill(ray.get(supervisor.pid.remote(), timeout=1), signal.SIGKILL)
+            return
+        for row in self.status().roles:
+            if row.name == name and row.pid is not None and row.state in ("becoming", "serving"):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(row.pid, signal.SIGKILL)
 
     async def sequences(self) -> list[int]:
         """Number of the last commit, by partition."""

@@ -1,0 +1,60 @@
+"""F4, F5: store or broker is killed and away for a while; processing pauses, goes on, and nobody is replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from brokers import Broker, Topics
+from headrace.actors.local_ray import LocalRay
+from headrace.embedded import Valkey
+from rig import Rig, run
+from waiting import until
+
+pytestmark = pytest.mark.cluster
+
+
+@pytest.fixture
+def rig(ray_cluster: LocalRay, own_kafka: Broker, own_valkey: Valkey, tmp_path: Path) -> Iterator[Rig]:
+    topics = Topics(own_kafka.bootstrap)
+    readings, alerts = topics(4, name="readings"), topics(4, name="alerts")
+    with Rig(tmp_path, own_kafka.bootstrap, own_valkey.url, readings, alerts) as rig:
+        yield rig
+
+
+def test_F04_the_store_is_killed_and_away_for_longer_than_a_lease_lasts(rig: Rig, own_valkey: Valkey) -> None:
+    before = {row.name: row.pid for row in rig.ready().roles}
+    rig.load.send(3_000)
+    rig.wait_for_commits([2, 2, 2, 2])
+    with rig.load:
+        own_valkey.kill()
+        until(lambda: problem(rig, "store_unreachable"), "the store is named as away")
+        away = rig.status().time
+        until(lambda: rig.status().time > away + rig.deployment.lease_ttl + 2, "every lease would have lapsed")
+        own_valkey.start()
+        rig.wait_for_commits(run(rig.sequences()))
+
+    rig.check()
+    assert {row.name: row.pid for row in rig.ready().roles} == before
+    until(lambda: not rig.status().problems, "nothing is wrong any more")
+
+
+def test_F05_the_broker_is_killed_in_the_middle(rig: Rig, own_kafka: Broker) -> None:
+    before = {row.name: row.pid for row in rig.ready().roles}
+    rig.load.send(20_000)
+    rig.wait_for_commits([2, 2, 2, 2])
+
+    own_kafka.kill()
+    until(lambda: problem(rig, "kafka_unreachable") or problem(rig, "relay_blocked"), "the broker is named as away")
+    own_kafka.start()
+
+    rig.check()
+    assert {row.name: row.pid for row in rig.ready().roles} == before
+    until(lambda: not rig.status().problems, "nothing is wrong any more")
+
+
+def problem(rig: Rig, word: str) -> str | None:
+    """The sentence of a problem that stands."""
+    return next((row.sentence for row in rig.status().problems if row.word == word), None)
