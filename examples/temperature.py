@@ -87,9 +87,10 @@ def _demo(options: argparse.Namespace) -> int:
     plot(events, expected, options.plot)
     console.print(
         f"The channel variant got {', '.join(f'{value:g}' for value in SENT)}: {ending.status} ({ending.reason}),"
-        f" left in the channel: {', '.join(f'{value:g}' for value in ending.remainder) or 'nothing'}"
+        f" left in the channel: {', '.join(f'{value:g}' for value in ending.remainder) or 'nothing'}",
+        soft_wrap=True,
     )
-    console.print(f"Picture: {options.plot}")
+    console.print(f"Picture: {options.plot}", soft_wrap=True)
     missing = [name for name, count in expected.actions.items() if count < LEAST]
     if missing:
         console.print(f"[red]Fewer than {LEAST} times: {', '.join(missing)}[/]")

@@ -57,11 +57,12 @@ def stop(event: Event[Celsius], ctx: Context) -> Terminate:
 
 workflow = Workflow("temperature-channel", keyed=False)
 measurements = ChannelSource(Celsius, capacity=10)
+incoming = workflow.source(measurements)
 classifying = workflow.node(Classify())
 warning = workflow.node(warn)
 stopping = workflow.node(stop)
 
-workflow.source(measurements).to(classifying)
+incoming.to(classifying)
 classifying.on(Heat.LOW, Heat.HIGH).to(warning)
 classifying.on(Heat.NORMAL).to(None)
 classifying.on(Heat.CRITICAL).to(stopping)
