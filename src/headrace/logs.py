@@ -7,9 +7,10 @@ libraries write by Python's own `logging` arrives as the event `library`, with i
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, cast, get_args
 
 import msgspec
 import structlog
@@ -17,6 +18,8 @@ import structlog
 Format: TypeAlias = Literal["auto", "console", "json"]
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 
+LEVEL: Final = "HEADRACE_LOG_LEVEL"
+FORMAT: Final = "HEADRACE_LOG_FORMAT"
 FIXED_KEYS: Final = ("time", "level", "event", "logger")
 _QUIET_LIBRARIES: Final = ("aiokafka", "kafka")
 """They log an error with each attempt to connect; Headrace names the problem once, and when it is over."""
@@ -77,6 +80,15 @@ def configure_logs(level: Level = "info", form: Format = "auto") -> None:
     root.setLevel(max(threshold, logging.WARNING))
     for name in _QUIET_LIBRARIES:
         logging.getLogger(name).setLevel(logging.DEBUG if level == "debug" else logging.CRITICAL)
+
+
+def configure_logs_by_environment() -> None:
+    """As `configure_logs`, for processes that nobody types options for: `HEADRACE_LOG_LEVEL`, `HEADRACE_LOG_FORMAT`."""
+    level, form = os.environ.get(LEVEL, "info"), os.environ.get(FORMAT, "auto")
+    configure_logs(
+        cast("Level", level) if level in get_args(Level) else "info",
+        cast("Format", form) if form in get_args(Format) else "auto",
+    )
 
 
 def _people() -> list[Any]:

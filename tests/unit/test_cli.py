@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -254,3 +256,17 @@ def test_the_version() -> None:
 )
 def test_each_kind_of_error_has_its_exit_code(error: HeadraceError, code: int) -> None:
     assert exit_code_of(error) == code
+
+
+@pytest.mark.parametrize("verb", ["check", "graph"])
+def test_looking_at_a_workflow_loads_neither_ray_nor_a_web_server(write: Write, verb: str) -> None:
+    program = (
+        "import sys\nfrom headrace.cli import main\n"
+        "try:\n    main()\nexcept SystemExit as end:\n    print(end.code, {'ray', 'fastapi'} & set(sys.modules))"
+    )
+
+    ran = subprocess.run(
+        [sys.executable, "-c", program, verb, write(GOOD)], capture_output=True, text=True, check=False
+    )
+
+    assert ran.stdout.splitlines()[-1] == "0 set()"

@@ -194,6 +194,17 @@ def test_log_lines_for_machines_have_fixed_keys() -> None:
     assert "ZeroDivisionError" in failed["exception"]
 
 
+@pytest.mark.parametrize(("level", "lines"), [("error", 1), ("info", 3), ("loud", 3)])
+def test_processes_without_options_are_told_by_the_environment(level: str, lines: int) -> None:
+    program = LOGGING.replace('configure_logs("info", "{form}")', "configure_logs_by_environment()")
+    program = program.replace("import configure_logs", "import configure_logs_by_environment")
+    environment = os.environ | {"HEADRACE_LOG_LEVEL": level}
+
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, env=environment)
+
+    assert len(ran.stderr.splitlines()) == lines
+
+
 def test_log_lines_for_people() -> None:
     text = written("console")
 

@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from headrace.cli.exits import exit_code_of
 from headrace.cli.screen import Screen
-from headrace.logs import Format, Level, configure_logs
+from headrace.logs import FORMAT, LEVEL, Format, Level, configure_logs
 from headrace.workflows.errors import HeadraceError
 
 
@@ -73,11 +73,11 @@ def _print_version(asked: bool) -> None:
 def headrace(
     debug: Annotated[bool, typer.Option("--debug", help="Show where errors come from, and all log lines.")] = False,
     log_level: Annotated[
-        Level, typer.Option("--log-level", envvar="HEADRACE_LOG_LEVEL", help="Log lines from this level on.")
+        Level, typer.Option("--log-level", envvar=LEVEL, help="Log lines from this level on.")
     ] = "warning",
     log_format: Annotated[
         Format,
-        typer.Option("--log-format", envvar="HEADRACE_LOG_FORMAT", help="`auto`: for people on a terminal, else JSON."),
+        typer.Option("--log-format", envvar=FORMAT, help="`auto`: for people on a terminal, else JSON."),
     ] = "auto",
     show_version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")

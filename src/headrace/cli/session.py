@@ -71,10 +71,7 @@ def run_session(order: Order, screen: Screen) -> ExitCode:
     project = Project(Path.cwd())
     project.prepare()
     project.refuse_second(plan.name)
-    signals = Signals(
-        lambda: screen.say("\nstopping: finishing what is in flight; Ctrl-C again ends at once", "yellow"),
-        lambda: _end_at_once(project, plan.name, screen),
-    )
+    signals = Signals(lambda: _end_at_once(project, plan.name, screen))
     with signals:
         return _Session(order, plan, ref, project, screen, signals).run()
 
@@ -155,8 +152,9 @@ class _Session:
             self._drain(cluster, servers, watch)
 
     def _drain(self, cluster: Cluster, servers: Servers, watch: Watch) -> None:
-        drained = cluster.stop()
         watch.close()
+        self._screen.say("stopping: finishing what is in flight; Ctrl-C ends at once", "yellow")
+        drained = cluster.stop()
         try:
             asyncio.run(self._clear(servers.redis_url))
         except HeadraceError as error:

@@ -18,15 +18,13 @@ class Signals:
     """While it is entered, SIGINT, SIGTERM and SIGHUP only set `asked`. To be used on the main thread.
 
     Args:
-        on_first: Called at the first of them, to say what happens now.
         on_second: Called at the second one, before the process ends at once. What it leaves is cleared away
             by those who watch over our servers and our Ray, as after a `kill -9`.
     """
 
-    def __init__(self, on_first: Callable[[], None], on_second: Callable[[], None]) -> None:
+    def __init__(self, on_second: Callable[[], None]) -> None:
         self.asked = threading.Event()
         self._signalled = False
-        self._on_first = on_first
         self._on_second = on_second
         self._before: dict[int, Any] = {}
 
@@ -43,8 +41,7 @@ class Signals:
             self._on_second()
             os._exit(ExitCode.INTERRUPTED)
         self._signalled = True
-        self.asked.set()
-        self._on_first()
+        self.asked.set()  # and nothing else: whatever is drawn on the screen may be half done
 
     def check(self) -> None:
         """Called between the steps of a start.

@@ -9,6 +9,7 @@ from typing import Final
 
 import msgspec
 import structlog
+from ray.exceptions import RayError
 from rich.live import Live
 from rich.text import Text
 
@@ -75,11 +76,20 @@ class Watch:
         else:
             self._screen.say("starting ...")
         while not asked.is_set():
-            status = self._cluster.status()
+            status = self._status()
             if status is not None and self._take(status):
                 return
             self._servers.look()
             asked.wait(PERIOD)
+
+    def _status(self) -> ClusterStatus | None:
+        try:
+            return self._cluster.status()
+        except RayError as error:
+            reason = str(error).splitlines()[0]
+            raise HeadraceError(
+                f"The local Ray has failed: {reason}. Start again; nothing committed is lost"
+            ) from error
 
     def close(self) -> None:
         """Leave the last picture on the screen; idempotent."""
@@ -96,8 +106,7 @@ class Watch:
         else:
             self._say_changes(status, seconds)
         if self._meter.totals().ended and not self._said_end:
-            self._said_end = True
-            self._screen.say(asyncio.run(self._outcome()), "bold")
+            self._say_outcome()
         return self._said_end and not self._keep
 
     def _say_changes(self, status: ClusterStatus, seconds: float) -> None:
@@ -139,6 +148,15 @@ class Watch:
             return
         self._letters_seen = count
         self._letter = sentence_of(letter) if letter else ""
+
+    def _say_outcome(self) -> None:
+        try:
+            outcome = asyncio.run(self._outcome())
+        except HeadraceError as error:
+            log.debug("outcome_unread", reason=str(error))  # asked again at the next look
+            return
+        self._said_end = True
+        self._screen.say(outcome, "bold")
 
     async def _outcome(self) -> str:
         async with Store(self._servers.redis_url, self._plan.name, connections=1) as store:
