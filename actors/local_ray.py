@@ -146,6 +146,8 @@ class LocalRay:
             # Without this Ray writes ~/.ray/auth_token, and a later `ray start --head` demands it.
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_USAGE_STATS_ENABLED": "0",
+            # Ray's default of 15 makes its workers wait for whatever else runs, the broker beside them first.
+            "RAY_worker_niceness": "0",
         }
         self._before = {name: os.environ.get(name) for name in (*wanted, "RAY_AUTH_TOKEN", "RAY_ADDRESS")}
         os.environ.update(wanted)

@@ -198,7 +198,7 @@ class PartitionDriver:
 
     def _offer(self, core: PartitionCore) -> bool:
         shared = self._shared
-        if shared.relay.full(self.number):
+        if shared.relay.full:
             return False  # its outputs can't leave: no more until they do
         batches = shared.feed.pull(self.number, shared.sizing.limit)
         if batches:
@@ -236,6 +236,7 @@ class PartitionDriver:
             self.wake()
 
     async def _save(self, core: PartitionCore, save: Save) -> None:
+        self._shared.sizing.learn_commit(save)
         answer = await self._until_available(lambda: self._shared.store.commit(self.number, core.owner, save.commit))
         if core is not self._core:
             return

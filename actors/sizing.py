@@ -1,34 +1,55 @@
-"""How many events an epoch may have: as many as keep every unit busy for a few milliseconds, not longer."""
+"""How many events an epoch may have: enough to keep every unit and the store busy for milliseconds, not longer."""
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import Final
 
 from headrace.workflows.calls import CallResult
+from headrace.workflows.saving import Save
 
 TARGET: Final = 0.012
 """Seconds of work that one call should bring to its unit: a Ray call costs 1 ms whatever it holds, and a
 request that comes meanwhile waits for what is under way."""
+RUNS: Final = 1_000
+"""Runs that one commit should write: the store does nothing else for about 4 ms."""
+BYTES: Final = 1 << 20
+"""Bytes that one commit should write."""
 LEAST: Final = 16
 MOST: Final = 5_000
 _WEIGHT: Final = 0.2
+_SAMPLE: Final = 40
 
 
 class Sizing:
-    """Learns what an event costs in each unit."""
+    """Learns what an event costs in each unit, and what it leaves to commit."""
 
     def __init__(self) -> None:
-        self._cost: dict[int, float] = {}
+        self._seconds: dict[int, float] = {}
+        self._runs = self._bytes = 0.0
         self.limit = 500
         """Events for the next epoch; a modest guess until something has been measured."""
 
     def learn(self, result: CallResult) -> None:
-        """One more call was measured."""
+        """A call was measured."""
         count = len(result.codes)
-        if not count:
-            return
-        cost = result.seconds / count
-        known = self._cost.get(result.unit)
-        self._cost[result.unit] = cost if known is None else known + _WEIGHT * (cost - known)
-        slowest = max(self._cost.values())
-        self.limit = max(LEAST, min(MOST, int(TARGET / slowest))) if slowest > 0 else MOST
+        if count:
+            cost = result.seconds / count
+            known = self._seconds.get(result.unit, cost)
+            self._seconds[result.unit] = known + _WEIGHT * (cost - known)
+            self._decide()
+
+    def learn_commit(self, save: Save) -> None:
+        """An epoch is to be committed."""
+        runs = save.commit.runs
+        if save.events and runs:
+            sample = [sum(map(len, fields)) for fields in islice(runs.values(), _SAMPLE)]
+            size = len(runs) * sum(sample) / len(sample)
+            self._runs += _WEIGHT * (len(runs) / save.events - self._runs)
+            self._bytes += _WEIGHT * (size / save.events - self._bytes)
+            self._decide()
+
+    def _decide(self) -> None:
+        slowest = max(self._seconds.values(), default=0.0)
+        limits = [(TARGET, slowest), (RUNS, self._runs), (BYTES, self._bytes)]
+        self.limit = max(LEAST, min(MOST, *(int(budget / cost) for budget, cost in limits if cost > 0), MOST))

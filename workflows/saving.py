@@ -20,6 +20,8 @@ class Save:
     commit: Commit
     first_output: int
     """Sequence of the first of its outputs in the outbox."""
+    events: int = 0
+    """Events of the epoch."""
 
 
 class CommitBuilder:
@@ -49,7 +51,7 @@ class CommitBuilder:
         commit.replies = [reply for root, reply in sorted(pending.replies, key=_by_root) if root <= last]
         first = self._outbox + 1
         self._outbox += len(commit.outputs)
-        return Save(commit, first)
+        return Save(commit, first, epoch.count)
 
     def _positions(self, commit: Commit, epoch: Epoch) -> None:
         first = 0

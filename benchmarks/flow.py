@@ -1,0 +1,78 @@
+"""The benchmark's workflows: three nodes that every reading goes through, the last one only when it is hot.
+
+Imported by name in every process: `run_<name>__<topic>` is a workflow of that name that reads that topic.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from benchmarks.workload import HOT_CELSIUS, PARTITIONS, Alert, Reading
+from headrace import Action, Context, Event, KafkaSink, KafkaSource, RequestSource, Workflow
+
+TOPIC = "bench-readings"
+ALERTS = "bench-alerts"
+ASKED = "bench-asked"
+
+
+class Stats(msgspec.Struct):
+    """Keyed count and sum: the mean is their quotient."""
+
+    count: int = 0
+    sum: float = 0.0
+
+
+class Counted(Action):
+    """The one way on from `count`."""
+
+    NEXT = "next"
+
+
+class Heat(Action):
+    """What the filter says."""
+
+    NORMAL = "normal"
+    HOT = "hot"
+
+
+def count(event: Event[Reading], ctx: Context[Stats]) -> Counted:
+    """Count and add up, by sensor."""
+    stats = ctx.state
+    stats.count += 1
+    stats.sum += event.data.celsius
+    return Counted.NEXT
+
+
+def hot(event: Event[Reading], ctx: Context) -> Heat:
+    """Let hot readings through."""
+    return Heat.HOT if event.data.celsius > HOT_CELSIUS else Heat.NORMAL
+
+
+def alert(event: Event[Reading], ctx: Context) -> Alert:
+    """Make an alert; answer if somebody asked."""
+    ctx.reply(ctx.now.timestamp())
+    return Alert(event.data.sensor, event.data.celsius)
+
+
+def make(name: str, topic: str = TOPIC) -> Workflow:
+    """The workflow, under a name of its own (its state begins empty) and reading `topic`."""
+    workflow = Workflow(name, partitions=PARTITIONS)
+    readings = workflow.source(KafkaSource(topic, Reading, key="sensor"))
+    requests = workflow.source(RequestSource(Reading, key="sensor", name=ASKED))
+    counting, filtering, alerting = workflow.node(count), workflow.node(hot), workflow.node(alert)
+    alerts = workflow.sink(KafkaSink(ALERTS, Alert))
+    readings.to(counting)
+    requests.to(counting)
+    counting.on(Counted.NEXT).to(filtering)
+    filtering.on(Heat.HOT).to(alerting)
+    filtering.on(Heat.NORMAL).to(None)
+    alerting.to(alerts)
+    return workflow
+
+
+def __getattr__(name: str) -> Workflow:
+    """`run_<name>__<topic>`: a workflow called `<name>` that reads `<topic>` (`_` for `-`)."""
+    if not name.startswith("run_"):
+        raise AttributeError(name)
+    workflow, _, topic = name.removeprefix("run_").partition("__")
+    return make(workflow.replace("_", "-"), topic.replace("_", "-") or TOPIC)
