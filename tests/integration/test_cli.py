@@ -152,11 +152,16 @@ def test_dev_runs_a_workflow_with_nothing_but_its_file(start: Start, tmp_path: P
     assert row(status.text, "worker/0")["counters"]["outputs"] == 1
     until(lambda: "classifying s1" in (tmp_path / ".headrace/logs/heat.log").read_text(), "user code's prints are kept")
 
+    next(process for process in family if "valkey" in process.name()).kill()
+    dev.says("Valkey has ended; starting it again.")
+    subprocess.run([sys.executable, sender[1], readings[0]], cwd=tmp_path, check=True)
+    dev.says("outputs 2   dead letters 1")
+
     stop = start("stop", "heat")
     assert stop.ends() == 0
     assert stop.text == "heat has stopped.\n"
     assert dev.ends() == 0
-    assert "heat has stopped: 3 events, 1 outputs, 1 dead letters." in dev.text
+    assert "heat has stopped: 4 events, 2 outputs, 1 dead letters." in dev.text
     assert all_gone(family)
     assert start("status", "heat").ends() == 2, "nothing runs from this folder any more"
 
