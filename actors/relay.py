@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -20,7 +20,9 @@ log = structlog.get_logger(__name__)
 ROUND: Final = 5_000
 """Outputs that go to the sinks together."""
 BACKLOG: Final = 50_000
-"""Outputs of a partition that may wait; beyond it the partition takes no new events."""
+"""Outputs that may wait in a worker; beyond it its partitions take no new events."""
+BACKLOG_BYTES: Final = 64 << 20
+"""The same, by the size of their data."""
 _WAIT: Final = 0.2
 _LONGEST_WAIT: Final = 5.0
 
@@ -64,6 +66,8 @@ class _Chunk:
     origin: Origin
     first: int
     outputs: list[Output]
+    size: int
+    """Bytes of data."""
 
 
 class Relay:
@@ -71,16 +75,23 @@ class Relay:
 
     An outbox entry goes only after its sinks have acknowledged it, so a crash in between sends it again,
     with the same id.
+
+    Args:
+        outlet: Where they go.
+        on_problem: Told when outputs can't leave, and when they can again.
+        on_room: Called when it is no longer `full`.
     """
 
-    def __init__(self, outlet: Outlet, on_problem: OnProblem) -> None:
+    def __init__(self, outlet: Outlet, on_problem: OnProblem, on_room: Callable[[], None]) -> None:
         self._outlet = outlet
         self._on_problem = on_problem
+        self._on_room = on_room
         self._queue: deque[_Chunk] = deque()
         self._round: list[_Chunk] = []
         """What is being sent; a partition that is dropped meanwhile hears nothing of it."""
         self._changed = asyncio.Event()
         self._backlog: dict[int, int] = {}
+        self._outputs = self._bytes = 0
         self._task: asyncio.Task[None] | None = None
         self.sent = 0
 
@@ -90,13 +101,23 @@ class Relay:
 
     def push(self, origin: Origin, first: int, outputs: list[Output]) -> None:
         """These outputs of a partition are durable: send them. In order of their sequence."""
-        self._queue.append(_Chunk(origin, first, outputs))
+        chunk = _Chunk(origin, first, outputs, sum(len(output.data) for output in outputs))
+        self._queue.append(chunk)
         self._backlog[origin.number] = self._backlog.get(origin.number, 0) + len(outputs)
+        self._count(chunk, 1)
         self._changed.set()
 
-    def full(self, partition: int) -> bool:
-        """Too much of a partition waits here."""
-        return self._backlog.get(partition, 0) > BACKLOG
+    @property
+    def full(self) -> bool:
+        """Too much waits here: no more of it, please."""
+        return self._outputs > BACKLOG or self._bytes > BACKLOG_BYTES
+
+    def _count(self, chunk: _Chunk, sign: int) -> None:
+        was_full = self.full
+        self._outputs += sign * len(chunk.outputs)
+        self._bytes += sign * chunk.size
+        if was_full and not self.full:
+            self._on_room()
 
     def waiting(self, partition: int) -> int:
         """Outputs of a partition that have not left."""
@@ -104,6 +125,9 @@ class Relay:
 
     def drop(self, origin: Origin) -> None:
         """The partition is another owner's now, and so is its outbox."""
+        for chunk in (*self._queue, *self._round):
+            if chunk.origin is origin:
+                self._count(chunk, -1)
         self._queue = deque(chunk for chunk in self._queue if chunk.origin is not origin)
         # Its sequences may be given to other outputs by then, so they must not be trimmed by these.
         self._round = [chunk for chunk in self._round if chunk.origin is not origin]
@@ -152,8 +176,8 @@ class Relay:
         for chunk in chunks:
             number = chunk.origin.number
             through[number] = (chunk.origin, chunk.first + len(chunk.outputs) - 1)
-            if number in self._backlog:
-                self._backlog[number] -= len(chunk.outputs)
+            self._backlog[number] -= len(chunk.outputs)
+            self._count(chunk, -1)
         for origin, last in through.values():
             own = {id(output) for chunk in chunks if chunk.origin is origin for output in chunk.outputs}
             try:

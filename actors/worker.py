@@ -110,12 +110,12 @@ class Worker:
         self._nodes = NodeCalls(self._finished, self._report)
         self._feeds: Feeds = make_feeds(plan, deployment, self._ready, self._problem, self._source_closed)
         await self._feeds.open()
-        self._relay = Relay(self._outlet(), self._problem)
+        self._relay = Relay(self._outlet(), self._problem, self._wake_all)
         self._relay.start()
         self._shared = Shared(
             plan=plan, partitions=deployment.partitions, worker=self._spec.actor, store=self._store, feed=self._feeds,
-            nodes=self._nodes, relay=self._relay, runners=self._runners, sizing=Sizing(), activity=Activity(), limits=Limits(),
-            on_problem=self._problem, on_lost=self._partition_lost,
+            nodes=self._nodes, relay=self._relay, runners=self._runners, sizing=Sizing(), activity=Activity(),
+            limits=Limits(), on_problem=self._problem, on_lost=self._partition_lost,
         )  # fmt: skip
         self._verifying = self._loop.create_task(self._verify())
 
@@ -220,6 +220,10 @@ class Worker:
     def _ready(self, partition: int) -> None:
         driver = self._drivers.get(partition)
         if driver is not None:
+            driver.wake()
+
+    def _wake_all(self) -> None:
+        for driver in self._drivers.values():
             driver.wake()
 
     def _source_closed(self, partition: int, source: int) -> None:

@@ -16,15 +16,17 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from headrace.actors.store import Store
 from headrace.workflows.keyspace import partition_of
 
-FLOW: Final = Path(__file__).parents[1] / "faults" / "flows" / "ledger.py"
+FLOWS: Final = Path(__file__).parents[1] / "faults" / "flows"
 PARTITIONS: Final = 4
 KEYS: Final = 60
 _BURST: Final = 0.05
 
 
-def write_flow(folder: Path, readings: str, alerts: str) -> Path:
-    """The workflow's file with these topics, in a folder of the test's own."""
-    text = FLOW.read_text().replace('"READINGS"', f'"{readings}"').replace('"ALERTS"', f'"{alerts}"')
+def write_flow(folder: Path, readings: str, alerts: str, *, name: str = "ledger", sink: str | None = None) -> Path:
+    """A workflow's file with these topics, in a folder of the test's own; `sink`: the broker of the alerts."""
+    text = (FLOWS / f"{name}.py").read_text()
+    for word, value in {"READINGS": readings, "ALERTS": alerts, "SINK": sink}.items():
+        text = text.replace(f'"{word}"', repr(value))
     file = folder / f"flow_{readings.replace('-', '_')}.py"  # a module is imported once by each process
     file.write_text(text)
     return file

@@ -34,7 +34,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 class Rig:
-    """A running deployment of `ledger`.
+    """A running deployment of `ledger`, or of another workflow of the fault tests.
 
     Args:
         folder: Where its file is written.
@@ -42,16 +42,29 @@ class Rig:
         redis_url: The store.
         readings: Topic with the readings.
         alerts: Topic for the alerts.
+        flow: Which workflow.
+        sink: Broker of the alerts, if it is another one.
         options: Fields of the `Deployment`.
     """
 
     def __init__(
-        self, folder: Path, bootstrap: str, redis_url: str, readings: str, alerts: str, **options: Any
+        self,
+        folder: Path,
+        bootstrap: str,
+        redis_url: str,
+        readings: str,
+        alerts: str,
+        *,
+        flow: str = "ledger",
+        sink: str | None = None,
+        **options: Any,
     ) -> None:
         self.bootstrap, self.redis_url = bootstrap, redis_url
         self.readings, self.alerts = readings, alerts
+        self.sink = sink or bootstrap
         self.load = Load(bootstrap, readings)
-        self.code, self.workflow = load_workflow(write_flow(folder, readings, alerts).name, folder)
+        file = write_flow(folder, readings, alerts, name=flow, sink=sink)
+        self.code, self.workflow = load_workflow(file.name, folder)
         plan = self.workflow.compile(fuse="all" if options.get("fuse") else None)
         kafka = {"bootstrap_servers": bootstrap}
         self.deployment = deployment_of(plan, self.code, redis_url, kafka=kafka, **options)
@@ -182,5 +195,5 @@ class Rig:
                     raise AssertionError(f"not drained: {heads}, wanted {expected.ends}\n{explain()}")
                 await asyncio.sleep(0.05)
             wrong = await differences(store, expected)
-        wrong += await alert_differences(self.bootstrap, self.alerts, expected)
+        wrong += await alert_differences(self.sink, self.alerts, expected)
         assert not wrong, f"{len(wrong)} differences: {wrong[:5]}"

@@ -32,6 +32,7 @@ class Solo:
         placement: A larger one takes partitions from a smaller one.
         partitions: Which; by default all.
         crash_at: Name of the crash point at which it kills itself.
+        backlog: Outputs that may wait in it; by default as many as in life.
     """
 
     def __init__(
@@ -42,12 +43,14 @@ class Solo:
         placement: int = 1,
         partitions: tuple[int, ...] = tuple(range(PARTITIONS)),
         crash_at: str | None = None,
+        backlog: int | None = None,
     ) -> None:
         settings = {
             "deployment": msgspec.to_builtins(rig.deployment),
             "index": index,
             "placement": placement,
             "partitions": partitions,
+            "backlog": backlog,
         }
         environment = {**os.environ, "PYTHONPATH": str(PROGRAM.parent)}
         if crash_at is not None:

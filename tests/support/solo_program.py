@@ -10,6 +10,7 @@ import sys
 
 import msgspec
 
+from headrace.actors import relay
 from headrace.actors.loading import import_workflow
 from headrace.actors.spec import Assign, Deployment, GetStatus, Report, RoleSpec, WorkerRole
 from headrace.actors.worker import Worker
@@ -27,6 +28,8 @@ def main(settings: str) -> None:
     """Run until the input ends; a line `status` is answered with the engine's."""
     given = json.loads(settings)
     deployment = msgspec.convert(given["deployment"], Deployment)
+    if given["backlog"] is not None:
+        relay.BACKLOG = given["backlog"]  # type: ignore[misc]
     plan = import_workflow(deployment.code).compile(fuse="all")
     spec = RoleSpec(
         role=WorkerRole(given["index"]), actor=f"solo/{given['index']}", incarnation=given["placement"],
