@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import defaultdict
-from typing import Any
+from typing import Any, TypeAlias
 
 from headrace.workflows.calls import Call, CallResult
 from headrace.workflows.commit import Answer
@@ -17,12 +17,14 @@ from headrace.workflows.runner import UnitRunner
 from model import Expected, Graph
 
 NOW = 1_700_000_000_000
+Log: TypeAlias = list[tuple[int, bytes | None]]
+"""What two sources have, in one order: (source, value)."""
 
 
 class World:
     """One partition: a log, a store, runners, a core; `step` lets one random thing happen."""
 
-    def __init__(self, graph: Graph, log: list[bytes | None], draw: random.Random, *, faults: bool) -> None:
+    def __init__(self, graph: Graph, log: Log, draw: random.Random, *, faults: bool) -> None:
         self.graph = graph
         self.log = log
         self.draw = draw
@@ -37,7 +39,9 @@ class World:
         head = self.store.acquire(0, term=1, placement=1, worker="w")
         limits = Limits(epochs_in_flight=self.draw.randint(1, 4), held_runs=self.draw.choice([2, 5, 1000]))
         self.core = PartitionCore(self.graph.plan, 0, 1, head, limits)
-        self.read = int(head.positions.get("tokens/0", "0"))
+        # What is committed is always a beginning of the log, so two positions say how far it is read.
+        self.positions = {source: int(head.positions.get(f"tokens{source}/0", "0")) for source in (0, 1)}
+        self.read = sum(self.positions.values())
         self.todo: list[Any] = []
 
     def run(self, steps: int = 100_000) -> None:
@@ -59,6 +63,12 @@ class World:
                 self.store.roll_back(0, back)
             self.acquire()
             return
+        if self.faults and self.crashes < 6 and self.draw.random() < 0.005:
+            self.crashes += 1
+            if self.draw.random() < 0.5 and self.store.head(0).sequence:
+                self.store.roll_back(0, 1)  # the store loses its tail while the owner lives
+            else:
+                self.store.acquire(0, term=1, placement=1, worker="another")
         if not exhausted and self.core.wants_records and (not self.todo or self.draw.random() < 0.5):
             self.offer()
         elif self.todo:
@@ -66,14 +76,26 @@ class World:
 
     def offer(self) -> None:
         """The next records, however many."""
-        count = min(self.draw.choice([1, 1, 2, 5, 20, 60]), len(self.log) - self.read)
-        offsets = list(range(self.read, self.read + count))
-        self.read += count
-        records = Records(
-            source=0, origin="tokens/0", offsets=offsets, times=[NOW + offset for offset in offsets],
-            keys=[None] * count, values=[self.log[offset] for offset in offsets], after=str(self.read),
-        )  # fmt: skip
-        self.core.offer([records], NOW)
+        most = self.draw.choice([1, 1, 2, 5, 20, 60])
+        batches: list[Records] = []
+        while most and self.read < len(self.log) and len(batches) < 2:
+            source = self.log[self.read][0]
+            if batches and batches[0].source == source:
+                break
+            values: list[bytes | None] = []
+            while len(values) < most and self.read < len(self.log) and self.log[self.read][0] == source:
+                values.append(self.log[self.read][1])
+                self.read += 1
+            first = self.positions[source]
+            self.positions[source] = after = first + len(values)
+            most -= len(values)
+            batches.append(
+                Records(
+                    source=source, origin=f"tokens{source}/0", offsets=list(range(first, after)),
+                    times=[NOW] * len(values), keys=[None] * len(values), values=values, after=str(after),
+                )  # fmt: skip
+            )
+        self.core.offer(batches, NOW)
 
     def do(self, instruction: Any) -> None:
         """What the core asked for, or a fault in place of it."""
@@ -123,7 +145,7 @@ def outcome(world: World) -> Expected:
     """What is in the store, in the form of the naive interpreter's result."""
     found = Expected()
     head = world.store.head(0)
-    found.processed = int(head.positions.get("tokens/0", "0"))
+    found.processed.update({origin: int(position) for origin, position in head.positions.items()})
     for key in world.store.run_keys(0):
         fields = world.store.run(0, key)
         found.status[key] = (fields["status"].decode(), fields.get("result", b"").decode())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -143,10 +143,11 @@ def random_graph(draw: random.Random, *, fuse: str | None = None) -> Graph:
             if 0 <= target < SINK and unit_of[target] != unit_of[index]:
                 edges[unit_of[index]].add(unit_of[target])
     regions, region_of = regions_of(edges, len(units), whole=serial)
-    entry = tuple(draw.sample(range(count), k=min(count, draw.choice([1, 1, 1, 2]))))
+    entries = [tuple(draw.sample(range(count), k=min(count, draw.choice([1, 1, 1, 2])))) for _ in range(2)]
     plan = Plan(
         name="model", keyed=keyed, partitions=1, types=TYPES,
-        sources=(SourcePlan(0, "tokens", None, 0, "key", entry),), nodes=tuple(nodes),
+        sources=tuple(SourcePlan(i, f"tokens{i}", None, 0, "key", entry) for i, entry in enumerate(entries)),
+        nodes=tuple(nodes),
         sinks=tuple(SinkPlan(i, f"sink{i}", None, 0) for i in range(sinks)), units=units, unit_of=unit_of,
         regions=regions, region_of=region_of, run_state=state_codec(Seen) if shares else None,
         serial=serial, hop_limit=10_000,
@@ -225,7 +226,8 @@ class Expected:
     """(key, sink) -> ids and data, in order."""
     dead: dict[str, list[tuple[str, str | None, str]]] = field(default_factory=lambda: defaultdict(list))
     """Key -> (id, node, reason)."""
-    processed: int = 0
+    processed: Counter[str] = field(default_factory=Counter)
+    """Origin -> records."""
 
 
 class Naive:
@@ -237,12 +239,14 @@ class Naive:
         self.result = Expected()
         self.ended = False
 
-    def feed(self, offset: int, value: bytes | None) -> None:
-        """One record of the source."""
+    def feed(self, source: int, value: bytes | None) -> None:
+        """One record of a source."""
         if self.ended:
             return
-        self.result.processed += 1
-        identity = f"tokens/0/{offset}"
+        origin = f"tokens{source}/0"
+        offset = self.result.processed[origin]
+        self.result.processed[origin] += 1
+        identity = f"{origin}/{offset}"
         try:
             data = msgspec.json.decode(value or b"", type=Token)
         except msgspec.DecodeError:
@@ -253,7 +257,7 @@ class Naive:
             for name in [name for name in self.result.states if name[0] == key]:
                 del self.result.states[name]
         self.result.status[key] = ("running", "")
-        stack = self._fan_out(data, identity, (), self.plan.sources[0].targets)
+        stack = self._fan_out(data, identity, (), self.plan.sources[source].targets)
         while stack:
             target, data, path = stack.pop()
             if target >= SINK:

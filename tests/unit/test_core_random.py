@@ -8,34 +8,38 @@ import random
 import msgspec
 import pytest
 
-from driving import World, outcome, same
+from driving import Log, World, outcome, same
 from model import Naive, Token, random_graph
 
 GRAPHS = int(os.environ.get("HEADRACE_RANDOM_GRAPHS", "5000"))
 SHARDS = 20
 
 
-def random_log(draw: random.Random) -> list[bytes | None]:
-    """5 to 80 records of a few keys; some are no tokens at all."""
+def random_log(draw: random.Random) -> Log:
+    """5 to 80 records of two sources and a few keys; some are no tokens at all."""
     keys = [f"k{number}" for number in range(draw.randint(1, 6))]
-    log: list[bytes | None] = []
+    log: Log = []
+    source = 0
     for _ in range(draw.randint(5, 80)):
+        if draw.random() < 0.2:
+            source = 1 - source
         if draw.random() < 0.02:
-            log.append(draw.choice([None, b"{", b"", b'{"key": 3}']))
+            value = draw.choice([None, b"{", b"", b'{"key": 3}'])
         else:
-            log.append(msgspec.json.encode(Token(draw.choice(keys), draw.randint(0, 99), draw.randint(0, 3))))
+            value = msgspec.json.encode(Token(draw.choice(keys), draw.randint(0, 99), draw.randint(0, 3)))
+        log.append((source, value))
     return log
 
 
-def check(seed: int, *, faults: bool) -> None:
+def check(seed: int, *, faults: bool, steps: int = 100_000) -> None:
     draw = random.Random(seed)
     graph = random_graph(draw)
     log = random_log(draw)
     naive = Naive(graph)
-    for offset, value in enumerate(log):
-        naive.feed(offset, value)
+    for source, value in log:
+        naive.feed(source, value)
     world = World(graph, log, draw, faults=faults)
-    world.run()
+    world.run(steps)
     differences = same(outcome(world), naive.result)
     assert not differences, f"seed {seed}: {differences[0][:2000]}"
 
