@@ -14,6 +14,8 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -94,7 +96,11 @@ class LocalRay:
         on_main_thread = threading.current_thread() is threading.main_thread()
         handler = signal.getsignal(signal.SIGTERM)
         try:
-            ray.init(**self._arguments(folder))
+            with _interrupts_held():
+                ray.init(**self._arguments(folder))
+        except KeyboardInterrupt:
+            self.stop()
+            raise
         except (OSError, RuntimeError, ValueError, RayError) as error:
             self.stop()
             raise LocalRayError(f"Ray does not start here: {error}") from error
@@ -163,6 +169,23 @@ class LocalRay:
                 os.environ[name] = value
         self._before = {}
         _read_environment_again()
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """A Ctrl-C takes effect at the end of the block: a process that leaves Ray half started crashes at its exit."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    interrupts: list[int] = []
+    handler = signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
+    try:
+        yield
+    finally:
+        if handler is not None:  # else it was not set by Python, and can't be put back by it
+            signal.signal(signal.SIGINT, handler)
+        if interrupts and callable(handler):
+            handler(interrupts[0], None)
 
 
 def _take_over_messages() -> None:
