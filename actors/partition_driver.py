@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 
 import structlog
 
+from headrace.actors.linger import Linger
 from headrace.actors.relay import Refused
 from headrace.actors.shared import Shared
 from headrace.workflows.calls import CallResult
@@ -17,6 +18,7 @@ from headrace.workflows.commit import Answer, DeadLetter
 from headrace.workflows.dispatch import Dispatch
 from headrace.workflows.effects import point
 from headrace.workflows.partition import Load, PartitionCore
+from headrace.workflows.records import Records
 from headrace.workflows.runner import UnitRunner
 from headrace.workflows.saving import Save
 from headrace.workflows.store import PartitionTorn, StalePlacement, StoreUnavailable
@@ -44,6 +46,7 @@ class PartitionDriver:
         self._scheduled = False
         self._draining = self._verifying = False
         self._idle = asyncio.Event()
+        self._linger = Linger(shared.plan)
         self._closed_sources: set[int] = set()
         self.state = "acquiring"
         """`acquiring`, `owned`, `ended` (the unkeyed run has), `torn`, `failed`, `released`."""
@@ -110,6 +113,7 @@ class PartitionDriver:
     async def drop(self) -> None:
         """Let go at once of everything held: another owner has it, or our history is no more."""
         core, self._core = self._core, None
+        self._linger = Linger(self._shared.plan)
         if core is not None:
             self._events_before += core.events_done
             self._dead_before += core.dead_count
@@ -200,7 +204,7 @@ class PartitionDriver:
         shared = self._shared
         if shared.relay.full:
             return False  # its outputs can't leave: no more until they do
-        batches = shared.feed.pull(self.number, shared.sizing.limit)
+        batches = self._pull()
         if batches:
             shared.activity.begin()
             point("after:pull")
@@ -211,6 +215,18 @@ class PartitionDriver:
             core.end("source closed", "every source was closed", now_ms())
             return True
         return False
+
+    def _pull(self) -> list[Records]:
+        batches = self._shared.feed.pull(self.number, self._shared.sizing.limit)
+        linger = self._linger
+        if not linger.delay:
+            return batches
+        linger.add(batches)
+        wait = linger.remaining()
+        if wait > 0 and not self._draining:
+            self._loop.call_later(wait, self.wake)
+            return []
+        return linger.take()
 
     def _call(self, core: PartitionCore, dispatch: Dispatch) -> None:
         runner = self._shared.runners.get(dispatch.call.unit)

@@ -33,6 +33,9 @@ class KafkaSource(Source[D], Generic[D]):
     """Field or function of the data; None: the record's own key (UTF-8)."""
     start: Literal["earliest", "latest"] = field(default="earliest", kw_only=True)
     """Where to begin in a topic partition that was never read; later the committed position counts."""
+    on_gap: Literal["fail", "earliest", "latest"] = field(default="fail", kw_only=True)
+    """When the log no longer has what is to be read next (it is named in any case): stand still, go on with
+    what is left, or skip to the end."""
     bootstrap: str | None = field(default=None, kw_only=True)
     """`host:port,host:port` of its cluster; None: the one that the workflow is run with."""
     name: str = field(default="", kw_only=True)

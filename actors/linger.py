@@ -1,0 +1,60 @@
+"""Batch nodes that would rather wait: records are held for `batch_delay`, until they fill a batch."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from headrace.workflows.plan import Plan
+from headrace.workflows.records import Records
+
+
+class Linger:
+    """Holds the records of one partition back for a moment. Without batch nodes that ask for it, for none."""
+
+    def __init__(self, plan: Plan) -> None:
+        nodes = [node for node in plan.nodes if node.is_batch and node.batch_delay]
+        self.delay = max((node.batch_delay.total_seconds() for node in nodes), default=0.0)
+        """Seconds that the first of them waits at most."""
+        self._size = max((node.batch_size for node in nodes), default=0) or 1_000_000
+        self._held: dict[str, Records] = {}
+        self._since = 0.0
+
+    def add(self, batches: Sequence[Records]) -> None:
+        """More records have come."""
+        if batches and not self._held:
+            self._since = time.monotonic()
+        for records in batches:
+            held = self._held.get(records.origin)
+            self._held[records.origin] = records if held is None else joined(held, records)
+
+    def remaining(self) -> float:
+        """Seconds that those held would still wait; 0: take them now."""
+        if not self._held or sum(map(len, self._held.values())) >= self._size:
+            return 0.0
+        return max(0.0, self._since + self.delay - time.monotonic())
+
+    def take(self) -> list[Records]:
+        """Those held, each origin once."""
+        taken = list(self._held.values())
+        self._held = {}
+        return taken
+
+
+def joined(first: Records, second: Records) -> Records:
+    """Records of one origin and those that follow them."""
+    offsets = [*first.offsets, *second.offsets]
+    return Records(
+        source=first.source, origin=first.origin, offsets=offsets,  # type: ignore[arg-type]  # both of one kind
+        times=first.times + second.times, keys=first.keys + second.keys, values=first.values + second.values,
+        after=second.after, headers=_column(first, second, "headers", ()), ids=_column(first, second, "ids", ""),
+        replies=_column(first, second, "replies", None),
+    )  # fmt: skip
+
+
+def _column(first: Records, second: Records, name: str, filler: Any) -> list[Any] | None:
+    one, other = getattr(first, name), getattr(second, name)
+    if one is None and other is None:
+        return None
+    return [*(one or [filler] * len(first)), *(other or [filler] * len(second))]

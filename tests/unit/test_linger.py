@@ -1,0 +1,64 @@
+"""Batch nodes with `batch_delay`: records wait for company, but not longer than asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+import msgspec
+
+from headrace import BatchNode, Context, Event, KafkaSource, Workflow
+from headrace.actors.linger import Linger, joined
+from headrace.workflows.plan import Plan
+from headrace.workflows.records import Records
+
+
+class Item(msgspec.Struct, frozen=True):
+    key: str
+
+
+class Score(BatchNode[Item, None, None]):
+    def process(self, events: Sequence[Event[Item]], ctxs: Sequence[Context]) -> list[None]:
+        return [None for _ in events]
+
+
+def plan(batch_size: int, batch_delay: timedelta) -> Plan:
+    workflow = Workflow("linger")
+    source = workflow.source(KafkaSource("items", Item, key="key"))
+    source.to(workflow.node(Score(), batch_size=batch_size, batch_delay=batch_delay))
+    return workflow.compile()
+
+
+def records(first: int, count: int, *, ids: list[str] | None = None) -> Records:
+    offsets = list(range(first, first + count))
+    return Records(
+        source=0, origin="items/0", offsets=offsets, times=offsets, keys=[None] * count, values=[b"{}"] * count,
+        after=str(first + count), ids=ids,
+    )  # fmt: skip
+
+
+def test_without_a_delay_nothing_is_held() -> None:
+    assert Linger(plan(10, timedelta(0))).delay == 0.0
+
+
+def test_a_lone_record_waits_for_the_delay() -> None:
+    linger = Linger(plan(10, timedelta(hours=1)))
+    linger.add([records(0, 1)])
+    assert 3599 < linger.remaining() <= 3600
+
+
+def test_a_full_batch_goes_at_once_in_one_piece() -> None:
+    linger = Linger(plan(10, timedelta(hours=1)))
+    linger.add([records(0, 4)])
+    linger.add([records(4, 6)])
+    assert linger.remaining() == 0.0
+    (taken,) = linger.take()
+    assert taken.offsets == list(range(10))
+    assert taken.after == "10"
+    assert linger.take() == []
+
+
+def test_columns_that_only_one_part_has_are_filled() -> None:
+    both = joined(records(0, 1), records(1, 1, ids=["mine"]))
+    assert both.ids == ["", "mine"]
+    assert both.headers is None
