@@ -33,6 +33,15 @@ def run(work: Coroutine[Any, Any, T]) -> T:
         return pool.submit(asyncio.run, work).result()
 
 
+def send_signal(pid: int, number: int) -> bool:
+    """Whether the process was there to get it."""
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
 class Rig:
     """A running deployment of `ledger`, or of another workflow of the fault tests.
 
@@ -139,17 +148,17 @@ class Rig:
         print(f"\nfail-over: {' + '.join(names)} {what}: {seconds:.2f} s to a new commit in every partition")
         return seconds
 
-    def kill_if_there(self, name: str) -> None:
-        """Kill a process, whatever it is doing; nothing happens if nobody has the role now."""
+    def hit_if_there(self, name: str, by: int) -> int | None:
+        """Send a process a signal, whatever it is doing. Returns its process id; None if nobody has the role now."""
+        pid: int | None = None
         if name == "supervisor":
             with contextlib.suppress(RayError, ValueError):
                 supervisor: Any = ray.get_actor(supervisor_name(self.deployment.workflow), namespace=NAMESPACE)
-                os.kill(ray.get(supervisor.pid.remote(), timeout=1), signal.SIGKILL)
-            return
-        for row in self.status().roles:
-            if row.name == name and row.pid is not None and row.state in ("becoming", "serving"):
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(row.pid, signal.SIGKILL)
+                pid = ray.get(supervisor.pid.remote(), timeout=1)
+        else:
+            status = None if self.cluster is None else self.cluster.status(timeout=1)
+            pid = next((row.pid for row in status.roles if row.name == name), None) if status is not None else None
+        return pid if pid is not None and send_signal(pid, by) else None
 
     async def sequences(self) -> list[int]:
         """Number of the last commit, by partition."""
