@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -38,6 +39,26 @@ def test_F04_the_store_is_killed_and_away_for_longer_than_a_lease_lasts(rig: Rig
 
     rig.check()
     assert {row.name: row.pid for row in rig.ready().roles} == before
+    until(lambda: not rig.status().problems, "nothing is wrong any more")
+
+
+@pytest.mark.parametrize("replaced", [False, True], ids=["same owner", "owner replaced meanwhile"])
+def test_F04_the_store_loses_its_last_seconds(rig: Rig, own_valkey: Valkey, tmp_path: Path, replaced: bool) -> None:
+    with rig.load:
+        rig.ready()
+        rig.wait_for_commits([5, 5, 5, 5])
+        shutil.copytree(own_valkey.folder, tmp_path / "earlier")
+        rig.wait_for_commits([sequence + 5 for sequence in run(rig.sequences())])
+        if replaced:
+            rig.hit("worker/0")
+
+        own_valkey.kill()
+        shutil.rmtree(own_valkey.folder)
+        shutil.copytree(tmp_path / "earlier", own_valkey.folder)
+        own_valkey.start()
+        rig.wait_for_commits([sequence + 5 for sequence in run(rig.sequences())])
+
+    rig.check()
     until(lambda: not rig.status().problems, "nothing is wrong any more")
 
 
