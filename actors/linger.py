@@ -46,7 +46,7 @@ def joined(first: Records, second: Records) -> Records:
     """Records of one origin and those that follow them."""
     offsets = [*first.offsets, *second.offsets]
     return Records(
-        source=first.source, origin=first.origin, offsets=offsets,  # type: ignore[arg-type]  # both of one kind
+        source=first.source, origin=first.origin, offsets=offsets,
         times=first.times + second.times, keys=first.keys + second.keys, values=first.values + second.values,
         after=second.after, headers=_column(first, second, "headers", ()), ids=_column(first, second, "ids", ""),
         replies=_column(first, second, "replies", None),

@@ -69,7 +69,7 @@ class NodeCalls:
         self._loop.call_soon(self._send, replica)  # let calls of other partitions join
 
     def drop(self, partition: int, owner: str) -> None:
-        """The partition is no longer ours: what waits of it is not sent. (Results that come are ignored by owner.)"""
+        """The partition is no longer ours: what waits of it is not sent. Results that come are ignored by owner."""
         for replica in self._replicas.values():
             replica.waiting = deque(d for d in replica.waiting if not _is_of(d.call, partition, owner))
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import structlog
 
 from headrace.actors.linger import Linger
 from headrace.actors.relay import Refused
 from headrace.actors.shared import Shared
+from headrace.actors.undertakings import Undertakings, until_available
 from headrace.workflows.calls import CallResult
 from headrace.workflows.commit import Answer, DeadLetter
 from headrace.workflows.dispatch import Dispatch
@@ -24,10 +25,6 @@ from headrace.workflows.saving import Save
 from headrace.workflows.store import PartitionTorn, StalePlacement, StoreUnavailable
 
 log = structlog.get_logger(__name__)
-T = TypeVar("T")
-
-_WAIT: Final = 0.1
-_LONGEST_WAIT: Final = 2.0
 _OUTBOX_AT_ONCE: Final = 5_000
 _LOOK_AGAIN: Final = 2.0
 """Seconds between two looks at a torn partition: somebody may have repaired it."""
@@ -42,7 +39,7 @@ class PartitionDriver:
         self._loop = asyncio.get_running_loop()
         self._core: PartitionCore | None = None
         self._term = self._placement = 0
-        self._tasks: set[asyncio.Task[Any]] = set()
+        self._under_way = Undertakings(self._failed)
         self._scheduled = False
         self._draining = self._verifying = False
         self._idle = asyncio.Event()
@@ -73,14 +70,13 @@ class PartitionDriver:
             False if a newer placement has it, or it is torn.
         """
         self._term, self._placement = term, placement
-        return await self._owned(self._acquire())
+        return await self._under_way.begin(self._acquire())
 
     async def _acquire(self) -> bool:
         shared, term, placement = self._shared, self._term, self._placement
         try:
-            head = await self._until_available(
-                lambda: shared.store.acquire(self.number, term=term, placement=placement, worker=shared.worker)
-            )
+            ask = partial(shared.store.acquire, self.number, term=term, placement=placement, worker=shared.worker)
+            head = await until_available(ask, shared.on_problem)
         except StalePlacement as error:
             log.info("placement_stale", partition=self.number, reason=str(error))
             self.state = "released"
@@ -120,8 +116,7 @@ class PartitionDriver:
             self._shared.nodes.drop(self.number, core.owner)
         self._shared.relay.drop(self)
         await self._shared.feed.revoke(self.number)
-        for task in [task for task in self._tasks if task is not asyncio.current_task()]:
-            task.cancel()
+        self._under_way.cancel()
         self._idle.set()
 
     async def verify(self) -> None:
@@ -190,9 +185,9 @@ class PartitionDriver:
         instructions = core.instructions()
         for instruction in instructions:
             if isinstance(instruction, Load):
-                self._spawn(self._load(core, instruction))
+                self._under_way.spawn(self._load(core, instruction))
             elif isinstance(instruction, Save):
-                self._spawn(self._save(core, instruction))
+                self._under_way.spawn(self._save(core, instruction))
             else:
                 self._call(core, instruction)
         if instructions or (core.wants_records and not self._draining and self._offer(core)):
@@ -210,6 +205,8 @@ class PartitionDriver:
             point("after:pull")
             core.offer(batches, now_ms())
             return True
+        if self._linger.remaining():
+            return False  # what a batch node waits with comes before any end
         channels = {source.index for source in shared.plan.sources}
         if not shared.plan.keyed and channels and self._closed_sources >= channels and core.idle and not core.ended:
             core.end("source closed", "every source was closed", now_ms())
@@ -233,7 +230,7 @@ class PartitionDriver:
         if runner is None:
             self._shared.nodes.submit(dispatch)
         elif runner.is_async:
-            self._spawn(self._run_async(core, runner, dispatch))
+            self._under_way.spawn(self._run_async(core, runner, dispatch))
         else:
             self._take(core, runner.run(dispatch.call, dispatch.data))
 
@@ -245,7 +242,8 @@ class PartitionDriver:
             self.finished(result)
 
     async def _load(self, core: PartitionCore, load: Load) -> None:
-        found = await self._until_available(lambda: self._shared.store.load(self.number, load.keys))
+        ask = partial(self._shared.store.load, self.number, load.keys)
+        found = await until_available(ask, self._shared.on_problem)
         point("after:load")
         if core is self._core:
             core.loaded(load.keys, found, now_ms())
@@ -253,7 +251,8 @@ class PartitionDriver:
 
     async def _save(self, core: PartitionCore, save: Save) -> None:
         self._shared.sizing.learn_commit(save)
-        answer = await self._until_available(lambda: self._shared.store.commit(self.number, core.owner, save.commit))
+        ask = partial(self._shared.store.commit, self.number, core.owner, save.commit)
+        answer = await until_available(ask, self._shared.on_problem)
         if core is not self._core:
             return
         if core.committed(answer, now_ms()):
@@ -287,7 +286,7 @@ class PartitionDriver:
         if self.state != "torn":
             log.error("partition_torn", partition=self.number, reason=sentence)
             self.state = "torn"
-            self._spawn(self._until_repaired())
+            self._under_way.spawn(self._until_repaired())
         self.trouble = ("torn", sentence)
 
     async def _until_repaired(self) -> None:
@@ -303,41 +302,12 @@ class PartitionDriver:
         after = 0
         while True:
             ask = partial(self._shared.store.outbox, self.number, after, _OUTBOX_AT_ONCE)
-            chunks = await self._until_available(ask)
+            chunks = await until_available(ask, self._shared.on_problem)
             for first, outputs in chunks:
                 self._shared.relay.push(self, first, outputs)
                 after = first + len(outputs) - 1
             if sum(len(outputs) for _, outputs in chunks) < _OUTBOX_AT_ONCE:
                 return
-
-    async def _until_available(self, ask: Callable[[], Awaitable[T]]) -> T:
-        """Ask the store until it answers; name the trouble meanwhile."""
-        wait = _WAIT
-        while True:
-            try:
-                answer = await ask()
-            except StoreUnavailable as error:
-                self._shared.on_problem("store_unreachable", str(error))
-                await asyncio.sleep(wait)
-                wait = min(wait * 2, _LONGEST_WAIT)
-            else:
-                if wait != _WAIT:
-                    self._shared.on_problem("store_unreachable", "")
-                return answer
-
-    def _owned(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-        """Begin something that ends with this partition's stay here."""
-        task = self._loop.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return task
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        self._owned(work).add_done_callback(self._done)
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
-            self._failed(error)
 
     def _failed(self, error: BaseException) -> None:
         """A mistake of ours: another try, by whoever gets the partition next, begins at its last commit."""
@@ -345,7 +315,7 @@ class PartitionDriver:
         self._shared.on_problem("internal", f"partition {self.number}: {type(error).__name__}: {error}")
         if self.state != "failed":
             self.state = "failed"
-            self._spawn(self._give_back())
+            self._under_way.spawn(self._give_back())
 
     async def _give_back(self) -> None:
         try:

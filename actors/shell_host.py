@@ -33,6 +33,7 @@ from headrace.actors.spec import (
     encode,
     supervisor_name,
 )
+from headrace.logs import configure_logs_by_environment
 from headrace.workflows.effects import CrashPlan, arm
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.plan import Plan
@@ -47,6 +48,7 @@ class ShellHost:
     """
 
     def __init__(self, spec: bytes) -> None:
+        configure_logs_by_environment()
         self._spec = msgspec.msgpack.decode(spec, type=ShellSpec)
         self.pid = os.getpid()
         self._lock = threading.Lock()

@@ -39,6 +39,7 @@ from headrace.actors.spec import (
     supervisor_name,
 )
 from headrace.actors.store_link import StoreLink
+from headrace.logs import configure_logs_by_environment
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -55,6 +56,7 @@ class SupervisorHost:
     """One supervisor process. Nothing connects before `start`, and what fails then is tried again."""
 
     def __init__(self, workflow: str, redis_url: str) -> None:
+        configure_logs_by_environment()
         self.pid = os.getpid()
         self._workflow = workflow
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()

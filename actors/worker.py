@@ -93,9 +93,7 @@ class Worker:
 
     async def _start(self) -> None:
         deployment, plan = self._spec.deployment, self._plan
-        channels = {
-            source.name: source.source.capacity for source in plan.sources if source.source.kind == "channel"
-        }
+        channels = {source.name: source.source.capacity for source in plan.sources if source.source.kind == "channel"}
         self._store = Store(deployment.redis_url, plan.name, channels=channels)
         while True:
             try:
@@ -198,9 +196,7 @@ class Worker:
             **self._shared.activity.counters(),
         }
         where = self._spec.role.name
-        problems = [
-            Problem(where=where, word=word, sentence=sentence) for word, sentence in self._problems.items()
-        ]
+        problems = [Problem(where=where, word=word, sentence=sentence) for word, sentence in self._problems.items()]
         problems += [
             Problem(where=f"partition/{driver.number}", word=driver.trouble[0], sentence=driver.trouble[1])
             for driver in drivers

@@ -83,9 +83,7 @@ def measure(
     counters = [role.counters for role in status.roles if "worked_from" in role.counters]
     seconds = max(row["worked_until"] for row in counters) - min(row["worked_from"] for row in counters)
     worker = next(role.counters for role in status.roles if role.role == "worker/0")
-    return DeployedResult(
-        events, seconds, sum(row["worked_cpu"] for row in counters) + others, int(worker["outputs"])
-    )
+    return DeployedResult(events, seconds, sum(row["worked_cpu"] for row in counters) + others, int(worker["outputs"]))
 
 
 def check(name: str, redis_url: str, events: int) -> None:
@@ -124,9 +122,7 @@ def _until_done(cluster: Cluster, events: int, within: float) -> ClusterStatus:
 def _helpers(servers: tuple[int, ...]) -> list[psutil.Process]:
     """The store, and Ray's control processes; those of workers and nodes say for themselves what they used."""
     ray = [
-        process
-        for process in psutil.Process().children(recursive=True)
-        if process.name() in ("raylet", "gcs_server")
+        process for process in psutil.Process().children(recursive=True) if process.name() in ("raylet", "gcs_server")
     ]
     return [*ray, *(psutil.Process(pid) for pid in servers)]
 

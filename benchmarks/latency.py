@@ -19,6 +19,8 @@ from headrace.workflows.keyspace import partition_of
 
 EVENTS = 200
 WARM_UP = 20
+PATIENCE = 10.0
+"""Seconds after which an event that has no effect fails the run."""
 PAUSE = 0.005
 """Seconds between two events: the worker is idle when one comes."""
 
@@ -35,11 +37,11 @@ async def by_request(name: str, redis_url: str) -> float:
             body = msgspec.json.encode(Reading(key, 40.0, 0, 0))
             began = time.perf_counter()
             _, reply = await bridge.ask(
-                name, partition_of(key, PARTITIONS), key, ASKED, body, request=uuid.uuid4().hex, wait=10.0
+                name, partition_of(key, PARTITIONS), key, ASKED, body, request=uuid.uuid4().hex, wait=PATIENCE
             )
             taken.append(time.perf_counter() - began)
             if reply is None:
-                raise TimeoutError("no reply within 10 s")
+                raise TimeoutError(f"no reply within {PATIENCE} s")
             await asyncio.sleep(PAUSE)
     finally:
         await bridge.close()
@@ -53,7 +55,8 @@ async def by_kafka(name: str, redis_url: str, bootstrap: str, topic: str) -> flo
     The commit is seen by asking the store again and again, which costs both a little.
     """
     taken: list[float] = []
-    async with Store(redis_url, name, connections=2) as store, AIOKafkaProducer(bootstrap_servers=bootstrap) as producer:
+    sending = AIOKafkaProducer(bootstrap_servers=bootstrap)
+    async with Store(redis_url, name, connections=2) as store, sending as producer:
         for number in range(WARM_UP + EVENTS):
             key = sensor_name(number % 50)
             partition = partition_of(key, PARTITIONS)
@@ -62,8 +65,8 @@ async def by_kafka(name: str, redis_url: str, bootstrap: str, topic: str) -> flo
             began = time.perf_counter()
             sent = await producer.send(topic, value, key=key.encode(), partition=partition)
             while (await store.head(partition)).sequence == before:
-                if time.perf_counter() - began > 10.0:
-                    raise TimeoutError("not committed within 10 s")
+                if time.perf_counter() - began > PATIENCE:
+                    raise TimeoutError(f"not committed within {PATIENCE} s")
             taken.append(time.perf_counter() - began)
             await sent
             await asyncio.sleep(PAUSE)

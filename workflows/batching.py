@@ -22,7 +22,7 @@ class BatchShape(HeadraceError):
 
     def __init__(self, node: str, events: int, returned: Any) -> None:
         got = f"{len(returned)} results" if isinstance(returned, Sequence) else type(returned).__name__
-        super().__init__(f"{node}.process got {events} events and returned {got}: return a list with one result for each")
+        super().__init__(f"{node}.process got {events} events, returned {got}: return a list, one result for each")
 
 
 class BatchProcess:

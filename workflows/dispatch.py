@@ -12,7 +12,6 @@ from .plan import Plan, Region
 from .program import UnitProgram
 from .runs import RunRecord
 
-
 OpenFlow: TypeAlias = Callable[[Epoch, int, list[Item]], Flow]
 """Begins a serial region of an epoch with the events before it, in order."""
 
@@ -142,8 +141,8 @@ class Dispatcher:
 def _whole(epoch: Epoch) -> dict[str, Any]:
     # Types and blobs are copied: slots may be added to the epoch before the call is sent again.
     return {
-        "types": epoch.types.copy(), "blobs": epoch.blobs.copy(), "origin_of": epoch.origin_of, "offsets": epoch.offsets,
-        "times": epoch.times, "headers": epoch.headers,
+        "types": epoch.types.copy(), "blobs": epoch.blobs.copy(), "origin_of": epoch.origin_of,
+        "offsets": epoch.offsets, "times": epoch.times, "headers": epoch.headers,
     }  # fmt: skip
 
 

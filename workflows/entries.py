@@ -51,7 +51,8 @@ class EntryTable:
             zip(call.keys, call.numbers, call.bases, call.states, strict=True)
         ):
             entry = held.get(key)
-            if entry is None or entry.number != number or entry.owner != owner or not (stateless or entry.version == base):
+            is_held = entry is not None and entry.number == number and entry.owner == owner
+            if entry is None or not (is_held and (stateless or entry.version == base)):
                 if states is None and base != 0 and not stateless:
                     need.append(index)
                     continue

@@ -63,7 +63,7 @@ class SourceIntake:
         if None not in values and max(map(len, values), default=0) <= cap:
             try:
                 self._take_all(taken, values)
-            except Exception:  # noqa: BLE001, S110  one of them is bad (or the user's key function is): one by one
+            except Exception:  # noqa: BLE001  one of them is bad (or the user's key function is): one by one
                 pass
             else:
                 return taken

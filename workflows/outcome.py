@@ -21,6 +21,8 @@ END_COMPLETED = ENTER - 1
 """Exit code: the run is to end, completed, once what stands before it in the list has been done."""
 END_TERMINATED = ENTER - 2
 """The same, terminated."""
+_BYTE = 255
+"""Largest exit code that a call's plain codes can carry."""
 TRACEBACK_CAP = 4_000
 """Characters of a traceback that a dead letter keeps (its end)."""
 
@@ -92,7 +94,7 @@ class Outcome:
         same = item.blob is call.blobs[index]
         base = call.paths[index] if call.paths else ()
         path = item.event.path
-        if same and path == base and code < 256 and not codes[index] and index not in self._written:
+        if same and path == base and code <= _BYTE and not codes[index] and index not in self._written:
             codes[index] = code
             return
         self._written.add(index)
@@ -143,9 +145,7 @@ class Outcome:
 
 def emitted(event: Event[Any], data: Any, branch: int) -> Event[Any]:
     """What a node made from `event`: its data, and its id by one more branch number."""
-    return Event(
-        data, event.key, event.origin, event.offset, (*event.path, branch), event.time_ms, event.raw_headers
-    )
+    return Event(data, event.key, event.origin, event.offset, (*event.path, branch), event.time_ms, event.raw_headers)
 
 
 def branches(step: Step, item: Item) -> list[Item]:

@@ -28,9 +28,13 @@ TERMINATE: Final = -2
 class Codec(Protocol):
     """Bytes to value and back. Both raise `CodecError` with the path of the field that does not fit."""
 
-    def decode(self, blob: bytes, /) -> Any: ...
+    def decode(self, blob: bytes, /) -> Any:
+        """Bytes to value; called once per event."""
+        ...
 
-    def encode(self, value: Any, /) -> bytes: ...
+    def encode(self, value: Any, /) -> bytes:
+        """Value to bytes."""
+        ...
 
 
 class StateCodec(Codec, Protocol):
@@ -53,6 +57,8 @@ class DataType:
 
 @dataclass(frozen=True, slots=True)
 class SourcePlan:
+    """A source: where its events go."""
+
     index: int
     name: str
     source: Any
@@ -66,6 +72,8 @@ class SourcePlan:
 
 @dataclass(frozen=True, slots=True)
 class NodePlan:
+    """A node: what it runs, what it may return, and where that goes."""
+
     index: int
     name: str
     """Identity of its state: unique, kept over versions."""
@@ -100,6 +108,8 @@ class NodePlan:
 
 @dataclass(frozen=True, slots=True)
 class SinkPlan:
+    """A sink: what arrives there."""
+
     index: int
     name: str
     sink: Any
@@ -140,6 +150,8 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
+    """A whole workflow, resolved."""
+
     name: str
     keyed: bool
     partitions: int | None

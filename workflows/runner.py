@@ -19,15 +19,27 @@ from msgspec.structs import replace
 from .actions import Complete, Reject
 from .batching import BatchProcess, batches
 from .calls import Call, CallResult
+from .context import Context
 from .entries import Entry, EntryTable
 from .errors import HeadraceError
-from .context import Context
 from .events import Event
 from .outcome import HopLimit, Item, Outcome, OutputError, branches, emitted
 from .plan import Plan
 from .program import (
-    ACTION_KIND, COMPLETE_KIND, DATA_KIND, END, EXIT, INNER, LIST_KIND, MANY, NONE_KIND, NOTHING, TERMINATE_KIND,
-    NodeProgram, Step, UnitProgram,
+    ACTION_KIND,
+    COMPLETE_KIND,
+    DATA_KIND,
+    END,
+    EXIT,
+    INNER,
+    LIST_KIND,
+    MANY,
+    NONE_KIND,
+    NOTHING,
+    TERMINATE_KIND,
+    NodeProgram,
+    Step,
+    UnitProgram,
 )  # fmt: skip
 
 STATE_CAP = 1 << 20
@@ -165,9 +177,7 @@ class UnitRunner:
                 values.append(_UNDECODED)
         return values
 
-    async def _process_all(
-        self, out: Outcome, entries: Sequence[Entry], events: list[Event[Any] | None]
-    ) -> None:
+    async def _process_all(self, out: Outcome, entries: Sequence[Entry], events: list[Event[Any] | None]) -> None:
         """All events of a call in order; those of a lone batch node in batches."""
         call, first = out.call, self.nodes[0]
         if not isinstance(first.process, BatchProcess) or len(self.nodes) > 1:
@@ -185,7 +195,7 @@ class UnitRunner:
                         events[index] = replace(event, data=self._decoders[call.types[index]](call.blobs[index]))  # type: ignore[arg-type]
             await self._process(out, entries, events, indexes)
 
-    async def _process(
+    async def _process(  # noqa: PLR0912, PLR0915  in one piece: every event goes through it
         self, out: Outcome, entries: Sequence[Entry], events: Sequence[Event[Any] | None], indexes: Iterable[int]
     ) -> None:
         """Take events through the unit, one after the other. Never waits where no node is `async`.
@@ -251,7 +261,7 @@ class UnitRunner:
                         else:
                             stack.extend(self._unfold(node, result, Item(step, event, type, blob, hops)))
                             step = _DROP
-                    except (Exception, SystemExit) as error:  # whatever user code raises ends as a dead letter
+                    except (Exception, SystemExit) as error:  # noqa: BLE001  whatever user code raises ends as a dead letter
                         context._effects = None
                         self._entries.restore(node, entry)
                         self._entries.restore_shared(entry)

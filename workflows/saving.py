@@ -46,7 +46,11 @@ class CommitBuilder:
         self._ends(commit, epoch, now)
         pending.outputs.sort(key=_order)
         last = len(epoch.runs) if epoch.cut is None else epoch.cut
-        commit.outputs = [output for root, path, run, output in pending.outputs if root <= last and not _late(pending, run, root, path)]
+        commit.outputs = [
+            output
+            for root, path, run, output in pending.outputs
+            if root <= last and not _late(pending, run, root, path)
+        ]
         commit.dead = [letter for root, _, letter in sorted(pending.dead, key=_order) if root <= last]
         commit.replies = [reply for root, reply in sorted(pending.replies, key=_by_root) if root <= last]
         first = self._outbox + 1

@@ -91,9 +91,14 @@ class World:
             most -= len(values)
             batches.append(
                 Records(
-                    source=source, origin=f"tokens{source}/0", offsets=list(range(first, after)),
-                    times=[NOW] * len(values), keys=[None] * len(values), values=values, after=str(after),
-                )  # fmt: skip
+                    source=source,
+                    origin=f"tokens{source}/0",
+                    offsets=list(range(first, after)),
+                    times=[NOW] * len(values),
+                    keys=[None] * len(values),
+                    values=values,
+                    after=str(after),
+                )
             )
         self.core.offer(batches, NOW)
 
@@ -124,7 +129,8 @@ class World:
             return
         runner = self.runners.get(place)
         if runner is None:
-            runner = self.runners[place] = UnitRunner(self.graph.plan, call.unit, held_runs=self.draw.choice([1, 3, 100]))
+            held = self.draw.choice([1, 3, 100])
+            runner = self.runners[place] = UnitRunner(self.graph.plan, call.unit, held_runs=held)
         result = run_call(runner, call, dispatch.data)
         if roll < 0.10:
             self.core.lost(*place)  # done, but the result went astray: the repeat gets the same one

@@ -190,8 +190,10 @@ def _node(draw: random.Random, index: int, behaviour: Behaviour, routes: Sequenc
 
     ends = behaviour.ends or any(target < 0 for targets in routes for target in targets)
     return NodePlan(
-        index=index, name=f"n{index}", instance=None, process=process_batch if is_batch else process_async if is_async else process,
-        is_async=is_async, is_batch=is_batch, batch_size=draw.choice([0, 1, 3]), state=state_codec(Seen) if behaviour.stateful else None,
+        index=index, name=f"n{index}", instance=None,
+        process=process_batch if is_batch else process_async if is_async else process,
+        is_async=is_async, is_batch=is_batch, batch_size=draw.choice([0, 1, 3]),
+        state=state_codec(Seen) if behaviour.stateful else None,
         routes=tuple(routes), actions={Way.A: 0, Way.B: 1, Way.C: 2}, outputs={Note: 3}, default=4,
         types={Token: 0, Note: 1}, may_end=ends, replicas=1,
     )  # fmt: skip

@@ -30,39 +30,102 @@ class Mutant:
 
 MUTANTS = (
     Mutant("waves are not sorted", "dispatch.py", "waiting.sort(key=epoch.order)", "waiting.reverse()"),
-    Mutant("an epoch overtakes another in a region", "dispatch.py", "load[index] and not occupied[index] and", "load[index] and"),
-    Mutant("a region begins before its ancestors are done", "dispatch.py", "occupied[r] or load[r] for r", "occupied[r] for r"),
-    Mutant("a region begins though an earlier epoch can still reach it", "dispatch.py", "occupied[r] or load[r] for r", "load[r] for r"),
+    Mutant(
+        "an epoch overtakes another in a region",
+        "dispatch.py",
+        "load[index] and not occupied[index] and",
+        "load[index] and",
+    ),
+    Mutant(
+        "a region begins before its ancestors are done",
+        "dispatch.py",
+        "occupied[r] or load[r] for r",
+        "occupied[r] for r",
+    ),
+    Mutant(
+        "a region begins though an earlier epoch can still reach it",
+        "dispatch.py",
+        "occupied[r] or load[r] for r",
+        "load[r] for r",
+    ),
     Mutant("two calls at a replica", "dispatch.py", "and place not in self.busy]", "]"),
-    Mutant("sent states are not sent again when asked for", "dispatch.py", "dispatch.call.states[index] = dispatch.runs[index].blobs[unit]", "pass"),
+    Mutant(
+        "sent states are not sent again when asked for",
+        "dispatch.py",
+        "dispatch.call.states[index] = dispatch.runs[index].blobs[unit]",
+        "pass",
+    ),
     Mutant("new states are not taken over", "router.py", "run.blobs[unit] = blobs", "pass"),
     Mutant("states are not written", "router.py", "writes.setdefault(run, {})[unit] = blobs", "pass"),
     Mutant("children in the wrong order", "router.py", ".extend(reversed(inner))", ".extend(inner)"),
-    Mutant("a run that ended keeps what it had in hand", "router.py", "epoch.load[0] -= len(stack) + len(queue)", "pass"),
-    Mutant("the end leaves another target of its event alone", "router.py", "if epoch.roots[item[0]] != end.root)", ")"),
+    Mutant(
+        "a run that ended keeps what it had in hand", "router.py", "epoch.load[0] -= len(stack) + len(queue)", "pass"
+    ),
+    Mutant(
+        "the end leaves another target of its event alone", "router.py", "if epoch.roots[item[0]] != end.root)", ")"
+    ),
     Mutant("an unkeyed end does not cut the epoch", "router.py", "epoch.cut = end.root", "pass"),
     Mutant("a broken record is several dead letters", "router.py", "epoch.pending.undecoded.add(root)", "pass"),
-    Mutant("events of an ended run stay with it", "router.py", "if run is not None and run.ended and self._plan.keyed:", "if False:"),
+    Mutant(
+        "events of an ended run stay with it",
+        "router.py",
+        "if run is not None and run.ended and self._plan.keyed:",
+        "if False:",
+    ),
     Mutant("results that nobody waits for are taken", "partition.py", "dispatch.call.number != result.number", "False"),
-    Mutant("serial epochs overlap", "partition.py", "epoch.missing or (self.plan.serial and not earlier_done)", "epoch.missing"),
-    Mutant("a lost answer is taken for a refusal", "partition.py", "(Answer.APPLIED, Answer.ALREADY)", "(Answer.APPLIED,)"),
-    Mutant("a refusal is taken for an answer", "partition.py", "            return False\n        epoch = self.epochs.popleft()", "            pass\n        epoch = self.epochs.popleft()"),
+    Mutant(
+        "serial epochs overlap",
+        "partition.py",
+        "epoch.missing or (self.plan.serial and not earlier_done)",
+        "epoch.missing",
+    ),
+    Mutant(
+        "a lost answer is taken for a refusal", "partition.py", "(Answer.APPLIED, Answer.ALREADY)", "(Answer.APPLIED,)"
+    ),
+    Mutant(
+        "a refusal is taken for an answer",
+        "partition.py",
+        "            return False\n        epoch = self.epochs.popleft()",
+        "            pass\n        epoch = self.epochs.popleft()",
+    ),
     Mutant("epochs behind an unkeyed end go on", "partition.py", "if epoch.cut is not None:", "if False:"),
-    Mutant("a failed event's state is kept", "runner.py", "                        self._entries.restore(node, entry)\n", ""),
+    Mutant(
+        "a failed event's state is kept",
+        "runner.py",
+        "                        self._entries.restore(node, entry)\n",
+        "",
+    ),
     Mutant("no savepoint", "runner.py", "entry.blobs[slot] = saved", "pass"),
-    Mutant("an ended run goes on in its call", "runner.py", "            if entry.ended:\n                out", "            if False:\n                out"),
+    Mutant(
+        "an ended run goes on in its call",
+        "runner.py",
+        "            if entry.ended:\n                out",
+        "            if False:\n                out",
+    ),
     Mutant("mutable data is shared by nodes", "runner.py", "if not (first or immutable[type]):", "if False:"),
     Mutant("any version of a state will do", "entries.py", "entry.version == base", "True"),
     Mutant("fan-out is not handed back", "outcome.py", "stack.extend(branches(step, item))", "pass"),
     Mutant("what is left overtakes what has left", "runner.py", "if step.leaves:", "if False:"),
     Mutant("branches have one path", "outcome.py", "same and path == base and", "same and"),
     Mutant("outputs behind the end leave", "saving.py", "and not _late(pending, run, root, path)", ""),
-    Mutant("positions pass the end", "saving.py", "if epoch.cut is None else min(len(records), epoch.cut + 1 - first)", ""),
+    Mutant(
+        "positions pass the end", "saving.py", "if epoch.cut is None else min(len(records), epoch.cut + 1 - first)", ""
+    ),
     Mutant("a reused key keeps the old fields", "saving.py", "commit.fresh.append(run.key)", "pass"),
     Mutant("busy runs are let go", "runs.py", "if not run.busy]", "]"),
-    Mutant("paths are not joined", "epoch.py", "self.paths[new] = self.paths.get(slot, ()) + suffix", "self.paths[new] = suffix"),
-    Mutant("a stateful batch has a run twice", "batching.py", "            at = level.get(call.runs[index], 0)\n", "            at = 0\n"),
-)  # fmt: skip
+    Mutant(
+        "paths are not joined",
+        "epoch.py",
+        "self.paths[new] = self.paths.get(slot, ()) + suffix",
+        "self.paths[new] = suffix",
+    ),
+    Mutant(
+        "a stateful batch has a run twice",
+        "batching.py",
+        "            at = level.get(call.runs[index], 0)\n",
+        "            at = 0\n",
+    ),
+)
 
 
 def plant(mutant: Mutant, folder: Path) -> None:
@@ -72,7 +135,8 @@ def plant(mutant: Mutant, folder: Path) -> None:
     file = package / "workflows" / mutant.file
     text = file.read_text()
     if text.count(mutant.old) != 1:
-        raise ValueError(f"{mutant.name}: its text occurs {text.count(mutant.old)} times in {mutant.file}; bring it up to date")
+        count = text.count(mutant.old)
+        raise ValueError(f"{mutant.name}: its text occurs {count} times in {mutant.file}; bring it up to date")
     file.write_text(text.replace(mutant.old, mutant.new))
 
 
