@@ -44,7 +44,7 @@ class Linger:
 
 def joined(first: Records, second: Records) -> Records:
     """Records of one origin and those that follow them."""
-    offsets = [*first.offsets, *second.offsets]
+    offsets: Any = [*first.offsets, *second.offsets]  # both of one kind: of one origin
     return Records(
         source=first.source, origin=first.origin, offsets=offsets,
         times=first.times + second.times, keys=first.keys + second.keys, values=first.values + second.values,

@@ -58,7 +58,7 @@ class SourceIntake:
     def take(self, records: Records) -> Taken:
         """Keys (and data) of all records; a bad one has the key None and a reason."""
         taken = Taken(records, self.decodes)
-        values: Sequence[Any] = records.values
+        values: list[Any] = records.values
         cap = self.event_cap
         if None not in values and max(map(len, values), default=0) <= cap:
             try:
@@ -110,7 +110,7 @@ class SourceIntake:
         taken.keys.append(None if problem else key)
         taken.data.append(data)
         if problem:
-            taken.bad.append((index, *problem))
+            taken.bad.append((index, problem[0], problem[1]))
 
     def _key(self, record_key: bytes | None, data: Any) -> tuple[str | None, tuple[str, str] | None]:
         if not self._keyed:

@@ -133,13 +133,13 @@ class Outcome:
         """One event stops at `node`. Without an item, it is the event as it came."""
         reason, text, trace = describe(error)
         call = self.call
-        if item is None or item.blob is call.blobs[index]:
-            path: tuple[int, ...] = ()
-            type, blob = call.types[index], None
-        else:
-            type, blob = item.type, item.blob
+        type = call.types[index]
+        blob: bytes | None = None
+        path: tuple[int, ...] = ()
         if item is not None:
             path = item.event.path[len(call.paths[index]) if call.paths else 0 :]
+            if item.blob is not call.blobs[index]:
+                type, blob = item.type, item.blob
         self.result.failed.append(Failed(index, path, node, reason, text, trace, type, blob))
 
 

@@ -209,6 +209,8 @@ class UnitRunner:
         runs, starts, types, blobs, hops_of = call.runs, call.nodes, call.types, call.blobs, call.hops
         shared = plan.run_state is not None
         stack: list[Item] = []
+        state: Any = None
+        saved = b""
         for index in indexes:
             event = events[index]
             if event is None:
