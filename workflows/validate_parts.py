@@ -32,6 +32,7 @@ def check_parts(findings: Findings, fuse: Fuse) -> None:
         _check_names(findings, kind, items)
     for source in graph.sources:
         _check_source(findings, source)
+    _check_logs(findings)
     for sink in graph.sinks:
         _check_sink(findings, sink)
     for node in graph.nodes:
@@ -101,6 +102,20 @@ def _check_source(findings: Findings, item: SourceItem) -> None:
     elif key is not None and not callable(key):
         message = f"key={key!r} is neither a field nor a function"
         findings.add(where, name, "key", message, "Write key='sensor', or key=lambda data: ...")
+
+
+def _check_logs(findings: Findings) -> None:
+    """A log is read once: two sources on it would each commit positions of the other's events."""
+    seen: dict[tuple[object, object], SourceItem] = {}
+    for item in findings.graph.sources:
+        topic = getattr(item.source, "topic", None)
+        if topic is None:
+            continue
+        first = seen.setdefault((getattr(item.source, "bootstrap", None), topic), item)
+        if first is not item:
+            message = f"the topic {topic!r} is read by {first.name} already ({first.where})"
+            cure = f"Route that source to both: {first.name}.to(a, b)"
+            findings.add(item.where, item.name, "topic-twice", message, cure)
 
 
 def _kind(port: object) -> str:

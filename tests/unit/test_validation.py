@@ -689,3 +689,16 @@ def test_what_this_version_cannot_run_is_drawn_but_refused(
     assert [problem.code for problem in problems] == ["not-yet"] * len(what)
     assert [problem.message.partition(" can be written")[0] for problem in problems] == what
     assert workflow.mermaid().startswith("flowchart LR")
+
+
+def test_a_topic_is_read_by_one_source() -> None:
+    workflow, readings = started()
+    again = workflow.source(KafkaSource(readings.name, Reading, key="sensor", name="again"))
+    counting = workflow.node(count)
+    readings.to(counting)
+    again.to(counting)
+
+    (problem,) = workflow.check()
+
+    assert problem.code == "topic-twice"
+    assert problem.cure.endswith("Route that source to both: readings.to(a, b)")
