@@ -56,9 +56,7 @@ def rig_with_a_sink_of_its_own(
 ) -> Iterator[Rig]:
     """Readings on the session's broker, alerts on one that may be killed; all nodes in the worker."""
     readings, alerts = topic(4, name="readings"), Topics(own_kafka.bootstrap)(4, name="alerts")
-    yield Rig(
-        tmp_path, kafka.bootstrap, own_valkey.url, readings, alerts, sink=own_kafka.bootstrap, fuse=True
-    )
+    yield Rig(tmp_path, kafka.bootstrap, own_valkey.url, readings, alerts, sink=own_kafka.bootstrap, fuse=True)
 
 
 def most_outputs_waiting(rig: Rig, sink: Broker, backlog: int) -> int:

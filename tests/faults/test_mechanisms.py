@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from driving import World, outcome, same
+from driving import Log, World, outcome, same
 from headrace.actors import store as store_module
 from headrace.actors.loading import load_workflow
 from headrace.actors.store import Store
@@ -153,10 +153,10 @@ def differs(seed: int, *, alter: Callable[[Plan], Plan] = lambda plan: plan) -> 
     graph = random_graph(draw)
     keys = [f"k{number}" for number in range(4)]
     tokens = [Token(draw.choice(keys), draw.randint(0, 99), draw.randint(0, 3)) for _ in range(60)]
-    log: list[bytes | None] = [msgspec.json.encode(token) for token in tokens]
+    log: Log = [(draw.randrange(2), msgspec.json.encode(token)) for token in tokens]
     naive = Naive(graph)
-    for offset, value in enumerate(log):
-        naive.feed(offset, value)
+    for source, value in log:
+        naive.feed(source, value)
     world = World(replace(graph, plan=alter(graph.plan)), log, draw, faults=False)
     try:
         world.run()
