@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -27,6 +27,7 @@ EVENTS_TOGETHER: Final = 4_000
 """Events after which no further partition joins a call."""
 OnResult = Callable[[CallResult], None]
 _encoder: Final = msgspec.msgpack.Encoder()
+_NO_CALLS: Final = _encoder.encode([])
 _decoder: Final = msgspec.msgpack.Decoder(list[CallResult])
 
 
@@ -51,10 +52,13 @@ class NodeCalls:
     that the successor will have.
     """
 
-    def __init__(self, on_result: OnResult, report: OnReport) -> None:
+    def __init__(
+        self, places: Iterable[tuple[int, int]], on_result: OnResult, on_connected: Callable[[], None], report: OnReport
+    ) -> None:
         self._on_result = on_result
+        self._on_connected = on_connected
         self._report = report
-        self._replicas: dict[tuple[int, int], _Replica] = {}
+        self._replicas = {place: _Replica(*place) for place in places}
         self._version = -1
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -64,7 +68,7 @@ class NodeCalls:
     def submit(self, dispatch: Dispatch) -> None:
         """Send a call as soon as its replica has room."""
         call = dispatch.call
-        replica = self._replica(call.unit, call.replica)
+        replica = self._replicas[call.unit, call.replica]
         replica.waiting.append(dispatch)
         self._loop.call_soon(self._send, replica)  # let calls of other partitions join
 
@@ -80,11 +84,17 @@ class NodeCalls:
         self._version = version
         for unit, addresses in nodes.items():
             for index, address in enumerate(addresses):
-                replica = self._replica(unit, index)
+                replica = self._replicas[unit, index]
                 if address != replica.address:
                     self._give_up(replica)
                     replica.address, replica.handle = address, None
-                    self._send(replica)
+                    if address is not None:
+                        self._spawn(self._connect(replica, address))
+
+    @property
+    def connected(self) -> bool:
+        """Every replica can be called: it is worth while to pull events."""
+        return all(replica.handle is not None for replica in self._replicas.values())
 
     def unreachable(self) -> list[str]:
         """Names of replicas that calls wait for and that have no actor."""
@@ -94,12 +104,6 @@ class NodeCalls:
             if replica.waiting and replica.address is None
         ]
 
-    def _replica(self, unit: int, index: int) -> _Replica:
-        found = self._replicas.get((unit, index))
-        if found is None:
-            found = self._replicas[unit, index] = _Replica(unit, index)
-        return found
-
     def _give_up(self, replica: _Replica) -> None:
         """What is under way will be sent again, in its order, before what waits."""
         for dispatches in reversed(replica.attempts):
@@ -108,9 +112,9 @@ class NodeCalls:
         replica.attempts.clear()
 
     def _send(self, replica: _Replica) -> None:
-        while replica.waiting and replica.address is not None and len(replica.attempts) < OUTSTANDING:
-            if replica.handle is None and not self._find(replica):
-                return
+        while replica.waiting and len(replica.attempts) < OUTSTANDING:
+            if replica.address is None or replica.handle is None:
+                return  # it goes on when the replica is connected
             together: list[Dispatch] = []
             events = 0
             while replica.waiting and (not together or events < EVENTS_TOGETHER):
@@ -118,20 +122,31 @@ class NodeCalls:
                 together.append(dispatch)
                 events += len(dispatch.call.runs)
             replica.attempts.append(together)
-            task = self._loop.create_task(self._call(replica, replica.address, replica.handle, together))
-            self._tasks.add(task)
-            task.add_done_callback(self._tasks.discard)
+            self._spawn(self._call(replica, replica.address, replica.handle, together))
 
-    def _find(self, replica: _Replica) -> bool:
-        """The actor's handle, by its name. Asks Ray's control service once for each incarnation."""
-        address = replica.address
-        assert address is not None
+    async def _connect(self, replica: _Replica, address: NodeAddress) -> None:
+        """Find the actor and make an empty call: connecting takes Ray a tenth of a second, so before it is needed."""
         try:
-            replica.handle = ray.get_actor(address.actor, namespace=NAMESPACE)
+            handle: Any = await asyncio.to_thread(lambda: ray.get_actor(address.actor, namespace=NAMESPACE))
+            await asyncio.wrap_future(handle.call.remote(_NO_CALLS).future())
         except (ValueError, RayError) as error:
-            self._lost(replica, address, error)
-            return False
-        return True
+            if address in self._addresses():
+                self._lost(replica, address, error)
+            return
+        if address in self._addresses():  # it was not placed elsewhere meanwhile
+            replica.handle = handle
+            self._send(replica)
+            if self.connected:
+                self._on_connected()
+
+    def _addresses(self) -> list[NodeAddress | None]:
+        """Where the replicas are by the newest map."""
+        return [replica.address for replica in self._replicas.values()]
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+        task = self._loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     async def _call(self, replica: _Replica, address: NodeAddress, handle: Any, together: list[Dispatch]) -> None:
         point("before:call")

@@ -132,7 +132,8 @@ class NodeHost:
     async def _run(self, calls: Sequence[Call]) -> list[CallResult]:
         runner, counters = self._runner, self._counters
         results = []
-        self._activity.begin()
+        if calls:
+            self._activity.begin()
         for call in calls:
             result = await runner.run_async(call) if runner.is_async else runner.run(call)
             results.append(result)

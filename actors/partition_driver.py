@@ -166,6 +166,7 @@ class PartitionDriver:
         if core is None:
             return
         self.outputs += 1
+        self._shared.activity.done()
         if refused:
             core.bury([_letter(core, row) for row in refused], now_ms())
         await self._shared.store.trim_outbox(self.number, core.owner, through)
@@ -199,6 +200,8 @@ class PartitionDriver:
         shared = self._shared
         if shared.relay.full:
             return False  # its outputs can't leave: no more until they do
+        if not shared.nodes.connected:
+            return False  # what is pulled would only wait for them
         batches = self._pull()
         if batches:
             shared.activity.begin()

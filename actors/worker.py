@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import threading
 from collections.abc import Coroutine
 from concurrent.futures import Future
@@ -68,9 +67,6 @@ class Worker:
 
     def start(self) -> None:
         """Connect, open the nodes that run here, and be ready for partitions."""
-        # Events are many small objects that live for one epoch: the collector need not look at them so often.
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 50)
         self._thread.start()
         self._submit(self._start()).result()
 
@@ -105,7 +101,10 @@ class Worker:
         self._problem("store_unreachable", "")
         for runner in self._runners.values():
             await runner.open()
-        self._nodes = NodeCalls(self._finished, self._report)
+        places = [
+            (unit.index, replica) for unit in plan.units if not unit.in_worker for replica in range(unit.replicas)
+        ]
+        self._nodes = NodeCalls(places, self._finished, self._connected, self._report)
         self._feeds: Feeds = make_feeds(plan, deployment, self._ready, self._problem, self._source_closed)
         await self._feeds.open()
         self._relay = Relay(self._outlet(), self._problem, self._wake_all)
@@ -212,6 +211,10 @@ class Worker:
         driver = self._drivers.get(result.partition)
         if driver is not None:
             driver.finished(result)
+
+    def _connected(self) -> None:
+        for driver in self._drivers.values():
+            driver.wake()
 
     def _ready(self, partition: int) -> None:
         driver = self._drivers.get(partition)

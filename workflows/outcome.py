@@ -21,7 +21,7 @@ END_COMPLETED = ENTER - 1
 """Exit code: the run is to end, completed, once what stands before it in the list has been done."""
 END_TERMINATED = ENTER - 2
 """The same, terminated."""
-_BYTE = 255
+BYTE = 255
 """Largest exit code that a call's plain codes can carry."""
 TRACEBACK_CAP = 4_000
 """Characters of a traceback that a dead letter keeps (its end)."""
@@ -74,15 +74,17 @@ class Outcome:
             partition=call.partition, unit=call.unit, replica=call.replica, number=call.number, owner=call.owner,
             exits=[], failed=[], effects=[], ended=[], skipped=[],
         )  # fmt: skip
-        self._codes = bytearray(len(call.runs))
-        self._written: set[int] = set()
+        self.codes = bytearray(len(call.runs))
+        """By event: exit code by which it goes on as it came; 0: it does not, or `exits` has it."""
+        self.written: set[int] = set()
+        """Events that `exits` has something of."""
         self._plan = plan
         self._program = program
 
     def done(self) -> CallResult:
         """The result so far; its lists in the order of the call's events, whatever order runs went in."""
         result = self.result
-        result.codes = bytes(self._codes)
+        result.codes = bytes(self.codes)
         for rows in (result.exits, result.failed, result.effects):
             rows.sort(key=_by_index)
         result.skipped.sort()
@@ -90,14 +92,14 @@ class Outcome:
 
     def exit(self, index: int, code: int, item: Item) -> None:
         """The item leaves the unit: as a code if the event goes on as it came, else written out."""
-        call, codes, exits = self.call, self._codes, self.result.exits
+        call, codes, exits = self.call, self.codes, self.result.exits
         same = item.blob is call.blobs[index]
         base = call.paths[index] if call.paths else ()
         path = item.event.path
-        if same and path == base and code <= _BYTE and not codes[index] and index not in self._written:
+        if same and path == base and code <= BYTE and not codes[index] and index not in self.written:
             codes[index] = code
             return
-        self._written.add(index)
+        self.written.add(index)
         if codes[index]:
             exits.append(Exit(index, (), codes[index], call.types[index], None, item.hops))
             codes[index] = 0

@@ -23,7 +23,7 @@ from .context import Context
 from .entries import Entry, EntryTable
 from .errors import HeadraceError
 from .events import Event
-from .outcome import HopLimit, Item, Outcome, OutputError, branches, emitted
+from .outcome import BYTE, HopLimit, Item, Outcome, OutputError, branches, emitted
 from .plan import Plan
 from .program import (
     ACTION_KIND,
@@ -208,11 +208,12 @@ class UnitRunner:
         enter = {node.index: Step(INNER, node=position) for position, node in enumerate(nodes)}
         runs, starts, types, blobs, hops_of = call.runs, call.nodes, call.types, call.blobs, call.hops
         shared = plan.run_state is not None
+        codes, written = out.codes, out.written
         stack: list[Item] = []
         state: Any = None
         saved = b""
         for index in indexes:
-            event = events[index]
+            event = original = events[index]
             if event is None:
                 continue
             entry = entries[runs[index]]
@@ -281,7 +282,11 @@ class UnitRunner:
                     if step.kind != NOTHING:
                         continue
                 elif kind == EXIT:
-                    out.exit(index, step.code, Item(step, event, type, blob, hops))
+                    code = step.code
+                    if event is original and code <= BYTE and not codes[index] and index not in written:
+                        codes[index] = code  # it goes on as it came: nearly all do
+                    else:
+                        out.exit(index, code, Item(step, event, type, blob, hops))
                     if step.leaves:
                         out.hand_back(index, stack)
                 elif kind == MANY:
