@@ -23,7 +23,7 @@ LINKED: Final = ("workflows", "sources", "actors", "gateway")
 """Folders at the root that are subpackages of `headrace` through links."""
 ROOTS: Final = ("src/headrace", *LINKED)
 MYPY: Final = (sys.executable, "-m", "mypy", "--strict", "-p", "headrace")
-PYRIGHT: Final = (sys.executable, "-m", "pyright", "--stats")
+PYRIGHT: Final = (sys.executable, "-m", "pyright", "--pythonpath", sys.executable, "--stats")
 PLANTED: Final = '\n_planted: int = "no number"\n'
 
 
