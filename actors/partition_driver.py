@@ -50,6 +50,10 @@ class PartitionDriver:
         self.trouble: tuple[str, str] | None = None
         """Why it stands still: a stable word, and a sentence."""
         self.outputs = 0
+        self._delivered = 0
+        """Sequence of the last output that has left."""
+        self._burying: set[str] = set()
+        """Outputs that a sink refused for good, whose dead letters are not committed yet: they stay in the outbox."""
         self.epochs = 0
         self._events_before = self._dead_before = 0
 
@@ -109,6 +113,7 @@ class PartitionDriver:
     async def drop(self) -> None:
         """Let go at once of everything held: another owner has it, or our history is no more."""
         core, self._core = self._core, None
+        self._burying.clear()
         self._linger = Linger(self._shared.plan)
         if core is not None:
             self._events_before += core.events_done
@@ -167,10 +172,23 @@ class PartitionDriver:
             return
         self.outputs += 1
         self._shared.activity.done()
+        self._delivered = through
         if refused:
-            core.bury([_letter(core, row) for row in refused], now_ms())
-        await self._shared.store.trim_outbox(self.number, core.owner, through)
+            letters = [_letter(core, row) for row in refused]
+            core.bury(letters, now_ms())
+            self._burying.update(letter.id for letter in letters)
+        if not self._burying:
+            await self._trim(core)
         self.wake()
+
+    async def _trim(self, core: PartitionCore) -> None:
+        await self._shared.store.trim_outbox(self.number, core.owner, self._delivered)
+
+    async def _buried(self, core: PartitionCore, letters: Sequence[DeadLetter]) -> None:
+        """Dead letters are committed: what was refused may leave the outbox, with all that was delivered meanwhile."""
+        self._burying.difference_update(letter.id for letter in letters)
+        if not self._burying:
+            await until_available(partial(self._trim, core), self._shared.on_problem)
 
     def _turn(self) -> None:
         self._scheduled = False
@@ -263,6 +281,8 @@ class PartitionDriver:
             self._shared.activity.done()
             if save.commit.outputs:
                 self._shared.relay.push(self, save.first_output, save.commit.outputs)
+            if self._burying and save.commit.dead:
+                self._under_way.spawn(self._buried(core, save.commit.dead))
             if core.ended and core.idle:
                 self.state = "ended"
             self.wake()
