@@ -42,10 +42,10 @@ def test_a_file_is_imported_as_a_module_of_its_folder(tmp_path: Path) -> None:
 
 
 def test_a_name_after_the_colon_chooses_among_several(tmp_path: Path) -> None:
-    write(tmp_path, "flows.py", GOOD)
+    write(tmp_path, "several_flows.py", GOOD)
 
-    assert load_workflow("flows.py:other", tmp_path)[1].name == "other"
-    assert load_workflow("flows:other", tmp_path)[1].name == "other"
+    assert load_workflow("several_flows.py:other", tmp_path)[1].name == "other"
+    assert load_workflow("several_flows:other", tmp_path)[1].name == "other"
 
 
 def test_a_file_in_a_package_is_imported_as_part_of_it(tmp_path: Path) -> None:
