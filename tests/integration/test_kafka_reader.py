@@ -312,6 +312,8 @@ async def test_lag_is_told_by_origin(kafka: Broker, topic: Topics) -> None:
 async def test_a_group_is_told_of_committed_positions_for_lag_tools(
     kafka: Broker, topic: Topics, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if not kafka.transactions:
+        pytest.skip("this broker answers for groups in a form that no client reads")
     monkeypatch.setattr("headrace.sources.kafka_group._EVERY", 0.1)
     name = topic(partitions=2)
     group = f"{name}-group"
