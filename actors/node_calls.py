@@ -130,18 +130,14 @@ class NodeCalls:
             handle: Any = await asyncio.to_thread(lambda: ray.get_actor(address.actor, namespace=NAMESPACE))
             await asyncio.wrap_future(handle.call.remote(_NO_CALLS).future())
         except (ValueError, RayError) as error:
-            if address in self._addresses():
+            if replica.address == address:
                 self._lost(replica, address, error)
             return
-        if address in self._addresses():  # it was not placed elsewhere meanwhile
+        if replica.address == address:  # it was not placed elsewhere meanwhile
             replica.handle = handle
             self._send(replica)
             if self.connected:
                 self._on_connected()
-
-    def _addresses(self) -> list[NodeAddress | None]:
-        """Where the replicas are by the newest map."""
-        return [replica.address for replica in self._replicas.values()]
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
         task = self._loop.create_task(work)
@@ -155,10 +151,10 @@ class NodeCalls:
             reference = handle.call.remote(_encoder.encode([dispatch.call for dispatch in together]))
             blob = await asyncio.wrap_future(reference.future())
         except RayError as error:
-            if together in replica.attempts:
+            if _is_under_way(replica, together):
                 self._lost(replica, address, error)
             return
-        if not any(attempt is together for attempt in replica.attempts):
+        if not _is_under_way(replica, together):
             return  # given up while it was under way
         replica.attempts = [attempt for attempt in replica.attempts if attempt is not together]
         point("after:call")
@@ -172,6 +168,10 @@ class NodeCalls:
         if replica.address == address:
             replica.address = replica.handle = None
         self._report(NodeFailed(unit=replica.unit, replica=replica.replica, incarnation=address.incarnation))
+
+
+def _is_under_way(replica: _Replica, together: list[Dispatch]) -> bool:
+    return any(attempt is together for attempt in replica.attempts)
 
 
 def _is_of(call: Call, partition: int, owner: str) -> bool:

@@ -49,7 +49,6 @@ class PartitionDriver:
         """`acquiring`, `owned`, `ended` (the unkeyed run has), `torn`, `failed`, `released`."""
         self.trouble: tuple[str, str] | None = None
         """Why it stands still: a stable word, and a sentence."""
-        self.outputs = 0
         self._delivered = 0
         """Sequence of the last output that has left."""
         self._burying: set[str] = set()
@@ -170,7 +169,6 @@ class PartitionDriver:
         core = self._core
         if core is None:
             return
-        self.outputs += 1
         self._shared.activity.done()
         self._delivered = through
         if refused:

@@ -6,7 +6,7 @@ Both are arrays on the wire (`msgspec` array-like structs): a call of 3,000 even
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 
@@ -14,9 +14,6 @@ Blobs: TypeAlias = list[bytes | None]
 """States of one run in one unit, JSON text, one for each stateful node of the unit; None: not begun."""
 Path: TypeAlias = tuple[int, ...]
 """Branch numbers from a source's event to what came of it; part of the id, and the order among siblings."""
-
-HELD = -1
-"""Version that says: no state is sent, the unit holds it (or must ask)."""
 
 
 class Call(msgspec.Struct, array_like=True, kw_only=True, gc=False):
@@ -142,11 +139,3 @@ class CallResult(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     """Runs (indexes) whose state the unit does not hold: nothing was processed, call again with them."""
     seconds: float = 0.0
     """CPU time that it took, for sizing the next calls."""
-
-
-class Retained(msgspec.Struct):
-    """A result kept to be given again, should its call come again."""
-
-    number: int
-    owner: str
-    result: Any

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .calls import HELD, Blobs, Call
+from .calls import Blobs, Call
 from .context import Run
 from .plan import Plan
 from .program import NodeProgram, UnitProgram
@@ -104,6 +104,3 @@ class EntryTable:
         for key in list(self._entries)[: len(self._entries) // 2]:
             if key not in needed:
                 del self._entries[key]
-
-
-__all__ = ["HELD", "Entry", "EntryTable"]

@@ -129,10 +129,6 @@ class UnitProgram:
             steps = [self._step(targets) for targets in node.routes]
             self.nodes.append(NodeProgram(plan, node, self.slots.get(index, -1), steps))
 
-    def position(self, node: int) -> int:
-        """Place of a node of the plan in this unit."""
-        return self._position[node]
-
     def _step(self, targets: tuple[Target, ...]) -> Step:
         if not targets:
             return Step(NOTHING)
