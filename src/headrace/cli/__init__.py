@@ -1,9 +1,9 @@
 """The command `headrace`.
 
-Read in this order: `app` (verbs and their options), `exits` (exit codes), `inspection` (check, graph),
-`session` (dev and run: a workflow from its start to its end), `servers` and `waiting` (what it needs),
-`project` (the folder `.headrace`), `screen`, `table` and `meter` (what is shown), `stops` (how stop
-reaches dev and run), `overview` (status and stop).
+Read in this order: `app` (the command itself), `verbs` (what one types) with `options`, `exits` (exit codes),
+`inspection` (check, graph), `session` (dev and run: a workflow from its start to its end), `servers` and
+`waiting` (what it needs), `project` (the folder `.headrace`), `screen`, `table` and `meter` (what is shown),
+`stops` (how stop reaches dev and run), `overview` (status and stop).
 """
 
 from __future__ import annotations

@@ -1,0 +1,35 @@
+"""Options and arguments that several verbs have, each with its help in one place."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+import typer
+
+DEVELOP: Final = "Develop"
+"""Heading in `--help`: verbs for a workflow that is being written."""
+OPERATE: Final = "Run and look after"
+"""Heading in `--help`: verbs for workflows that run."""
+
+Output = Literal["text", "json"]
+Target = Annotated[
+    str, typer.Argument(metavar="TARGET", help="Workflow: `file.py`, `file.py:name` or `package.module:name`.")
+]
+OutputOption = Annotated[Output, typer.Option("--output", "-o", help="For people, or for programs.")]
+Redis = Annotated[
+    str | None,
+    typer.Option("--redis", metavar="URL", envvar="HEADRACE_REDIS_URL", help="Redis or Valkey: redis://host:port/0."),
+]
+Kafka = Annotated[
+    str | None,
+    typer.Option("--kafka", metavar="HOST:PORT", envvar="HEADRACE_KAFKA", help="Kafka brokers, with commas between."),
+]
+Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes that own partitions.")]
+Partitions = Annotated[
+    int | None,
+    typer.Option("--partitions", min=1, help="Shares of the key space; kept from the first start on."),
+]
+FuseOption = Annotated[Literal["all"] | None, typer.Option("--fuse", help="`all`: run all nodes inside the workers.")]
+Live = Annotated[
+    bool | None, typer.Option("--live/--no-live", help="A live table, or lines. Default: live on a terminal.")
+]

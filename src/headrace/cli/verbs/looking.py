@@ -1,0 +1,41 @@
+"""`check` and `graph`: look at a workflow without running it."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from headrace.cli.options import DEVELOP, OutputOption, Target
+from headrace.cli.screen import Screen
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this module."""
+    app.command(rich_help_panel=DEVELOP)(check)
+    app.command(rich_help_panel=DEVELOP)(graph)
+
+
+def check(target: Target, output: OutputOption = "text") -> None:
+    """Import a workflow and name everything that is wrong with it: file, line, cure.
+
+    Example:  headrace check flow.py -o json
+    """
+    from headrace.cli import inspection  # noqa: PLC0415
+
+    raise typer.Exit(int(inspection.check(target, Screen(), as_json=output == "json")))
+
+
+def graph(
+    target: Target,
+    form: Annotated[
+        Literal["mermaid", "dot"], typer.Option("--format", "-f", help="Mermaid, or Graphviz' dot.")
+    ] = "mermaid",
+) -> None:
+    """Print the picture of a workflow.
+
+    Example:  headrace graph flow.py --format dot | dot -Tsvg > flow.svg
+    """
+    from headrace.cli import inspection  # noqa: PLC0415
+
+    raise typer.Exit(int(inspection.graph(target, Screen(), form=form)))

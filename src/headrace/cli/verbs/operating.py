@@ -1,0 +1,50 @@
+"""`status` and `stop`: workflows that run, here or elsewhere."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from headrace.cli.options import OPERATE, OutputOption, Redis
+from headrace.cli.screen import Screen
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this module."""
+    app.command(rich_help_panel=OPERATE)(status)
+    app.command(rich_help_panel=OPERATE)(stop)
+
+
+def status(
+    workflow: Annotated[str | None, typer.Argument(metavar="[WORKFLOW]", help="Name; by default all.")] = None,
+    redis: Redis = None,
+    output: OutputOption = "text",
+) -> None:
+    """Show how workflows do: processes, partitions, events, problems.
+
+    Without `--redis`: those that run from this folder. Ends with 3 if WORKFLOW is not running.
+
+    Example:  headrace status temperature
+    """
+    from headrace.cli import overview  # noqa: PLC0415
+    from headrace.cli.project import Project  # noqa: PLC0415
+
+    urls = overview.urls_of(workflow, redis, Project(Path.cwd()), "status")
+    raise typer.Exit(int(overview.status(workflow, urls, Screen(), as_json=output == "json")))
+
+
+def stop(
+    workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="Name of the workflow.")],
+    redis: Redis = None,
+) -> None:
+    """Stop a workflow that `dev` or `run` runs, here or on another machine; waits until it has stopped.
+
+    Example:  headrace stop temperature
+    """
+    from headrace.cli import overview  # noqa: PLC0415
+    from headrace.cli.project import Project  # noqa: PLC0415
+
+    urls = overview.urls_of(workflow, redis, Project(Path.cwd()), "stop")
+    raise typer.Exit(int(overview.stop(workflow, urls, Screen())))

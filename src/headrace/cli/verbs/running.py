@@ -1,0 +1,79 @@
+"""`dev` and `run`: a workflow on this machine."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+import typer
+
+from headrace.cli.options import DEVELOP, OPERATE, FuseOption, Kafka, Live, Partitions, Redis, Target, Workers
+from headrace.cli.screen import Screen
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this module."""
+    app.command(rich_help_panel=DEVELOP)(dev)
+    app.command(rich_help_panel=OPERATE)(run)
+
+
+def dev(
+    target: Target,
+    redis: Annotated[
+        str | None, typer.Option("--redis", metavar="URL", help="Use this store instead of an embedded one.")
+    ] = None,
+    kafka: Annotated[
+        str | None, typer.Option("--kafka", metavar="HOST:PORT", help="Use these brokers instead of an embedded one.")
+    ] = None,
+    broker: Annotated[
+        Literal["tansu", "apache"],
+        typer.Option("--broker", help="Broker to embed: Tansu (pip only), or Apache Kafka (Java and Maven)."),
+    ] = "tansu",
+    workers: Workers = 1,
+    partitions: Partitions = None,
+    fuse: FuseOption = None,
+    live: Live = None,
+) -> None:
+    """Run a workflow here, with embedded servers that are gone at the end.
+
+    Starts Valkey, a Kafka broker where the workflow has topics (and makes those), and a Ray of its own; shows
+    a live table and how to send events. Ctrl-C finishes what is in flight and stops everything.
+
+    Example:  headrace dev flow.py --fuse all
+    """
+    from headrace.cli.session import Order, run_session  # noqa: PLC0415  loads Ray
+
+    screen = Screen()
+    order = Order(
+        target=target, redis_url=redis, kafka=kafka, embedded=True, broker=broker, workers=workers,
+        partitions=partitions, fuse=fuse == "all", keep=True, make_topics=True,
+        live=screen.is_terminal if live is None else live,
+    )  # fmt: skip
+    raise typer.Exit(int(run_session(order, screen)))
+
+
+def run(  # noqa: PLR0913, PLR0917  each is an option of the verb
+    target: Target,
+    redis: Redis = None,
+    kafka: Kafka = None,
+    workers: Workers = 1,
+    partitions: Partitions = None,
+    fuse: FuseOption = None,
+    make_topics: Annotated[bool, typer.Option("--make-topics", help="Make topics that don't exist.")] = False,
+    keep: Annotated[bool, typer.Option("--keep", help="Stay when the run of an unkeyed workflow has ended.")] = False,
+    live: Live = None,
+) -> None:
+    """Run a workflow here, with servers that exist.
+
+    Waits for servers that are away, and says so. Ends with 0 when it is stopped (Ctrl-C, SIGTERM,
+    `headrace stop`), or when the run of an unkeyed workflow has ended.
+
+    Example:  headrace run flow.py --redis redis://localhost:6379/0 --kafka localhost:9092
+    """
+    from headrace.cli.session import Order, run_session  # noqa: PLC0415  loads Ray
+
+    screen = Screen()
+    order = Order(
+        target=target, redis_url=redis, kafka=kafka, workers=workers, partitions=partitions, fuse=fuse == "all",
+        keep=keep, make_topics=make_topics, live=screen.is_terminal if live is None else live,
+    )  # fmt: skip
+    raise typer.Exit(int(run_session(order, screen)))
