@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +15,7 @@ import ray
 import structlog
 from ray.exceptions import GetTimeoutError, RayActorError
 
-from headrace.actors.deployments import put_deployment
+from headrace.actors.deployments import claim_incarnation, put_deployment
 from headrace.actors.shell import names_of
 from headrace.actors.spec import (
     NAMESPACE,
@@ -224,7 +225,8 @@ async def _publish(deployment: Deployment) -> None:
             if time.monotonic() > deadline:
                 raise AlreadyRunning(deployment.workflow, f"with the same store ({registry.address})")
             await asyncio.sleep(PERIOD)
-        await put_deployment(registry, deployment)
+        incarnation = await claim_incarnation(registry, deployment.workflow, secrets.token_hex(8))
+        await put_deployment(registry, msgspec.structs.replace(deployment, incarnation=incarnation))
 
 
 def _kill_all(workflow: str, supervisor: ActorHandle[Any]) -> None:

@@ -42,6 +42,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     code: CodeRef
     redis_url: str
     partitions: int
+    incarnation: str = ""
+    """Random id of this life of the workflow, from the store; `launch` puts it in."""
     workers: int = 1
     units: tuple[UnitSpec, ...] = ()
     fuse: bool = False

@@ -115,6 +115,11 @@ def term_key(workflow: str) -> str:
     return f"hr:{{{workflow}}}:term"
 
 
+def incarnation_key(workflow: str) -> str:
+    """Random id of this life of a workflow: made at its first start, gone when it is removed."""
+    return f"hr:{{{workflow}}}:incarnation"
+
+
 def status_prefix(workflow: str) -> str:
     """What the keys of the status documents of a workflow's processes begin with."""
     return f"hr:{{{workflow}}}:status:"

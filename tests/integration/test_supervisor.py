@@ -12,9 +12,11 @@ import pytest
 import ray
 
 from headrace.actors.cluster import AlreadyRunning, Cluster, deployment_of, launch, start
+from headrace.actors.deployments import claim_incarnation, get_deployment
 from headrace.actors.loading import load_workflow
 from headrace.actors.local_ray import LocalRay
 from headrace.actors.spec import NAMESPACE, ClusterStatus, Deployment, RoleStatus, supervisor_name
+from headrace.actors.store_registry import Registry
 from waiting import until
 
 FOLDER = Path(__file__).parent / "supervised"
@@ -165,6 +167,13 @@ def test_what_dies_together_with_the_supervisor_is_replaced(cluster: Cluster) ->
 
     replaced(cluster, worker)
     assert placed(cluster).unplaced == ()
+
+
+async def test_the_deployment_has_the_incarnation_of_the_store(cluster: Cluster, redis_url: str) -> None:
+    async with Registry(redis_url) as registry:
+        deployment = await get_deployment(registry, cluster.workflow)
+        assert deployment is not None
+        assert deployment.incarnation == await claim_incarnation(registry, cluster.workflow, "another")
 
 
 def test_a_second_start_is_refused(cluster: Cluster, deployment: Deployment) -> None:
