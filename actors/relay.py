@@ -101,7 +101,7 @@ class Relay:
 
     def push(self, origin: Origin, first: int, outputs: list[Output]) -> None:
         """These outputs of a partition are durable: send them. In order of their sequence."""
-        chunk = _Chunk(origin, first, outputs, sum(len(output.data or b"") for output in outputs))
+        chunk = _Chunk(origin, first, outputs, sum(len(output.data) for output in outputs))
         self._queue.append(chunk)
         self._backlog[origin.number] = self._backlog.get(origin.number, 0) + len(outputs)
         self._count(chunk, 1)

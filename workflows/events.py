@@ -25,7 +25,7 @@ class Event(msgspec.Struct, Generic[D_co], frozen=True, gc=False):
     key: str
     """The run it belongs to: a sensor, a session, an order; "" in an unkeyed workflow."""
     origin: str
-    """The log it was read from (`readings/3@<topic id>`); "" if the sender chose the id."""
+    """The log it was read from (`readings/3`: topic and partition); "" if the sender chose the id."""
     offset: int | str
     """Its place in that log; the whole id if `origin` is ""."""
     path: tuple[int, ...] = ()

@@ -140,7 +140,7 @@ class Taken:
         chosen = records.ids[index] if records.ids else None
         raw_key = records.keys[index]
         return DeadLetter(
-            id=chosen or f"{records.identity}/{records.offsets[index]}",
+            id=chosen or f"{records.origin}/{records.offsets[index]}",
             key=raw_key.decode("utf-8", "replace") if raw_key else "",
             source=source, node=None, reason=reason, error=error, time=now, data=records.values[index],
             headers=records.headers[index] if records.headers else (),

@@ -273,7 +273,7 @@ class PartitionCore:
         epoch.types += [self.plan.sources[records.source].type] * count
         epoch.blobs += records.values  # type: ignore[arg-type]  # None only where the record was bad
         epoch.times += records.times
-        epoch.origins.append("" if records.ids else records.identity)
+        epoch.origins.append("" if records.ids else records.origin)
         epoch.origin_of += [len(epoch.origins) - 1] * count
         epoch.offsets += records.ids or records.offsets
         if records.headers is not None or epoch.headers is not None:

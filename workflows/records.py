@@ -34,13 +34,6 @@ class Records:
     """Ids that the sender chose (requests, channels); None: made from origin and offset."""
     replies: list[str | None] | None = None
     """Reply channel of each request; None where no record waits for a reply."""
-    log: str = ""
-    """`origin` with what tells this log from an earlier one of the same name: the id of a topic. "": nothing does."""
 
     def __len__(self) -> int:
         return len(self.offsets)
-
-    @property
-    def identity(self) -> str:
-        """What the ids of these events begin with: see `Event.id`."""
-        return self.log or self.origin

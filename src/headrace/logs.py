@@ -10,13 +10,12 @@ import logging
 import os
 import sys
 from collections.abc import MutableMapping
-from typing import Any, Final, Literal, TypeAlias, cast, get_args
+from typing import Any, Final, cast, get_args
 
 import msgspec
 import structlog
 
-Format: TypeAlias = Literal["auto", "console", "json"]
-Level: TypeAlias = Literal["debug", "info", "warning", "error"]
+from headrace.settings.model import Format, Level
 
 LEVEL: Final = "HEADRACE_LOG_LEVEL"
 FORMAT: Final = "HEADRACE_LOG_FORMAT"

@@ -226,12 +226,50 @@ def test_stop_of_what_does_not_run(write: Write, redis_url: str) -> None:
     assert "heat is not running" in said.err
 
 
+@pytest.mark.parametrize(
+    "arguments", [("settings", "--profile", "prod"), ("--profile=prod", "settings"), ("settings", "--profile=prod")]
+)
+def test_settings_show_values_and_origins(write: Write, arguments: tuple[str, ...]) -> None:
+    write("")
+    Path("headrace.toml").write_text('workers = 2\nredis_url = "redis://u:geheim@h:1/0"\nprofiles.prod.workers = 8\n')
+
+    said = Said(*arguments, "-o", "json")
+
+    answer = json.loads(said.out)
+    assert answer["settings"]["workers"] == {"value": 8, "origin": "headrace.toml:3 (profile prod)"}
+    assert answer["settings"]["redis_url"]["value"] == "redis://u:******@h:1/0"
+    assert answer["settings"]["partitions"] == {"value": None, "origin": "default"}
+    assert "geheim" not in Said("settings").out
+
+
+@pytest.mark.parametrize("verb", [("settings",), ("status",), ("run", "flow.py")])
+def test_settings_that_are_wrong_end_every_verb_that_needs_them(write: Write, verb: tuple[str, ...]) -> None:
+    write("")
+    Path("headrace.toml").write_text("wokers = 2\n")
+
+    said = Said(*verb)
+
+    assert said.code == ExitCode.USAGE
+    assert "headrace.toml:1  wokers: there is no such setting. Did you mean workers?" in said.err
+
+
+def test_status_asks_what_runs_here_before_the_store_of_the_settings(write: Write, redis_url: str) -> None:
+    write("")
+    Path("headrace.toml").write_text(f'redis_url = "{redis_url}"\n')
+
+    assert Said("status").out == "No workflow is known to this store.\n"
+
+
+def test_a_verb_that_is_not_there_leads_to_the_one_that_was_meant(write: Write) -> None:
+    assert "Did you mean 'check'?" in Said("chekc", "flow.py").err
+
+
 @pytest.mark.parametrize("arguments", [("frobnicate",), ("check",), ("check", "a.py", "-o", "yaml"), ("--what",)])
 def test_what_is_not_understood_ends_with_2(arguments: tuple[str, ...]) -> None:
     assert Said(*arguments).code == ExitCode.USAGE
 
 
-@pytest.mark.parametrize("verb", ["dev", "run", "check", "graph", "status", "stop"])
+@pytest.mark.parametrize("verb", ["dev", "run", "check", "graph", "status", "stop", "settings"])
 def test_every_verb_has_help_with_an_example(verb: str) -> None:
     said = Said(verb, "--help")
 

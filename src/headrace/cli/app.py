@@ -8,15 +8,23 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
+from headrace.cli.configured import hoisted
 from headrace.cli.exits import exit_code_of
 from headrace.cli.screen import Screen
-from headrace.cli.verbs import looking, operating, running
-from headrace.logs import FORMAT, LEVEL, Format, Level, configure_logs
+from headrace.cli.verbs import configuring, looking, operating, running
+from headrace.settings.model import Format, Level
 from headrace.workflows.errors import HeadraceError
+
+_HELP: Final = "headrace.help"
 
 
 class _Verbs(TyperGroup):
-    """Turns errors of ours into a message and an exit code, in one place."""
+    """Turns errors of ours into a message and an exit code, and takes its own options after the verb, too."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Note whether only help is wanted: that needs no logs."""
+        ctx.meta[_HELP] = not {"-h", "--help"}.isdisjoint(args)
+        return super().parse_args(ctx, hoisted(args))
 
     def invoke(self, ctx: Any) -> Any:
         try:
@@ -47,27 +55,33 @@ def _print_version(asked: bool) -> None:
 
 @app.callback()
 def headrace(
+    ctx: typer.Context,
     debug: Annotated[bool, typer.Option("--debug", help="Show where errors come from, and all log lines.")] = False,
-    log_level: Annotated[
-        Level, typer.Option("--log-level", envvar=LEVEL, help="Log lines from this level on.")
-    ] = "warning",
+    profile: Annotated[
+        str | None, typer.Option("--profile", metavar="NAME", help="Settings of this profile, see `headrace settings`.")
+    ] = None,
+    log_level: Annotated[Level | None, typer.Option("--log-level", help="Log lines from this level on.")] = None,
     log_format: Annotated[
-        Format,
-        typer.Option("--log-format", envvar=FORMAT, help="`auto`: for people on a terminal, else JSON."),
-    ] = "auto",
+        Format | None, typer.Option("--log-format", help="`auto`: for people on a terminal, else JSON.")
+    ] = None,
     show_version: Annotated[
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version.")
     ] = False,
 ) -> None:
     """Event-driven workflows on Ray actors.
 
-    Try one out:  headrace dev flow.py
+    Begin with:  headrace new thermometers
+
+    These options may also be typed after the verb.
     """
-    del show_version  # its callback has done it
-    configure_logs("debug" if debug else log_level, log_format)
+    del profile, show_version  # `configure` reads the one; the callback of the other has done it
+    if not ctx.meta[_HELP]:
+        from headrace.logs import configure_logs  # noqa: PLC0415  takes a tenth of a second
+
+        configure_logs("debug" if debug else log_level or "warning", log_format or "auto")
 
 
-_GROUPS: Final = (looking, running, operating)
+_GROUPS: Final = (looking, running, operating, configuring)
 """In the order of `headrace --help`."""
 
 for _group in _GROUPS:

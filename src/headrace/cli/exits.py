@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-from headrace.embedded.errors import ServerError
+from headrace.settings import SettingsError
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.store import StoreUnavailable, StoreUnsuitable
 
@@ -41,8 +41,10 @@ class Interrupted(HeadraceError):
 
 def exit_code_of(error: HeadraceError) -> ExitCode:
     """The exit code for an error that ended a verb."""
+    from headrace.embedded.errors import ServerError  # noqa: PLC0415  its package loads clients of servers
+
     match error:
-        case UsageError():
+        case UsageError() | SettingsError():
             return ExitCode.USAGE
         case Interrupted():
             return ExitCode.INTERRUPTED

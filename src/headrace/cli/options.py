@@ -18,13 +18,13 @@ Target = Annotated[
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="For people, or for programs.")]
 Redis = Annotated[
     str | None,
-    typer.Option("--redis", metavar="URL", envvar="HEADRACE_REDIS_URL", help="Redis or Valkey: redis://host:port/0."),
+    typer.Option("--redis", metavar="URL", help="Redis or Valkey: redis://host:port/0."),
 ]
 Kafka = Annotated[
     str | None,
-    typer.Option("--kafka", metavar="HOST:PORT", envvar="HEADRACE_KAFKA", help="Kafka brokers, with commas between."),
+    typer.Option("--kafka", metavar="HOST:PORT", help="Kafka brokers, with commas between."),
 ]
-Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes that own partitions.")]
+Workers = Annotated[int | None, typer.Option("--workers", min=1, help="Processes that own partitions.")]
 Partitions = Annotated[
     int | None,
     typer.Option("--partitions", min=1, help="Shares of the key space; kept from the first start on."),

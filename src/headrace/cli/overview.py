@@ -18,6 +18,7 @@ from headrace.cli.project import Project
 from headrace.cli.screen import Screen
 from headrace.cli.stops import ask_to_stop, asked_to_stop, is_running
 from headrace.cli.table import described, processes, summary
+from headrace.settings import Loaded
 from headrace.sources.channel import REDIS_URL
 from headrace.workflows.store import StoreUnavailable
 
@@ -35,24 +36,31 @@ class _Overview(msgspec.Struct, frozen=True):
     """The last document, where there is one."""
 
 
-def urls_of(workflow: str | None, redis_url: str | None, project: Project, verb: str) -> list[str]:
-    """Stores to ask: the given one, else those of workflows that run from this folder.
+def urls_of(workflow: str | None, loaded: Loaded, project: Project, verb: str) -> list[str]:
+    """Stores to ask.
+
+    One that was typed, or is in the environment; else those of workflows that run from this folder; else
+    the one in the settings' files.
 
     Raises:
-        UsageError: Neither is there.
+        UsageError: There is none.
         NothingRuns: Something runs from this folder, but not this workflow.
     """
-    if redis_url:
-        return [redis_url]
+    url = loaded.settings.redis_url
+    if loaded.origin(("redis_url",)).kind in ("flag", "environment"):
+        return [url]
     here = project.running()
     found = [run.redis_url for run in here if workflow in (None, run.workflow)]
-    if found:
-        return list(dict.fromkeys(found))
+    if found or url:
+        return list(dict.fromkeys(found)) or [url]
     if here:
         names = ", ".join(run.workflow for run in here)
         raise NothingRuns(f"{workflow} does not run from this folder. Running: {names}")
     typed = f"headrace {verb}{f' {workflow}' if workflow else ''} --redis redis://HOST:6379/0"
-    raise UsageError(f"Nothing runs from this folder. Say where the store is: {typed}\nOr set {REDIS_URL}.")
+    raise UsageError(
+        f"Nothing runs from this folder. Say where the store is: {typed}\n"
+        f"Or set {REDIS_URL}, or redis_url in headrace.toml."
+    )
 
 
 def status(workflow: str | None, urls: list[str], screen: Screen, *, as_json: bool = False) -> ExitCode:

@@ -11,8 +11,9 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,7 @@ from headrace.cli.snippets import write_senders
 from headrace.cli.stops import StopWatch, clear_stop
 from headrace.cli.watching import Watch
 from headrace.cli.worker_logs import WorkerLogs
+from headrace.settings import Scalar
 from headrace.sources.channel import REDIS_URL
 from headrace.workflows.descriptor import descriptor_of
 from headrace.workflows.errors import HeadraceError
@@ -56,6 +58,10 @@ class Order:
     keep: bool = False
     """Go on when the run of an unkeyed workflow has ended."""
     make_topics: bool = False
+    settings: Mapping[str, Scalar] = field(default_factory=dict)
+    """For the nodes."""
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """More variables for the processes of the workflow."""
     live: bool = False
 
 
@@ -85,8 +91,9 @@ def _refuse_missing_addresses(order: Order, plan: Plan) -> None:
         missing.append("--kafka HOST:9092")
     if missing:
         raise UsageError(
-            f"{plan.name} needs addresses of servers. Type: headrace run {order.target} {' '.join(missing)}"
-            f"\nOr set {REDIS_URL} and {KAFKA}. To try it out with embedded servers: headrace dev {order.target}"
+            f"{plan.name} needs addresses of servers. Type: headrace run {order.target} {' '.join(missing)}\n"
+            f"Or set {REDIS_URL} and {KAFKA}, or redis_url and kafka in headrace.toml."
+            f" To try it out with embedded servers: headrace dev {order.target}"
         )
 
 
@@ -141,7 +148,7 @@ class _Session:
         kafka = {"bootstrap_servers": servers.kafka} if servers.kafka else {}
         deployment = deployment_of(
             plan, self._ref, servers.redis_url, partitions=partitions, fuse=order.fuse, kafka=kafka,
-            workers=order.workers,
+            workers=order.workers, settings=dict(order.settings),
         )  # fmt: skip
         cluster = launch(deployment)
         watch = Watch(cluster, plan, servers, self._screen, live=order.live, keep=order.keep)
@@ -169,6 +176,7 @@ class _Session:
 
     def _tell_children(self, servers: Servers) -> None:
         """User code finds the servers by the environment, in this process and in those of Ray."""
+        os.environ.update(self._order.environment)
         os.environ[REDIS_URL] = servers.redis_url
         if servers.kafka:
             os.environ[KAFKA] = servers.kafka

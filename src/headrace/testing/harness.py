@@ -18,7 +18,6 @@ from headrace.testing.replacing import Replacements, replaced
 from headrace.testing.senders import Senders
 from headrace.testing.thread import LoopThread
 from headrace.testing.views import Runs, RunView
-from headrace.workflows.actions import Tombstone
 from headrace.workflows.commit import DeadLetter, Output
 from headrace.workflows.handles import SinkHandle, SourceHandle
 from headrace.workflows.store import StoreFull
@@ -263,8 +262,9 @@ class Harness:
         plan = next((row for row in self._plan.sinks if row.name == sink.name), None)
         if plan is None:
             raise HarnessError(f"sink {sink.name} is no part of workflow {self._plan.name}")
+        decode = self._plan.types[plan.type].codec.decode
         return [
-            Sent(output.id, output.key, datetime.fromtimestamp(output.time / 1000, UTC), self._data(output))
+            Sent(output.id, output.key, datetime.fromtimestamp(output.time / 1000, UTC), decode(output.data))
             for output in self._left
             if output.sink == plan.index
         ]
@@ -313,14 +313,9 @@ class Harness:
     def _deliver(self, output: Output) -> None:
         fake = self._fakes.get(output.sink)
         if fake is not None:
-            fake(self._data(output))
+            sink = self._plan.sinks[output.sink]
+            fake(self._plan.types[sink.type].codec.decode(output.data))
         self._left.append(output)
-
-    def _data(self, output: Output) -> Any:
-        """What left, as it was returned."""
-        if output.data is None:
-            return Tombstone()
-        return self._plan.types[self._plan.sinks[output.sink].type].codec.decode(output.data)
 
 
 def _milliseconds(time: datetime) -> int:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from headrace.cli.configured import configure
 from headrace.cli.options import OPERATE, OutputOption, Redis
 from headrace.cli.screen import Screen
 
@@ -18,6 +19,7 @@ def register(app: typer.Typer) -> None:
 
 
 def status(
+    ctx: typer.Context,
     workflow: Annotated[str | None, typer.Argument(metavar="[WORKFLOW]", help="Name; by default all.")] = None,
     redis: Redis = None,
     output: OutputOption = "text",
@@ -31,11 +33,12 @@ def status(
     from headrace.cli import overview  # noqa: PLC0415
     from headrace.cli.project import Project  # noqa: PLC0415
 
-    urls = overview.urls_of(workflow, redis, Project(Path.cwd()), "status")
+    urls = overview.urls_of(workflow, configure(ctx, redis=redis), Project(Path.cwd()), "status")
     raise typer.Exit(int(overview.status(workflow, urls, Screen(), as_json=output == "json")))
 
 
 def stop(
+    ctx: typer.Context,
     workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="Name of the workflow.")],
     redis: Redis = None,
 ) -> None:
@@ -46,5 +49,5 @@ def stop(
     from headrace.cli import overview  # noqa: PLC0415
     from headrace.cli.project import Project  # noqa: PLC0415
 
-    urls = overview.urls_of(workflow, redis, Project(Path.cwd()), "stop")
+    urls = overview.urls_of(workflow, configure(ctx, redis=redis), Project(Path.cwd()), "stop")
     raise typer.Exit(int(overview.stop(workflow, urls, Screen())))

@@ -6,8 +6,10 @@ from typing import Annotated, Literal
 
 import typer
 
+from headrace.cli.configured import configure, for_children
 from headrace.cli.options import DEVELOP, OPERATE, FuseOption, Kafka, Live, Partitions, Redis, Target, Workers
 from headrace.cli.screen import Screen
+from headrace.settings.model import BOOTSTRAP
 
 
 def register(app: typer.Typer) -> None:
@@ -16,7 +18,8 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel=OPERATE)(run)
 
 
-def dev(
+def dev(  # noqa: PLR0913, PLR0917  each is an option of the verb
+    ctx: typer.Context,
     target: Target,
     redis: Annotated[
         str | None, typer.Option("--redis", metavar="URL", help="Use this store instead of an embedded one.")
@@ -28,7 +31,7 @@ def dev(
         Literal["tansu", "apache"],
         typer.Option("--broker", help="Broker to embed: Tansu (pip only), or Apache Kafka (Java and Maven)."),
     ] = "tansu",
-    workers: Workers = 1,
+    workers: Workers = None,
     partitions: Partitions = None,
     fuse: FuseOption = None,
     live: Live = None,
@@ -36,26 +39,30 @@ def dev(
     """Run a workflow here, with embedded servers that are gone at the end.
 
     Starts Valkey, a Kafka broker where the workflow has topics (and makes those), and a Ray of its own; shows
-    a live table and how to send events. Ctrl-C finishes what is in flight and stops everything.
+    a live table and how to send events. Ctrl-C finishes what is in flight and stops everything. Addresses of
+    servers are taken from options only: what settings say of them is for `run` and `deploy`.
 
     Example:  headrace dev flow.py --fuse all
     """
     from headrace.cli.session import Order, run_session  # noqa: PLC0415  loads Ray
 
-    screen = Screen()
+    loaded = configure(ctx, workers=workers, partitions=partitions, fuse=fuse)
+    settings, screen = loaded.settings, Screen()
     order = Order(
-        target=target, redis_url=redis, kafka=kafka, embedded=True, broker=broker, workers=workers,
-        partitions=partitions, fuse=fuse == "all", keep=True, make_topics=True,
+        target=target, redis_url=redis, kafka=kafka, embedded=True, broker=broker, workers=settings.workers,
+        partitions=settings.partitions, fuse=settings.fuse == "all", settings=settings.settings,
+        environment=for_children(loaded), keep=True, make_topics=True,
         live=screen.is_terminal if live is None else live,
     )  # fmt: skip
     raise typer.Exit(int(run_session(order, screen)))
 
 
 def run(  # noqa: PLR0913, PLR0917  each is an option of the verb
+    ctx: typer.Context,
     target: Target,
     redis: Redis = None,
     kafka: Kafka = None,
-    workers: Workers = 1,
+    workers: Workers = None,
     partitions: Partitions = None,
     fuse: FuseOption = None,
     make_topics: Annotated[bool, typer.Option("--make-topics", help="Make topics that don't exist.")] = False,
@@ -65,15 +72,19 @@ def run(  # noqa: PLR0913, PLR0917  each is an option of the verb
     """Run a workflow here, with servers that exist.
 
     Waits for servers that are away, and says so. Ends with 0 when it is stopped (Ctrl-C, SIGTERM,
-    `headrace stop`), or when the run of an unkeyed workflow has ended.
+    `headrace stop`), or when the run of an unkeyed workflow has ended. Options may be settings instead:
+    `headrace settings` shows them.
 
     Example:  headrace run flow.py --redis redis://localhost:6379/0 --kafka localhost:9092
     """
     from headrace.cli.session import Order, run_session  # noqa: PLC0415  loads Ray
 
-    screen = Screen()
+    loaded = configure(ctx, redis=redis, kafka=kafka, workers=workers, partitions=partitions, fuse=fuse)
+    settings, screen = loaded.settings, Screen()
     order = Order(
-        target=target, redis_url=redis, kafka=kafka, workers=workers, partitions=partitions, fuse=fuse == "all",
-        keep=keep, make_topics=make_topics, live=screen.is_terminal if live is None else live,
+        target=target, redis_url=settings.redis_url or None, kafka=settings.kafka.get(BOOTSTRAP),
+        workers=settings.workers, partitions=settings.partitions, fuse=settings.fuse == "all",
+        settings=settings.settings, environment=for_children(loaded), keep=keep, make_topics=make_topics,
+        live=screen.is_terminal if live is None else live,
     )  # fmt: skip
     raise typer.Exit(int(run_session(order, screen)))

@@ -1,0 +1,77 @@
+"""The settings that a verb goes by: what was typed, before or after the verb, on top of environment and files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import typer
+
+from headrace.settings import Loaded, load_settings
+from headrace.settings.layers import variable_of
+
+_PATHS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
+    "redis": ("--redis", ("redis_url",)),
+    "kafka": ("--kafka", ("kafka", "bootstrap_servers")),
+    "durability": ("--durability", ("durability",)),
+    "workers": ("--workers", ("workers",)),
+    "partitions": ("--partitions", ("partitions",)),
+    "fuse": ("--fuse", ("fuse",)),
+    "address": ("--address", ("ray_address",)),
+    "log_level": ("--log-level", ("log_level",)),
+    "log_format": ("--log-format", ("log_format",)),
+}
+"""Options that are settings: what is typed, and the path of the setting."""
+GLOBAL: Final = {"--profile": 1, "--log-level": 1, "--log-format": 1, "--debug": 0}
+"""Options of the command itself, with the number of values; they may also be typed after the verb."""
+
+
+def configure(ctx: typer.Context, **typed: Any) -> Loaded:
+    """The settings for a verb; sets up the logs by them.
+
+    Args:
+        ctx: The verb's context.
+        typed: Values of its options that are settings, by their names (`redis`, `workers`, ...); None where an
+            option was not typed.
+
+    Raises:
+        SettingsError: Something is wrong with them.
+    """
+    from headrace.logs import configure_logs  # noqa: PLC0415  takes a tenth of a second, which --help need not wait
+
+    whole = ctx.find_root().params
+    given = typed | {name: whole.get(name) for name in ("log_level", "log_format")}
+    loaded = load_settings(
+        Path.cwd(), flags=[(*_PATHS[name], value) for name, value in given.items()], profile=whole.get("profile")
+    )
+    settings = loaded.settings
+    configure_logs("debug" if whole.get("debug") else settings.log_level, settings.log_format)
+    return loaded
+
+
+def for_children(loaded: Loaded) -> dict[str, str]:
+    """Variables by which processes that are started hear of settings: of logs, as far as anybody has said something."""
+    return {
+        variable_of((field,)): str(getattr(loaded.settings, field))
+        for field in ("log_level", "log_format")
+        if loaded.origin((field,)).kind != "default"
+    }
+
+
+def hoisted(arguments: Sequence[str]) -> list[str]:
+    """The command line with options of the command itself moved before the verb, where the parser expects them."""
+    front: list[str] = []
+    rest: list[str] = []
+    waiting = iter(arguments)
+    for argument in waiting:
+        name, equals, _ = argument.partition("=")
+        if argument == "--":
+            rest += [argument, *waiting]
+        elif name not in GLOBAL:
+            rest.append(argument)
+        else:
+            front.append(argument)
+            if GLOBAL[name] and not equals:
+                front += [value for value in [next(waiting, None)] if value is not None]
+    return front + rest
