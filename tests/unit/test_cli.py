@@ -269,7 +269,7 @@ def test_what_is_not_understood_ends_with_2(arguments: tuple[str, ...]) -> None:
     assert Said(*arguments).code == ExitCode.USAGE
 
 
-@pytest.mark.parametrize("verb", ["dev", "run", "check", "graph", "status", "stop", "settings"])
+@pytest.mark.parametrize("verb", ["new", "dev", "run", "check", "graph", "status", "stop", "settings"])
 def test_every_verb_has_help_with_an_example(verb: str) -> None:
     said = Said(verb, "--help")
 
