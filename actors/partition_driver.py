@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
 import structlog
 
+from headrace.actors.clock import now_ms
 from headrace.actors.linger import Linger
-from headrace.actors.relay import Refused
+from headrace.actors.outgoing import Outgoing
 from headrace.actors.shared import Shared
 from headrace.actors.undertakings import Undertakings, until_available
 from headrace.workflows.calls import CallResult
-from headrace.workflows.commit import Answer, DeadLetter
+from headrace.workflows.commit import Answer
 from headrace.workflows.dispatch import Dispatch
 from headrace.workflows.effects import point
 from headrace.workflows.partition import Load, PartitionCore
@@ -25,7 +24,6 @@ from headrace.workflows.saving import Save
 from headrace.workflows.store import PartitionTorn, StalePlacement, StoreUnavailable
 
 log = structlog.get_logger(__name__)
-_OUTBOX_AT_ONCE: Final = 5_000
 _LOOK_AGAIN: Final = 2.0
 """Seconds between two looks at a torn partition: somebody may have repaired it."""
 
@@ -38,6 +36,7 @@ class PartitionDriver:
         self._shared = shared
         self._loop = asyncio.get_running_loop()
         self._core: PartitionCore | None = None
+        self._outgoing: Outgoing | None = None
         self._term = self._placement = 0
         self._under_way = Undertakings(self._failed)
         self._scheduled = False
@@ -49,10 +48,6 @@ class PartitionDriver:
         """`acquiring`, `owned`, `ended` (the unkeyed run has), `torn`, `failed`, `released`."""
         self.trouble: tuple[str, str] | None = None
         """Why it stands still: a stable word, and a sentence."""
-        self._delivered = 0
-        """Sequence of the last output that has left."""
-        self._burying: set[str] = set()
-        """Outputs that a sink refused for good, whose dead letters are not committed yet: they stay in the outbox."""
         self.epochs = 0
         self._events_before = self._dead_before = 0
 
@@ -87,8 +82,10 @@ class PartitionDriver:
         except PartitionTorn as error:
             self._stand_still(str(error))
             return False
-        self._core = PartitionCore(shared.plan, self.number, shared.partitions, head, shared.limits)
-        await self._resend_outbox()
+        core = self._core = PartitionCore(shared.plan, self.number, shared.partitions, head, shared.limits)
+        self._outgoing = Outgoing(
+            core, head, shared=shared, under_way=self._under_way, wake=self.wake, on_fenced=self._fenced
+        )
         await shared.feed.assign(self.number, dict(head.positions))
         self.state = "ended" if self._core.ended else "owned"
         log.info("partition_acquired", partition=self.number, sequence=head.sequence)
@@ -100,7 +97,7 @@ class PartitionDriver:
         self._draining = True
         self._idle.clear()
         self.wake()
-        while self._core is not None and not (self._core.idle and not self._shared.relay.waiting(self.number)):
+        while self._core is not None and not (self._core.idle and self._outgoing and self._outgoing.settled):
             try:
                 await asyncio.wait_for(self._idle.wait(), 0.05)
             except TimeoutError:
@@ -112,13 +109,14 @@ class PartitionDriver:
     async def drop(self) -> None:
         """Let go at once of everything held: another owner has it, or our history is no more."""
         core, self._core = self._core, None
-        self._burying.clear()
         self._linger = Linger(self._shared.plan)
         if core is not None:
             self._events_before += core.events_done
             self._dead_before += core.dead_count
             self._shared.nodes.drop(self.number, core.owner)
-        self._shared.relay.drop(self)
+        if self._outgoing is not None:
+            self._outgoing.drop()
+            self._outgoing = None
         await self._shared.feed.revoke(self.number)
         self._under_way.cancel()
         self._idle.set()
@@ -130,6 +128,8 @@ class PartitionDriver:
             return
         self._verifying, sequence = True, core.builder.sequence
         try:
+            if self._outgoing is not None:
+                await self._outgoing.trim()
             head = await self._shared.store.head(self.number)
         except StoreUnavailable:
             return  # whoever needs it next names it
@@ -164,30 +164,6 @@ class PartitionDriver:
         self._closed_sources.add(source)
         self.wake()
 
-    async def delivered(self, through: int, refused: Sequence[Refused]) -> None:
-        """Outputs have left (see `relay.Origin`)."""
-        core = self._core
-        if core is None:
-            return
-        self._shared.activity.done()
-        self._delivered = through
-        if refused:
-            letters = [_letter(core, row) for row in refused]
-            core.bury(letters, now_ms())
-            self._burying.update(letter.id for letter in letters)
-        if not self._burying:
-            await self._trim(core)
-        self.wake()
-
-    async def _trim(self, core: PartitionCore) -> None:
-        await self._shared.store.trim_outbox(self.number, core.owner, self._delivered)
-
-    async def _buried(self, core: PartitionCore, letters: Sequence[DeadLetter]) -> None:
-        """Dead letters are committed: what was refused may leave the outbox, with all that was delivered meanwhile."""
-        self._burying.difference_update(letter.id for letter in letters)
-        if not self._burying:
-            await until_available(partial(self._trim, core), self._shared.on_problem)
-
     def _turn(self) -> None:
         self._scheduled = False
         if self._core is None:
@@ -214,7 +190,7 @@ class PartitionDriver:
 
     def _offer(self, core: PartitionCore) -> bool:
         shared = self._shared
-        if shared.relay.full:
+        if self._outgoing is None or not self._outgoing.takes_more:
             return False  # its outputs can't leave: no more until they do
         if not shared.nodes.connected:
             return False  # what is pulled would only wait for them
@@ -277,15 +253,17 @@ class PartitionDriver:
         if core.committed(answer, now_ms()):
             self.epochs += 1
             self._shared.activity.done()
-            if save.commit.outputs:
-                self._shared.relay.push(self, save.first_output, save.commit.outputs)
-            if self._burying and save.commit.dead:
-                self._under_way.spawn(self._buried(core, save.commit.dead))
+            if self._outgoing is not None:
+                self._outgoing.saved(save)
             if core.ended and core.idle:
                 self.state = "ended"
             self.wake()
         else:
             await self._refused(answer)
+
+    def _fenced(self) -> None:
+        """The store says, without being asked for a commit, that another worker has the partition."""
+        self._under_way.spawn(self._refused(Answer.FENCED))
 
     async def _refused(self, answer: Answer) -> None:
         log.warning("commit_refused", partition=self.number, answer=answer.value)
@@ -318,18 +296,6 @@ class PartitionDriver:
             await asyncio.sleep(_LOOK_AGAIN)
         self.trouble = None
 
-    async def _resend_outbox(self) -> None:
-        """What an owner before us committed and may not have sent, goes first."""
-        after = 0
-        while True:
-            ask = partial(self._shared.store.outbox, self.number, after, _OUTBOX_AT_ONCE)
-            chunks = await until_available(ask, self._shared.on_problem)
-            for first, outputs in chunks:
-                self._shared.relay.push(self, first, outputs)
-                after = first + len(outputs) - 1
-            if sum(len(outputs) for _, outputs in chunks) < _OUTBOX_AT_ONCE:
-                return
-
     def _failed(self, error: BaseException) -> None:
         """A mistake of ours: another try, by whoever gets the partition next, begins at its last commit."""
         log.error("partition_failed", partition=self.number, exc_info=error)
@@ -343,16 +309,3 @@ class PartitionDriver:
             await self.drop()
         finally:
             self._shared.on_lost(self, "internal")
-
-
-def _letter(core: PartitionCore, row: Refused) -> DeadLetter:
-    output = row.output
-    return DeadLetter(
-        id=output.id, key=output.key, source=core.plan.sinks[output.sink].name, node=None, reason="sink",
-        error=row.error, time=now_ms(), data=output.data,
-    )  # fmt: skip
-
-
-def now_ms() -> int:
-    """Milliseconds since 1970 UTC by this host's clock."""
-    return time.time_ns() // 1_000_000

@@ -1,15 +1,16 @@
-"""The relay of a worker: outputs leave for their sinks once they are durable, at least once, in order."""
+"""The relay of a worker: outputs leave for their sinks once they are durable, in order, each outlet by itself."""
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Final
 
 import structlog
 
+from headrace.actors.lanes import Lane, Origin, Stay, size_of
+from headrace.sources.outlet import Outlet, Portion, Refused
+from headrace.sources.problems import Problems
 from headrace.sources.reader import OnProblem
 from headrace.workflows.commit import Output
 from headrace.workflows.errors import HeadraceError
@@ -18,7 +19,9 @@ from headrace.workflows.store import StoreUnavailable
 log = structlog.get_logger(__name__)
 
 ROUND: Final = 5_000
-"""Outputs that go to the sinks together."""
+"""Outputs that go to an outlet together."""
+AT_ONCE: Final = 4
+"""Partitions that a transactional outlet is given at a time: what waits meanwhile goes together later."""
 BACKLOG: Final = 50_000
 """Outputs that may wait in a worker; beyond it its partitions take no new events."""
 BACKLOG_BYTES: Final = 64 << 20
@@ -27,174 +30,265 @@ _WAIT: Final = 0.2
 _LONGEST_WAIT: Final = 5.0
 
 
-class Refused(Protocol):
-    """An output that its sink will never take."""
-
-    @property
-    def output(self) -> Output:
-        """What was to be sent."""
-        ...
-
-    @property
-    def error(self) -> str:
-        """Why, for people."""
-        ...
-
-
-class Outlet(Protocol):
-    """What carries outputs to the sinks; `KafkaOutput` is one."""
-
-    async def send(self, outputs: Sequence[Output]) -> Sequence[Refused]:
-        """Deliver all of them; raises a `HeadraceError` if it can't now. Returns those refused for good."""
-        ...
-
-    async def close(self) -> None:
-        """Disconnect; idempotent."""
-
-
-class Origin(Protocol):
-    """The partition that outputs come from."""
-
-    number: int
-
-    async def delivered(self, through: int, refused: Sequence[Refused]) -> None:
-        """Outputs up to this sequence have left: forget them in the outbox."""
-
-
-@dataclass(slots=True)
-class _Chunk:
-    origin: Origin
-    first: int
-    outputs: list[Output]
-    size: int
-    """Bytes of data."""
-
-
 class Relay:
-    """Sends what partitions have committed, in rounds; tells them what has left.
+    """Sends what partitions have committed; tells them what has left.
 
-    An outbox entry goes only after its sinks have acknowledged it, so a crash in between sends it again,
-    with the same id.
+    An output goes from the outbox only after its sink has acknowledged it, so a crash in between sends it again,
+    with the same id, unless the sink remembers it (`Outlet.begin`). An outlet that is blocked holds up no other one,
+    only the trimming of the outboxes that have something for it.
 
     Args:
-        outlet: Where they go.
+        outlets: Where outputs go.
+        outlet_of: Index of the outlet of an output.
         on_problem: Told when outputs can't leave, and when they can again.
         on_room: Called when it is no longer `full`.
     """
 
-    def __init__(self, outlet: Outlet, on_problem: OnProblem, on_room: Callable[[], None]) -> None:
-        self._outlet = outlet
-        self._on_problem = on_problem
+    def __init__(
+        self,
+        outlets: Sequence[Outlet],
+        outlet_of: Callable[[Output], int],
+        on_problem: OnProblem,
+        on_room: Callable[[], None],
+    ) -> None:
+        self._outlet_of = outlet_of
         self._on_room = on_room
-        self._queue: deque[_Chunk] = deque()
-        self._round: list[_Chunk] = []
-        """What is being sent; a partition that is dropped meanwhile hears nothing of it."""
-        self._changed = asyncio.Event()
-        self._backlog: dict[int, int] = {}
+        self._stays: dict[int, Stay] = {}
         self._outputs = self._bytes = 0
-        self._task: asyncio.Task[None] | None = None
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+        problems = Problems(on_problem)
+        self._senders = [Sender(outlet, self, problems) for outlet in outlets]
         self.sent = 0
 
-    def start(self) -> None:
-        """Begin to send."""
-        self._task = asyncio.create_task(self._run(), name="relay")
+    async def open(self) -> None:
+        """Begin to connect and to send."""
+        for sender in self._senders:
+            await sender.open()
 
-    def push(self, origin: Origin, first: int, outputs: list[Output]) -> None:
+    def stay(self, origin: Origin, last: int) -> None:
+        """A partition was acquired, with an outbox whose last output has the sequence `last`."""
+        self.drop(origin)
+        self._stays[origin.number] = Stay(origin, last)
+
+    def push(self, origin: Origin, first: int, outputs: Sequence[Output]) -> None:
         """These outputs of a partition are durable: send them. In order of their sequence."""
-        chunk = _Chunk(origin, first, outputs, sum(len(output.data) for output in outputs))
-        self._queue.append(chunk)
-        self._backlog[origin.number] = self._backlog.get(origin.number, 0) + len(outputs)
-        self._count(chunk, 1)
-        self._changed.set()
+        stay = self._stays[origin.number]
+        stay.pushed = first + len(outputs) - 1
+        by_outlet: dict[int, tuple[list[int], list[Output]]] = {}
+        for sequence, output in enumerate(outputs, first):
+            sequences, own = by_outlet.setdefault(self._outlet_of(output), ([], []))
+            sequences.append(sequence)
+            own.append(output)
+        for index, (sequences, own) in by_outlet.items():
+            lane = stay.lane(index)
+            lane.push(sequences, own)
+            self._senders[index].wake(lane)
+        self._count(outputs, 1)
 
     @property
     def full(self) -> bool:
         """Too much waits here: no more of it, please."""
         return self._outputs > BACKLOG or self._bytes > BACKLOG_BYTES
 
-    def _count(self, chunk: _Chunk, sign: int) -> None:
+    def _count(self, outputs: Sequence[Output], sign: int) -> None:
         was_full = self.full
-        self._outputs += sign * len(chunk.outputs)
-        self._bytes += sign * chunk.size
-        if was_full and not self.full:
+        self._outputs += sign * len(outputs)
+        self._bytes += sign * size_of(outputs)
+        if self.full:
+            self._has_room.clear()
+        elif was_full:
+            self._has_room.set()
             self._on_room()
+
+    async def room(self) -> None:
+        """Wait until it is not `full`."""
+        await self._has_room.wait()
 
     def waiting(self, partition: int) -> int:
         """Outputs of a partition that have not left."""
-        return self._backlog.get(partition, 0)
+        stay = self._stays.get(partition)
+        return 0 if stay is None else stay.waiting
 
     def drop(self, origin: Origin) -> None:
         """The partition is another owner's now, and so is its outbox."""
-        for chunk in (*self._queue, *self._round):
-            if chunk.origin is origin:
-                self._count(chunk, -1)
-        self._queue = deque(chunk for chunk in self._queue if chunk.origin is not origin)
-        # Its sequences may be given to other outputs by then, so they must not be trimmed by these.
-        self._round = [chunk for chunk in self._round if chunk.origin is not origin]
-        self._backlog.pop(origin.number, None)
+        stay = self._stays.get(origin.number)
+        if stay is None or stay.origin is not origin:
+            return
+        del self._stays[origin.number]
+        stay.dropped = True
+        for lane in stay.lanes.values():
+            self._count(lane.left(stay.pushed), -1)
+            self._senders[lane.outlet].wake(lane)
+
+    def left(self, lane: Lane, through: int) -> int:
+        """Outputs of a lane up to a sequence have left. Returns how many."""
+        gone = lane.left(through)
+        self._count(gone, -1)
+        return len(gone)
+
+    async def tell(self, stay: Stay) -> None:
+        """Tell a partition how far all of its outlets are."""
+        through = stay.through
+        if stay.dropped or through <= stay.told:
+            return
+        stay.told = through
+        try:
+            await stay.origin.delivered(through)
+        except StoreUnavailable as error:
+            # They stay in the outbox: the next trim takes them along; after a crash they are sent again.
+            log.warning("outbox_not_trimmed", partition=stay.origin.number, reason=str(error))
+        except Exception:  # what one partition meets must not end the relay of all
+            log.exception("outbox_not_trimmed", partition=stay.origin.number)
 
     async def close(self) -> None:
         """Stop sending; what has not left stays in the outboxes."""
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-        await self._outlet.close()
-
-    async def _run(self) -> None:
-        while True:
-            self._changed.clear()
-            if not self._queue:
-                await self._changed.wait()
-                continue
-            count = 0
-            while self._queue and count < ROUND:
-                chunk = self._queue.popleft()
-                self._round.append(chunk)
-                count += len(chunk.outputs)
-            refused = await self._send([output for chunk in self._round for output in chunk.outputs])
-            self.sent += count
-            chunks, self._round = self._round, []
-            await self._tell(chunks, refused)
-
-    async def _send(self, outputs: list[Output]) -> Sequence[Refused]:
-        wait = _WAIT
-        while True:
-            try:
-                refused = await self._outlet.send(outputs)
-            except Exception as error:  # a relay that ends would stop all partitions without a word
-                if not isinstance(error, HeadraceError):
-                    log.exception("outlet_failed")
-                self._on_problem("relay_blocked", f"{len(outputs)} outputs wait for their sink: {error!s}")
-                await asyncio.sleep(wait)
-                wait = min(wait * 2, _LONGEST_WAIT)
-            else:
-                self._on_problem("relay_blocked", "")
-                return refused
-
-    async def _tell(self, chunks: list[_Chunk], refused: Sequence[Refused]) -> None:
-        through: dict[int, tuple[Origin, int]] = {}
-        for chunk in chunks:
-            number = chunk.origin.number
-            through[number] = (chunk.origin, chunk.first + len(chunk.outputs) - 1)
-            self._backlog[number] -= len(chunk.outputs)
-            self._count(chunk, -1)
-        for origin, last in through.values():
-            own = {id(output) for chunk in chunks if chunk.origin is origin for output in chunk.outputs}
-            try:
-                await origin.delivered(last, [row for row in refused if id(row.output) in own])
-            except StoreUnavailable as error:
-                # They stay in the outbox: the next trim takes them along; after a crash they are sent again.
-                log.warning("outbox_not_trimmed", partition=origin.number, reason=str(error))
-            except Exception:  # as above: what one partition meets must not end the relay of all
-                log.exception("outbox_not_trimmed", partition=origin.number)
+        for sender in self._senders:
+            await sender.close()
 
 
-class NoOutlet:
-    """For workflows without sinks."""
+class Sender:
+    """Gives one outlet what waits for it: all partitions together, or one by one if it is transactional.
 
-    async def send(self, outputs: Sequence[Output]) -> Sequence[Refused]:
-        """Nothing can come here."""
-        raise HeadraceError(f"{len(outputs)} outputs, but the workflow has no sink")
+    Args:
+        outlet: Where it goes.
+        relay: Told what has left.
+        problems: Told what keeps it from leaving.
+    """
+
+    def __init__(self, outlet: Outlet, relay: Relay, problems: Problems) -> None:
+        self._outlet = outlet
+        self._relay = relay
+        self._problems = problems
+        self._ready: dict[Lane, None] = {}
+        """Lanes with something to do, longest waiting first."""
+        self._under_way: set[int] = set()
+        self._changed = asyncio.Event()
+        self._tasks: list[asyncio.Task[None]] = []
+
+    async def open(self) -> None:
+        """Begin."""
+        await self._outlet.open()
+        count = AT_ONCE if self._outlet.transactional else 1
+        self._tasks = [asyncio.create_task(self._serve(), name=f"relay {self._outlet.name}") for _ in range(count)]
+
+    def wake(self, lane: Lane) -> None:
+        """A lane has something to send, or was dropped."""
+        self._ready[lane] = None
+        self._changed.set()
 
     async def close(self) -> None:
-        """Nothing to do."""
+        """Stop and disconnect."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._outlet.close()
+
+    async def _serve(self) -> None:
+        while True:
+            self._changed.clear()
+            lanes = self._take()
+            if not lanes:
+                await self._changed.wait()
+                continue
+            try:
+                await self._round(lanes)
+            except Exception:  # a relay that ends would stop all partitions without a word
+                log.exception("relay_failed", outlet=self._outlet.name)
+            finally:
+                for lane in lanes:
+                    self._under_way.discard(lane.stay.origin.number)
+                    if lane.first is not None:
+                        self._ready[lane] = None
+                self._changed.set()
+
+    def _take(self) -> list[Lane]:
+        """Lanes of the next round; no partition is in two rounds at a time."""
+        taken: list[Lane] = []
+        for lane in self._ready:
+            number = lane.stay.origin.number
+            if number not in self._under_way:
+                taken.append(lane)
+                self._under_way.add(number)
+                if self._outlet.transactional:
+                    break
+        for lane in taken:
+            del self._ready[lane]
+        return taken
+
+    async def _round(self, lanes: list[Lane]) -> None:
+        """Send what waits in these lanes, until it has left or they are dropped."""
+        limit = max(1, ROUND // len(lanes))
+        wait = _WAIT
+        portions: dict[Lane, Portion] = {}
+        while lanes := await self._still_ours(lanes):
+            try:
+                await self._begin(lanes)
+                ready = [lane for lane in lanes if lane.begun and lane.first is not None]
+                portions = {lane: portions.get(lane) or lane.portion(limit) for lane in ready}
+                if not portions:
+                    break
+                refused = await self._outlet.send({lane.stay.origin.number: row for lane, row in portions.items()})
+            except Exception as error:  # noqa: BLE001  whatever it raises, the outputs are kept and sent again
+                self._blocked(error, portions)
+                portions = {}
+                for lane in lanes:
+                    lane.begun = False
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, _LONGEST_WAIT)
+                continue
+            self._problems.solved("relay_blocked", self._outlet.name)
+            portions = await self._without(portions, refused)
+            if not refused or not self._outlet.transactional:
+                break
+        for lane, portion in portions.items():
+            if not lane.stay.dropped:
+                self._relay.sent += self._relay.left(lane, portion.through)
+        for lane in lanes:
+            await self._relay.tell(lane.stay)
+
+    async def _still_ours(self, lanes: list[Lane]) -> list[Lane]:
+        """Those whose partition this worker still has; the others are forgotten."""
+        kept = []
+        for lane in lanes:
+            if lane.stay.dropped:
+                self._ready.pop(lane, None)
+                await self._outlet.drop(lane.stay.origin.number)
+            else:
+                kept.append(lane)
+        return kept
+
+    async def _begin(self, lanes: list[Lane]) -> None:
+        for lane in lanes:
+            if lane.begun or lane.first is None:
+                continue
+            stay = lane.stay
+            if self._outlet.transactional and not await stay.origin.confirm():
+                # Beginning would shut out the rightful owner. Our own stay ends in a moment.
+                raise HeadraceError(f"partition {stay.origin.number} has another owner")
+            done = await self._outlet.begin(stay.origin.number, stay.last)
+            lane.begun = True
+            if not stay.dropped:
+                self._relay.left(lane, done)
+
+    def _blocked(self, error: Exception, portions: dict[Lane, Portion]) -> None:
+        if not isinstance(error, HeadraceError):
+            log.error("outlet_failed", outlet=self._outlet.name, exc_info=error)
+        count = sum(len(portion.outputs) for portion in portions.values())
+        sentence = f"{count or 'Some'} outputs wait for {self._outlet.name}: {error!s}"
+        if self._problems.tell("relay_blocked", self._outlet.name, sentence):
+            log.warning("relay_blocked", outlet=self._outlet.name, reason=str(error))
+
+    async def _without(self, portions: dict[Lane, Portion], refused: Sequence[Refused]) -> dict[Lane, Portion]:
+        """Portions without what was refused, once its dead letters are committed."""
+        if not refused:
+            return portions
+        rows = {id(row.output): row for row in refused}
+        kept: dict[Lane, Portion] = {}
+        for lane, portion in portions.items():
+            own = [(lane.sequence_of(output), rows[id(output)]) for output in portion.outputs if id(output) in rows]
+            if own and not await lane.stay.origin.refused(own, self._outlet.name):
+                continue
+            outputs = [output for output in portion.outputs if id(output) not in rows]
+            kept[lane] = Portion(outputs, portion.through)
+        return kept

@@ -16,7 +16,7 @@ import structlog
 
 from headrace.actors.store_registry import Registry
 from headrace.sources.connection import Script, store_errors
-from headrace.workflows.commit import Answer, Commit, DeadLetter, Head, Output
+from headrace.workflows.commit import STRAY, Answer, Commit, DeadLetter, Head, Output
 from headrace.workflows.effects import Effect
 from headrace.workflows.keyspace import PartitionKeys
 from headrace.workflows.store import Chunk, PartitionTorn, StalePlacement, head_of
@@ -34,7 +34,7 @@ _RUNS_AT_ONCE: Final = 1000
 """Runs that one load asks for: the server is busy for about a millisecond."""
 
 _msgpack: Final = msgspec.msgpack.Encoder()
-_outputs: Final = msgspec.msgpack.Decoder(list[Output])
+_outputs: Final = msgspec.msgpack.Decoder(tuple[list[str], list[Output]])
 _dead_letter: Final = msgspec.msgpack.Decoder(DeadLetter)
 
 
@@ -48,15 +48,23 @@ class Store(Registry):
         url: `redis://host:port/database`.
         workflow: Name of the workflow.
         channels: Channel sources of the workflow: name -> places in each partition.
+        sinks: Names of the workflow's sinks, by index: an outbox outlives the version that wrote it.
         connections: How many connections at most.
     """
 
     def __init__(
-        self, url: str, workflow: str, *, channels: Mapping[str, int] | None = None, connections: int = 16
+        self,
+        url: str,
+        workflow: str,
+        *,
+        channels: Mapping[str, int] | None = None,
+        sinks: Sequence[str] = (),
+        connections: int = 16,
     ) -> None:
         super().__init__(url, connections=connections)
         self.workflow_name = workflow
         self._channels = {name: str(capacity) for name, capacity in (channels or {}).items()}
+        self._sinks = list(sinks)
         self._id = secrets.token_hex(8)
         self._attempts = itertools.count(1)
         self._keys: dict[int, PartitionKeys] = {}
@@ -124,7 +132,7 @@ class Store(Registry):
                 _as_text(commit.counters),
             )
         )
-        blobs: list[str | bytes] = [_msgpack.encode(commit.outputs) if commit.outputs else b""]
+        blobs: list[str | bytes] = [_msgpack.encode((self._sinks, commit.outputs)) if commit.outputs else b""]
         for letter in commit.dead:
             blobs += (letter.id, _msgpack.encode(letter))
         with store_errors(self.address):
@@ -141,10 +149,20 @@ class Store(Registry):
             flat = await _OUTBOX.ask(self.client, self.keys(partition).head, str(after), str(limit))
         chunks: list[Chunk] = []
         for start in range(0, len(flat), 2):
-            first, outputs = int(flat[start]), _outputs.decode(flat[start + 1])
+            first, outputs = int(flat[start]), self._renumbered(*_outputs.decode(flat[start + 1]))
             done = max(0, after + 1 - first)
             chunks.append((first + done, outputs[done:]))
         return chunks
+
+    def _renumbered(self, names: list[str], outputs: list[Output]) -> list[Output]:
+        """Outputs as this version numbers its sinks; those of a sink that it has not are strays."""
+        if names == self._sinks:
+            return outputs
+        numbers = [self._sinks.index(name) if name in self._sinks else STRAY for name in names]
+        return [
+            msgspec.structs.replace(output, sink=numbers[output.sink] if output.sink < len(numbers) else STRAY)
+            for output in outputs
+        ]
 
     async def trim_outbox(self, partition: int, owner: str, through: int) -> Answer:
         """Forget delivered outputs; see `StoreContract.trim_outbox`."""

@@ -13,10 +13,11 @@ import uvloop
 
 from headrace.actors.activity import Activity
 from headrace.actors.engine import OnReport
-from headrace.actors.feeds import Feeds, bootstrap_of, client_options, make_feeds
+from headrace.actors.feeds import Feeds, make_feeds
 from headrace.actors.node_calls import NodeCalls
+from headrace.actors.outlets import make_outlets
 from headrace.actors.partition_driver import PartitionDriver
-from headrace.actors.relay import NoOutlet, Outlet, Relay
+from headrace.actors.relay import Relay
 from headrace.actors.shared import Shared
 from headrace.actors.sizing import Sizing
 from headrace.actors.spec import (
@@ -34,7 +35,6 @@ from headrace.actors.spec import (
     RoleSpec,
 )  # fmt: skip
 from headrace.actors.store import Store
-from headrace.sources.kafka_sink import KafkaOutput
 from headrace.workflows.calls import CallResult
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.partition import Limits
@@ -90,7 +90,8 @@ class Worker:
     async def _start(self) -> None:
         deployment, plan = self._spec.deployment, self._plan
         channels = {source.name: source.source.capacity for source in plan.sources if source.source.kind == "channel"}
-        self._store = Store(deployment.redis_url, plan.name, channels=channels)
+        sinks = [sink.name for sink in plan.sinks]
+        self._store = Store(deployment.redis_url, plan.name, channels=channels, sinks=sinks)
         while True:
             try:
                 await self._store.open()
@@ -107,26 +108,15 @@ class Worker:
         self._nodes = NodeCalls(places, self._finished, self._connected, self._report)
         self._feeds: Feeds = make_feeds(plan, deployment, self._ready, self._problem, self._source_closed)
         await self._feeds.open()
-        self._relay = Relay(self._outlet(), self._problem, self._wake_all)
-        self._relay.start()
+        outlets, outlet_of = make_outlets(plan, deployment)
+        self._relay = Relay(outlets, outlet_of, self._problem, self._wake_all)
+        await self._relay.open()
         self._shared = Shared(
             plan=plan, partitions=deployment.partitions, worker=self._spec.actor, store=self._store, feed=self._feeds,
             nodes=self._nodes, relay=self._relay, runners=self._runners, sizing=Sizing(), activity=Activity(),
             limits=Limits(), on_problem=self._problem, on_lost=self._partition_lost,
         )  # fmt: skip
         self._verifying = self._loop.create_task(self._verify())
-
-    def _outlet(self) -> Outlet:
-        deployment, sinks = self._spec.deployment, self._plan.sinks
-        if not sinks:
-            return NoOutlet()
-        clusters = {bootstrap_of(sink.sink, deployment) for sink in sinks}
-        if len(clusters) > 1:
-            raise HeadraceError(
-                f"sinks on {len(clusters)} Kafka clusters ({', '.join(sorted(clusters))}): this version sends to one."
-                " Give all sinks the same bootstrap."
-            )
-        return KafkaOutput(sinks, bootstrap=clusters.pop(), options=client_options(deployment))
 
     async def _verify(self) -> None:
         while True:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -21,6 +21,10 @@ class Answer(Enum):
     """The store lost its tail (or another history): drop what is held, acquire again, load again."""
     TORN = "TORN"
     """A commit stopped half-way (script error): the partition stands still until a person looks."""
+
+
+STRAY: Final = -1
+"""`Output.sink` of one that was written for a sink which this version of the workflow does not have."""
 
 
 class Output(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -82,7 +86,8 @@ class Commit:
     trims: dict[str, tuple[str, int]] = field(default_factory=dict)
     """Stream name -> (last id that is done, number of entries done): taken out; a channel gets its room back."""
     counters: dict[str, int] = field(default_factory=dict)
-    """Fields of the head: `runs` (last run number) and `ended` (1: the unkeyed workflow's run has ended)."""
+    """Fields of the head: `runs` (last run number), `ended` (1: the unkeyed workflow's run has ended),
+    `buried:<outlet>` (sequence of the last output refused there whose dead letter is committed)."""
 
 
 @dataclass(slots=True)

@@ -102,6 +102,8 @@ class Epoch:
         self.touched: set[RunRecord] = set()
         self.finale: tuple[str, str] | None = None
         """Outcome and JSON text of the reason: ends the unkeyed run once it has entered."""
+        self.counters: dict[str, int] = {}
+        """More fields of the head that its commit sets."""
         self.save: Save | None = None
         """Its commit, once it is done."""
         self.cut: int | None = None

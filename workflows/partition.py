@@ -132,12 +132,19 @@ class PartitionCore:
         self.epochs.append(epoch)
         self.advance(now)
 
-    def bury(self, letters: Sequence[DeadLetter], now: int) -> None:
-        """Commit dead letters of events that have left the graph: a sink refused them for good."""
+    def bury(self, letters: Sequence[DeadLetter], counters: Mapping[str, int], now: int) -> None:
+        """Commit dead letters of events that have left the graph: a sink refused them for good.
+
+        Args:
+            letters: In the order of their outputs.
+            counters: Fields of the head that say so: see `Commit.counters`.
+            now: Milliseconds since 1970 UTC.
+        """
         self._epoch_count += 1
         epoch = Epoch(self._epoch_count, len(self.plan.regions))
         for letter in letters:
             self.router.dead(epoch, -1, (), letter)
+        epoch.counters.update(counters)
         self.epochs.append(epoch)
         self.advance(now)
 

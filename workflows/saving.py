@@ -40,7 +40,7 @@ class CommitBuilder:
         pending = epoch.pending
         self.sequence += 1
         commit = Commit(self.sequence)
-        commit.counters["runs"] = run_count
+        commit.counters = {"runs": run_count, **epoch.counters}
         self._positions(commit, epoch)
         self._states(commit, epoch)
         self._ends(commit, epoch, now)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
 from aiokafka import AIOKafkaConsumer, ConsumerRecord, TopicPartition
@@ -13,6 +13,7 @@ from headrace.embedded.ports import free_port
 from headrace.sources.kafka import KafkaSink
 from headrace.sources.kafka_metadata import ensure_topics
 from headrace.sources.kafka_sink import KafkaOutput, SinkUnavailable
+from headrace.sources.outlet import Portion
 from headrace.workflows.commit import Output
 from headrace.workflows.keyspace import partition_of
 from headrace.workflows.plan import SinkPlan
@@ -24,6 +25,11 @@ def plan_of(topic: str, index: int = 0) -> SinkPlan:
 
 def output(number: int, *, key: str = "s1", data: bytes | None = None, sink: int = 0) -> Output:
     return Output(sink, f"readings/0@{number}:0", key, 1_700_000_000_000 + number, data or b"%d" % number)
+
+
+def portions(outputs: Sequence[Output]) -> dict[int, Portion]:
+    """All of them as one partition's."""
+    return {0: Portion(outputs, len(outputs))}
 
 
 async def read(bootstrap: str, topic: str, partitions: int = 1) -> Mapping[int, list[ConsumerRecord]]:
@@ -47,7 +53,7 @@ async def test_an_output_carries_key_time_data_and_id(kafka: Broker, topic: Topi
     name = topic()
     sink = KafkaOutput([plan_of(name)], bootstrap=kafka.bootstrap)
 
-    assert await sink.send([output(7, key="kitchen", data=b'{"hot":true}')]) == []
+    assert await sink.send(portions([output(7, key="kitchen", data=b'{"hot":true}')])) == []
     await sink.close()
 
     (record,) = (await read(kafka.bootstrap, name))[0]
@@ -61,7 +67,7 @@ async def test_keys_choose_partitions_as_kafkas_own_clients_do_and_keep_their_or
     name = topic(partitions=3)
     sink = KafkaOutput([plan_of(name)], bootstrap=kafka.bootstrap)
     for first in (0, 100):
-        await sink.send([output(number, key=f"s{number % 7}") for number in range(first, first + 100)])
+        await sink.send(portions([output(number, key=f"s{number % 7}") for number in range(first, first + 100)]))
     await sink.close()
 
     found = await read(kafka.bootstrap, name, 3)
@@ -80,8 +86,8 @@ async def test_what_is_too_large_is_refused_alone(kafka: Broker, topic: Topics) 
     outputs = [output(number) for number in range(6)]
     outputs[3] = output(3, data=bytes(50_000))
 
-    refused = await sink.send(outputs)
-    assert await sink.send([output(6)]) == []
+    refused = await sink.send(portions(outputs))
+    assert await sink.send(portions([output(6)])) == []
     await sink.close()
 
     assert [one.output for one in refused] == [outputs[3]]
@@ -93,7 +99,7 @@ async def test_a_topic_that_does_not_exist_refuses_and_others_go_on(kafka: Broke
     name = topic()
     sink = KafkaOutput([plan_of(name), plan_of(name + "-gone", 1)], bootstrap=kafka.bootstrap)
 
-    refused = await sink.send([output(0), output(1, sink=1), output(2)])
+    refused = await sink.send(portions([output(0), output(1, sink=1), output(2)]))
     await sink.close()
 
     assert [one.output.id for one in refused] == ["readings/0@1:0"]
@@ -106,7 +112,7 @@ async def test_a_broker_that_is_away_is_an_error_to_try_again() -> None:
     sink = KafkaOutput([plan_of("alerts")], bootstrap=address)
 
     with pytest.raises(SinkUnavailable) as unavailable:
-        await sink.send([output(0)])
+        await sink.send(portions([output(0)]))
     await sink.close()
 
     assert unavailable.value.bootstrap == address
@@ -117,13 +123,13 @@ async def test_outputs_sent_again_after_a_restart_arrive_with_the_same_id(own_ka
         pytest.skip("this broker forgets its topics at a restart")
     await ensure_topics(own_kafka.bootstrap, {"alerts": 1})
     sink = KafkaOutput([plan_of("alerts")], bootstrap=own_kafka.bootstrap)
-    await sink.send([output(0)])
+    await sink.send(portions([output(0)]))
 
     own_kafka.kill()
     with pytest.raises(SinkUnavailable):
-        await sink.send([output(1)])
+        await sink.send(portions([output(1)]))
     await asyncio.to_thread(own_kafka.restart)
-    assert await sink.send([output(1)]) == []
+    assert await sink.send(portions([output(1)])) == []
     await sink.close()
 
     ids = [dict(record.headers)["headrace-id"] for record in (await read(own_kafka.bootstrap, "alerts"))[0]]

@@ -16,7 +16,7 @@ from headrace.actors.store import Store
 from headrace.actors.store_registry import Registry
 from headrace.embedded import Valkey
 from headrace.sources.connection import ANSWER_WITHIN
-from headrace.workflows.commit import Answer, Commit, DeadLetter, Output, Reply
+from headrace.workflows.commit import STRAY, Answer, Commit, DeadLetter, Output, Reply
 from headrace.workflows.store import (
     PartitionTorn,
     SourceDescriptor,
@@ -302,3 +302,15 @@ async def test_concurrent_commits_of_two_owners_leave_one_history(store: Store) 
 
     assert set(answers[0::2]) == {Answer.FENCED}
     assert (await store.head(0)).positions in ({"readings/0": second}, {})
+
+
+async def test_an_outbox_names_its_sinks_so_another_version_finds_them(redis_url: str) -> None:
+    async with Store(redis_url, "w", sinks=["alerts", "gone", "audit"]) as before:
+        owner = await owned(before)
+        outputs = [Output(sink, name, "s1", 0, b"1") for sink, name in enumerate(("a", "b", "c"))]
+        await before.commit(0, owner, Commit(sequence=1, outputs=outputs))
+
+    async with Store(redis_url, "w", sinks=["audit", "alerts"]) as after:
+        found = await after.outbox(0, 0, 10)
+
+    assert [(output.id, output.sink) for _, row in found for output in row] == [("a", 1), ("b", STRAY), ("c", 0)]

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
 from headrace import Context, Event, KafkaSink, KafkaSource, Workflow
 from headrace.actors.activity import Activity
 from headrace.actors.node_calls import NodeCalls
 from headrace.actors.partition_driver import PartitionDriver
-from headrace.actors.relay import NoOutlet, Relay
+from headrace.actors.relay import Relay
 from headrace.actors.shared import Shared
 from headrace.actors.sizing import Sizing
-from headrace.sources.kafka_sink import Refused
+from headrace.sources.outlet import Portion, Refused
 from headrace.workflows.commit import Commit, Output
 from headrace.workflows.memory_store import MemoryStore
 from headrace.workflows.partition import Limits
+from headrace.workflows.plan import Plan
 from headrace.workflows.records import Records
 from waiting import until_async
 
@@ -54,47 +56,92 @@ class NoFeed:
         return []
 
 
-async def owner(store: RecordingStore) -> PartitionDriver:
+class Broker:
+    """An outlet that refuses what is too large, and the first time after that has no time to say so."""
+
+    name = "broker"
+    transactional = True
+
+    def __init__(self, store: RecordingStore) -> None:
+        self._store = store
+
+    async def open(self) -> None:
+        pass
+
+    async def begin(self, partition: int, last: int) -> int:
+        return 0
+
+    async def send(self, portions: Mapping[int, Portion]) -> list[Refused]:
+        outputs = [output for portion in portions.values() for output in portion.outputs]
+        refused = [Refused(output, "too large") for output in outputs if len(output.data) > 5]
+        if not refused:
+            self._store.writes.append(f"sent {len(outputs)}")
+        return refused
+
+    async def drop(self, partition: int) -> None:
+        pass
+
+    async def close(self) -> None:
+        pass
+
+
+def plan() -> Plan:
     workflow = Workflow("loud", partitions=1, fuse="all")
     lines = workflow.source(KafkaSource("lines", str))
     shouting = workflow.node(shout)
     lines.to(shouting)
     shouting.to(workflow.sink(KafkaSink("loud", str)))
+    return workflow.compile()
+
+
+@asynccontextmanager
+async def owner(store: RecordingStore) -> AsyncIterator[PartitionDriver]:
+    """A worker that owns the partition, and has nothing to read."""
 
     def ignore(*_: Any) -> None:
         pass
 
+    relay = Relay([Broker(store)], lambda output: 0, ignore, ignore)
+    await relay.open()
     shared: Any = Shared(
-        plan=workflow.compile(), partitions=1, worker="w", store=store, feed=NoFeed(),  # type: ignore[arg-type]
-        nodes=NodeCalls([], ignore, ignore, ignore), relay=Relay(NoOutlet(), ignore, ignore), runners={},
+        plan=plan(), partitions=1, worker="w", store=store, feed=NoFeed(),  # type: ignore[arg-type]
+        nodes=NodeCalls([], ignore, ignore, ignore), relay=relay, runners={},
         sizing=Sizing(), activity=Activity(), limits=Limits(), on_problem=ignore, on_lost=ignore,
     )  # fmt: skip
     driver = PartitionDriver(0, shared)
     assert await driver.acquire(1, 1)
-    return driver
+    yield driver
+    await driver.drop()
+    await relay.close()
+
+
+def left_by_a_predecessor(store: RecordingStore) -> None:
+    """An outbox with three outputs, the second of them too large."""
+    head = store.memory.acquire(0, term=1, placement=0, worker="before")
+    outputs = [Output(0, f"lines/0/{number}", "k", 0, data) for number, data in enumerate((b'"A"', b'"LARGE"', b'"C"'))]
+    store.memory.commit(0, head.owner, Commit(sequence=1, outputs=outputs))
 
 
 async def test_a_refused_output_stays_in_the_outbox_until_its_dead_letter_is_committed() -> None:
     store = RecordingStore()
-    driver = await owner(store)
-    refused = Refused(Output(0, "lines/0/7", "k", 0, b'"HO"'), "too large")
+    left_by_a_predecessor(store)
 
-    await driver.delivered(7, [refused])
-    assert store.writes == [], "nothing may leave the outbox yet"
-    await driver.delivered(9, [])
+    async with owner(store):
+        await until_async(lambda: len(store.writes) == 3, "all are done with")
 
-    await until_async(lambda: len(store.writes) == 2, "the dead letter is committed and the outbox trimmed")
-    assert store.writes == ["commit of 1 dead letters", "trim through 9"]
+    assert store.writes == ["commit of 1 dead letters", "sent 2", "trim through 3"]
     (letter,) = store.memory.dead_letters(0)
-    assert (letter.id, letter.reason, letter.error) == ("lines/0/7", "sink", "too large")
-    await driver.drop()
+    assert (letter.id, letter.source, letter.reason, letter.error) == ("lines/0/1", "loud", "sink", "too large")
 
 
-async def test_delivered_outputs_leave_the_outbox_at_once() -> None:
+async def test_what_was_buried_before_a_crash_is_not_buried_again() -> None:
     store = RecordingStore()
-    driver = await owner(store)
+    left_by_a_predecessor(store)
+    head = store.memory.acquire(0, term=1, placement=0, worker="before")
+    store.memory.commit(0, head.owner, Commit(sequence=2, counters={"buried:broker": 2}))
 
-    await driver.delivered(3, [])
+    async with owner(store):
+        await until_async(lambda: len(store.writes) == 2, "all are done with")
 
-    assert store.writes == ["trim through 3"]
-    await driver.drop()
+    assert store.writes == ["sent 2", "trim through 3"]
+    assert store.memory.dead_letters(0) == []

@@ -193,7 +193,7 @@ class Engine:
         self._point("after:relay-send")
         tenure.outgoing.popleft()
         if refused:
-            tenure.core.bury(refused, self.now)
+            tenure.core.bury(refused, {}, self.now)
         self._point("before:outbox-trim")
         self.store.trim_outbox(number, tenure.core.owner, first + len(outputs) - 1)
         self._point("after:outbox-trim")

@@ -1,0 +1,133 @@
+"""What waits to leave: outputs of one partition for one outlet, and how far all outlets of the partition are."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from headrace.sources.outlet import Portion, Refused
+from headrace.workflows.commit import Output
+
+
+class Origin(Protocol):
+    """The partition that outputs come from."""
+
+    number: int
+
+    async def confirm(self) -> bool:
+        """Whether the store still says that the partition is ours."""
+        ...
+
+    async def delivered(self, through: int) -> None:
+        """Outputs up to this sequence have left, whatever outlet they were for: forget them in the outbox."""
+
+    async def refused(self, rows: Sequence[tuple[int, Refused]], outlet: str) -> bool:
+        """Make dead letters of what an outlet refused (with its sequence), once each, also if it is refused again.
+
+        Returns:
+            True when they are committed; False when the partition was dropped before.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Outputs of one commit."""
+
+    sequences: Sequence[int]
+    outputs: Sequence[Output]
+
+    def after(self, sequence: int) -> _Chunk:
+        """What of it comes after a sequence."""
+        done = sum(number <= sequence for number in self.sequences)
+        return _Chunk(self.sequences[done:], self.outputs[done:])
+
+
+def size_of(outputs: Collection[Output]) -> int:
+    """Bytes of their data."""
+    return sum(len(output.data) for output in outputs)
+
+
+@dataclass(slots=True, eq=False)
+class Lane:
+    """Outputs of one partition, in one stay of it, that wait for one outlet; sent in order."""
+
+    stay: Stay
+    outlet: int
+    """Index of the outlet."""
+    begun: bool = False
+    """The outlet has said what it has of the partition."""
+    busy: bool = False
+    """Some of it is under way."""
+    chunks: deque[_Chunk] = field(default_factory=deque)
+
+    @property
+    def first(self) -> int | None:
+        """Sequence of the first that has not left; None when all have."""
+        return self.chunks[0].sequences[0] if self.chunks else None
+
+    def push(self, sequences: Sequence[int], outputs: Sequence[Output]) -> None:
+        """These are to leave, behind all before them."""
+        self.chunks.append(_Chunk(sequences, outputs))
+
+    def portion(self, limit: int) -> Portion:
+        """The first `limit` of them, to whole commits; they stay here until `left`."""
+        outputs: list[Output] = []
+        through = 0
+        for chunk in self.chunks:
+            outputs += chunk.outputs
+            through = chunk.sequences[-1]
+            if len(outputs) >= limit:
+                break
+        return Portion(outputs, through)
+
+    def sequence_of(self, output: Output) -> int:
+        """Sequence of an output that waits here; 0 if it does not any more."""
+        pairs = (pair for chunk in self.chunks for pair in zip(chunk.sequences, chunk.outputs, strict=True))
+        return next((sequence for sequence, waiting in pairs if waiting is output), 0)
+
+    def left(self, through: int) -> list[Output]:
+        """All up to a sequence have left. Returns those that waited here."""
+        gone: list[Output] = []
+        while self.chunks and self.chunks[0].sequences[0] <= through:
+            chunk = self.chunks.popleft()
+            rest = chunk.after(through)
+            gone += chunk.outputs[: len(chunk.outputs) - len(rest.outputs)]
+            if rest.outputs:
+                self.chunks.appendleft(rest)
+        return gone
+
+
+@dataclass(slots=True, eq=False)
+class Stay:
+    """A partition from its acquisition to its release or loss: its outputs, by outlet."""
+
+    origin: Origin
+    last: int
+    """Sequence of the last output that the outbox had at the acquisition."""
+    pushed: int = 0
+    """Sequence of the last output that was pushed."""
+    told: int = 0
+    """Sequence up to which the origin knows that outputs have left."""
+    dropped: bool = False
+    lanes: dict[int, Lane] = field(default_factory=dict)
+
+    @property
+    def through(self) -> int:
+        """Sequence up to which all outputs have left."""
+        waiting = [lane.first - 1 for lane in self.lanes.values() if lane.first is not None]
+        return min(waiting, default=self.pushed)
+
+    @property
+    def waiting(self) -> int:
+        """Outputs that have not left."""
+        return sum(len(chunk.outputs) for lane in self.lanes.values() for chunk in lane.chunks)
+
+    def lane(self, outlet: int) -> Lane:
+        """The lane to an outlet."""
+        found = self.lanes.get(outlet)
+        if found is None:
+            found = self.lanes[outlet] = Lane(self, outlet)
+        return found

@@ -1,0 +1,130 @@
+"""The way out of a partition, in one stay of it: from the commit by the relay to the trimming of the outbox."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Final
+
+from headrace.actors.burials import Burials
+from headrace.actors.clock import now_ms
+from headrace.actors.shared import Shared
+from headrace.actors.undertakings import Undertakings, until_available
+from headrace.sources.outlet import Refused
+from headrace.workflows.commit import Head
+from headrace.workflows.partition import PartitionCore
+from headrace.workflows.saving import Save
+
+_OUTBOX_AT_ONCE: Final = 5_000
+
+
+class Outgoing:
+    """Outputs of a partition that a worker owns; the `lanes.Origin` of the relay. Used from the worker's loop only.
+
+    Args:
+        core: The partition.
+        head: As it was acquired.
+        shared: Relay and store.
+        under_way: Where its tasks live: they end with the stay.
+        wake: Called when the partition may go on.
+        on_fenced: Called when the store has another owner.
+    """
+
+    def __init__(
+        self,
+        core: PartitionCore,
+        head: Head,
+        *,
+        shared: Shared,
+        under_way: Undertakings,
+        wake: Callable[[], None],
+        on_fenced: Callable[[], None],
+    ) -> None:
+        self.number = core.partition
+        self._core = core
+        self._shared = shared
+        self._wake = wake
+        self._on_fenced = on_fenced
+        self._burials = Burials(head.counters)
+        self._delivered = self._trimmed = 0
+        """Sequence of the last output that has left, and that the outbox has forgotten."""
+        self._resending = True
+        self._dropped = False
+        shared.relay.stay(self, head.outbox)
+        under_way.spawn(self._resend())
+
+    @property
+    def takes_more(self) -> bool:
+        """What a new epoch puts out could leave."""
+        return not self._resending and not self._shared.relay.full
+
+    @property
+    def settled(self) -> bool:
+        """Everything has left."""
+        return not self._resending and not self._shared.relay.waiting(self.number)
+
+    def saved(self, save: Save) -> None:
+        """This was committed, and is durable."""
+        if save.commit.outputs:
+            self._shared.relay.push(self, save.first_output, save.commit.outputs)
+        self._burials.saved(save.commit.counters)
+
+    def drop(self) -> None:
+        """The partition is another owner's, or its history is no more."""
+        self._dropped = True
+        self._burials.drop()
+        self._shared.relay.drop(self)
+
+    async def confirm(self) -> bool:
+        """Whether the store still says that the partition is ours."""
+        if self._dropped:
+            return False
+        head = await self._shared.store.head(self.number)
+        is_ours = head.owner == self._core.owner
+        if not is_ours and not self._dropped:
+            self._on_fenced()
+        return is_ours and not self._dropped
+
+    async def delivered(self, through: int) -> None:
+        """Outputs have left."""
+        self._shared.activity.done()
+        self._delivered = max(self._delivered, through)
+        await self.trim()
+        self._wake()
+
+    async def trim(self) -> None:
+        """Take out of the outbox what has left, if anything is still to be taken out.
+
+        Raises:
+            StoreUnavailable: To be asked again: after a crash, what is still there is sent again.
+        """
+        through = self._delivered
+        if through > self._trimmed and not self._dropped:
+            await self._shared.store.trim_outbox(self.number, self._core.owner, through)
+            self._trimmed = max(self._trimmed, through)
+
+    async def refused(self, rows: Sequence[tuple[int, Refused]], outlet: str) -> bool:
+        """Make dead letters of what an outlet will never take."""
+        if self._dropped:
+            return False
+        burial = self._burials.begin(rows, outlet, self._core.plan, now_ms())
+        if burial is None:
+            return True
+        self._core.bury(burial.letters, burial.mark, now_ms())
+        self._wake()
+        return await burial.committed
+
+    async def _resend(self) -> None:
+        """What an owner before us committed and may not have sent, goes first; no faster than it leaves."""
+        after = 0
+        while True:
+            await self._shared.relay.room()
+            ask = partial(self._shared.store.outbox, self.number, after, _OUTBOX_AT_ONCE)
+            chunks = await until_available(ask, self._shared.on_problem)
+            for first, outputs in chunks:
+                self._shared.relay.push(self, first, outputs)
+                after = first + len(outputs) - 1
+            if sum(len(outputs) for _, outputs in chunks) < _OUTBOX_AT_ONCE:
+                break
+        self._resending = False
+        self._wake()
