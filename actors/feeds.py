@@ -1,4 +1,4 @@
-"""All readers of a worker as one: requests and channels first, but never so that a log starves."""
+"""All readers of a worker as one: requests, channels and schedules first, but never so that a log starves."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from headrace.actors.spec import Deployment
+from headrace.sources.feeding import Surroundings, readers_of
 from headrace.sources.kafka_reader import KafkaReader
-from headrace.sources.reader import OnProblem, OnReady, Reader
-from headrace.sources.streams import OnClosed, StreamReader
+from headrace.sources.reader import Reader
 from headrace.workflows.plan import Plan, SourcePlan
 from headrace.workflows.records import Records
 
-KAFKA_SHARE = 0.5
+LOG_SHARE = 0.5
 """Part of an epoch that is kept for logs when streams could fill all of it."""
 
 
@@ -23,6 +23,7 @@ class Feeds:
     def __init__(self, first: Sequence[Reader], rest: Sequence[Reader]) -> None:
         self._first = list(first)
         self._rest = list(rest)
+        self._turn = 0
 
     @property
     def readers(self) -> list[Reader]:
@@ -43,19 +44,25 @@ class Feeds:
         await asyncio.gather(*(reader.revoke(partition) for reader in self.readers))
 
     def pull(self, partition: int, limit: int) -> list[Records]:
-        """Streams first, then logs; see `Reader.pull`."""
+        """What can't wait first, then logs, each of them first in turn; see `Reader.pull`."""
         batches: list[Records] = []
-        room = limit
+        share = int(limit * (1 - LOG_SHARE)) if self._rest else limit
         for reader in self._first:
-            share = max(1, int(room * (1 - KAFKA_SHARE))) if self._rest else room
-            batches += reader.pull(partition, share)
-        room -= sum(map(len, batches))
-        for reader in self._rest:
+            batches += reader.pull(partition, max(1, share - sum(map(len, batches))))
+        room = limit - sum(map(len, batches))
+        self._turn += 1
+        turn = self._turn % len(self._rest) if self._rest else 0
+        for reader in self._rest[turn:] + self._rest[:turn]:
             if room > 0:
                 pulled = reader.pull(partition, room)
                 room -= sum(map(len, pulled))
                 batches += pulled
         return batches
+
+    def committed(self, partition: int, positions: dict[str, str]) -> None:
+        """See `Reader.committed`."""
+        for reader in self.readers:
+            reader.committed(partition, positions)
 
     def lag(self) -> int:
         """Records that the logs have and that were not pulled, as far as known."""
@@ -71,29 +78,28 @@ class Feeds:
         await asyncio.gather(*(reader.close() for reader in self.readers))
 
 
-def make_feeds(
-    plan: Plan, deployment: Deployment, on_ready: OnReady, on_problem: OnProblem, on_closed: OnClosed
-) -> Feeds:
-    """The readers that the sources of a plan need."""
-    streams = [source for source in plan.sources if source.source.kind in ("channel", "requests")]
-    first: list[Reader] = []
-    if streams:
-        url = deployment.redis_url
-        first.append(
-            StreamReader(url, plan.name, streams, on_ready=on_ready, on_problem=on_problem, on_closed=on_closed)
-        )
+def make_feeds(plan: Plan, deployment: Deployment, surroundings: Surroundings) -> Feeds:
+    """The readers that the sources of a plan need: each source says what makes them."""
+    kafka = [source for source in plan.sources if source.source.kind == "kafka"]
+    others = [source for source in plan.sources if source.source.kind != "kafka"]
+    first = readers_of([source for source in others if source.source.urgent], surroundings)
+    rest = readers_of([source for source in others if not source.source.urgent], surroundings)
+    return Feeds(first, [*_kafka_readers(kafka, deployment, surroundings), *rest])
+
+
+def _kafka_readers(
+    sources: Sequence[SourcePlan], deployment: Deployment, surroundings: Surroundings
+) -> list[KafkaReader]:
     clusters: dict[str, list[SourcePlan]] = {}
-    for source in plan.sources:
-        if source.source.kind == "kafka":
-            clusters.setdefault(bootstrap_of(source.source, deployment), []).append(source)
-    rest = [
+    for source in sources:
+        clusters.setdefault(bootstrap_of(source.source, deployment), []).append(source)
+    return [
         KafkaReader(
-            sources, bootstrap=bootstrap, partitions=deployment.partitions, on_ready=on_ready, on_problem=on_problem,
-            options=client_options(deployment),
+            plans, bootstrap=bootstrap, partitions=deployment.partitions, on_ready=surroundings.on_ready,
+            on_problem=surroundings.on_problem, options=client_options(deployment),
         )
-        for bootstrap, sources in clusters.items()
+        for bootstrap, plans in clusters.items()
     ]  # fmt: skip
-    return Feeds(first, rest)
 
 
 def bootstrap_of(port: Any, deployment: Deployment) -> str:

@@ -109,6 +109,7 @@ class PartitionDriver:
     async def drop(self) -> None:
         """Let go at once of everything held: another owner has it, or our history is no more."""
         core, self._core = self._core, None
+        self._closed_sources.clear()
         self._linger = Linger(self._shared.plan)
         if core is not None:
             self._events_before += core.events_done
@@ -253,6 +254,7 @@ class PartitionDriver:
         if core.committed(answer, now_ms()):
             self.epochs += 1
             self._shared.activity.done()
+            self._shared.feed.committed(self.number, save.commit.positions)
             if self._outgoing is not None:
                 self._outgoing.saved(save)
             if core.ended and core.idle:

@@ -34,6 +34,9 @@ class Feed(Protocol):
         """What has arrived; never waits."""
         ...
 
+    def committed(self, partition: int, positions: dict[str, str]) -> None:
+        """The store has these positions."""
+
 
 @dataclass(frozen=True, slots=True)
 class Shared:

@@ -38,6 +38,7 @@ from headrace.logs import configure_logs_by_environment
 from headrace.workflows.effects import CrashPlan, arm
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.plan import Plan
+from headrace.workflows.ports import BEGINNING
 
 log = structlog.get_logger(__name__)
 
@@ -72,7 +73,8 @@ class ShellHost:
     def _import(self) -> None:
         deployment = self._spec.deployment
         try:
-            self._plan = import_workflow(deployment.code).compile(fuse="all" if deployment.fuse else None)
+            workflow = import_workflow(deployment.code)
+            self._plan = workflow.compile(fuse="all" if deployment.fuse else None, now=BEGINNING)
             for name in (deployment.worker_engine, deployment.node_engine):
                 engine_class(name)
         except WorkflowImportError as error:

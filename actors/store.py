@@ -183,6 +183,12 @@ class Store(Registry):
         named = _text(fields)
         return head_of(named.get("owner", ""), named, _text(positions))
 
+    async def time(self) -> int:
+        """The store's time: milliseconds since 1970 UTC."""
+        with store_errors(self.address):
+            seconds, microseconds = await self.client.time()
+        return int(seconds) * 1000 + int(microseconds) // 1000
+
     async def run(self, partition: int, key: str) -> dict[str, bytes]:
         """The hash of one run; empty when it is not known."""
         return (await self.load(partition, [key]))[0]

@@ -35,6 +35,7 @@ from headrace.actors.spec import (
     RoleSpec,
 )  # fmt: skip
 from headrace.actors.store import Store
+from headrace.sources.feeding import Surroundings
 from headrace.workflows.calls import CallResult
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.partition import Limits
@@ -106,7 +107,11 @@ class Worker:
             (unit.index, replica) for unit in plan.units if not unit.in_worker for replica in range(unit.replicas)
         ]
         self._nodes = NodeCalls(places, self._finished, self._connected, self._report)
-        self._feeds: Feeds = make_feeds(plan, deployment, self._ready, self._problem, self._source_closed)
+        surroundings = Surroundings(
+            workflow=plan.name, partitions=deployment.partitions, keyed=plan.keyed, redis_url=deployment.redis_url,
+            clock=self._store.time, on_ready=self._ready, on_problem=self._problem, on_closed=self._source_closed,
+        )  # fmt: skip
+        self._feeds: Feeds = make_feeds(plan, deployment, surroundings)
         await self._feeds.open()
         outlets, outlet_of = make_outlets(plan, deployment)
         self._relay = Relay(outlets, outlet_of, self._problem, self._wake_all)

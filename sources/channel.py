@@ -153,6 +153,8 @@ class ChannelSource(Source[D], Generic[D]):
     """
 
     kind: ClassVar[str] = "channel"
+    feeder: ClassVar[str] = "headrace.sources.streams:make_readers"
+    urgent: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -42,5 +42,8 @@ class Reader(Protocol):
         """
         ...
 
+    def committed(self, partition: int, positions: Mapping[str, str]) -> None:
+        """The store has these positions (origin -> position; those of other readers are among them)."""
+
     async def close(self) -> None:
         """Stop fetching and disconnect; idempotent."""

@@ -26,6 +26,8 @@ class RequestSource(Source[D], Generic[D]):
     name: str = field(default="requests", kw_only=True)
 
     kind: ClassVar[str] = "requests"
+    feeder: ClassVar[str] = "headrace.sources.streams:make_readers"
+    urgent: ClassVar[bool] = True
     brings_keys: ClassVar[bool] = True
 
 

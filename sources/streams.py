@@ -3,21 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, TypeAlias
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final
 
 import structlog
 
 from headrace.sources.connection import ANSWER_WITHIN, Client, address_of, connect, store_errors
+from headrace.sources.feeding import OnClosed, Surroundings
 from headrace.sources.reader import OnProblem, OnReady
 from headrace.sources.tail import Tail
 from headrace.workflows.keyspace import PartitionKeys
 from headrace.workflows.plan import SourcePlan
 from headrace.workflows.records import Records
 from headrace.workflows.store import StoreUnavailable
-
-OnClosed: TypeAlias = Callable[[int, int], None]
-"""Called with a partition and a source's index: the channel is closed, and all that was in it is pulled."""
 
 _log = structlog.get_logger(__name__)
 
@@ -28,6 +26,16 @@ _WAIT_WHILE_PAUSED_MS: Final = 20
 """The same while a full buffer keeps a stream out of the read, which can't be changed while it waits."""
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 2.0
+
+
+def make_readers(sources: Sequence[SourcePlan], surroundings: Surroundings) -> list[StreamReader]:
+    """One for all channels and requests of a worker; see `Feeder`."""
+    return [
+        StreamReader(
+            surroundings.redis_url, surroundings.workflow, sources,
+            on_ready=surroundings.on_ready, on_problem=surroundings.on_problem, on_closed=surroundings.on_closed,
+        )
+    ]  # fmt: skip
 
 
 class StreamReader:
@@ -109,6 +117,9 @@ class StreamReader:
             pulled.extend(tail.take(limit - sum(map(len, pulled))))
             self._tell_if_closed(tail)
         return pulled
+
+    def committed(self, partition: int, positions: Mapping[str, str]) -> None:
+        """See `Reader`: the commit itself has trimmed the streams."""
 
     def closed_sources(self, partition: int) -> set[int]:
         """Indexes of the channels that are closed and, in this partition, pulled to their end."""

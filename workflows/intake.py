@@ -60,7 +60,7 @@ class SourceIntake:
         taken = Taken(records, self.decodes)
         values: list[Any] = records.values
         cap = self.event_cap
-        if None not in values and max(map(len, values), default=0) <= cap:
+        if records.faults is None and None not in values and max(map(len, values), default=0) <= cap:
             try:
                 self._take_all(taken, values)
             except Exception:  # noqa: BLE001  one of them is bad (or the user's key function is): one by one
@@ -95,7 +95,10 @@ class SourceIntake:
         key: str | None = None
         data: Any = None
         problem: tuple[str, str] | None = None
-        if value is None:
+        fault = (taken.records.faults or {}).get(index)
+        if fault is not None:
+            problem = ("decode", fault)
+        elif value is None:
             problem = ("tombstone", "the record has no value (a tombstone)")
         elif len(value) > self.event_cap:
             problem = ("size", f"{len(value)} bytes, over the cap of {self.event_cap} for one event")

@@ -7,12 +7,18 @@ process that does so.
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable
-from typing import Any, ClassVar, Generic
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Final, Generic
 
 from typing_extensions import TypeVar
 
+from headrace.workflows.returns import Fault
+
 D = TypeVar("D")
+
+BEGINNING: Final = datetime.min.replace(tzinfo=UTC)
+"""The time of the build in processes of a workflow that was built before: nothing is past."""
 
 
 class Source(Generic[D]):
@@ -29,8 +35,25 @@ class Source(Generic[D]):
     """For pictures and logs: `kafka`, `channel`, `requests` ..."""
     brings_keys: ClassVar[bool] = False
     """Its records have keys of their own, so that a keyed workflow needs no `key=`."""
+    key_cure: ClassVar[str] = "Add key= with a field or a function of the data"
+    """What to write when a keyed workflow finds no key."""
     available: ClassVar[bool] = True
     """This version can run it."""
+    feeder: ClassVar[str] = ""
+    """`module:function` that makes the readers of all sources of a workflow that name it, see
+    `headrace.sources.feeding`; text, as what reads needs more libraries than what describes."""
+    urgent: ClassVar[bool] = False
+    """Its records go before backlogs of others: requests, schedules."""
+
+    def check(self, now: datetime, *, keyed: bool) -> Iterable[Fault]:
+        """What is wrong with it, apart from its type and key: found when the workflow is built, reported with its line.
+
+        Args:
+            now: The time of the build; `BEGINNING` in processes of a workflow that was built before.
+            keyed: Whether the workflow is.
+        """
+        del now, keyed
+        return ()
 
     def bind(self, workflow: str) -> None:
         """Called once it is a source of this workflow: one that is also sent to (a channel) remembers the name."""
@@ -46,6 +69,10 @@ class Sink(Generic[D]):
 
     kind: ClassVar[str] = "sink"
     available: ClassVar[bool] = True
+
+    def check(self) -> Iterable[Fault]:
+        """What is wrong with it, apart from its type; see `Source.check`."""
+        return ()
 
 
 def port_name(port: Source[Any] | Sink[Any]) -> str:

@@ -10,7 +10,7 @@ Headers: TypeAlias = tuple[tuple[str, bytes], ...]
 
 @dataclass(slots=True)
 class Records:
-    """Consecutive records of one origin (a topic partition, a channel's or the inbox's stream), in order.
+    """Consecutive records of one origin (a topic partition, a split, a channel's or the inbox's stream), in order.
 
     All columns have the same length. `offsets` are a log's integers or a stream's ids; with `origin`
     they identify an event for ever.
@@ -34,6 +34,10 @@ class Records:
     """Ids that the sender chose (requests, channels); None: made from origin and offset."""
     replies: list[str | None] | None = None
     """Reply channel of each request; None where no record waits for a reply."""
+    positions: list[str] | None = None
+    """Position after each record, of a log that counts in its own way; None: as the offsets say."""
+    faults: dict[int, str] | None = None
+    """Records that the source knows to be broken: index -> what is wrong with it."""
 
     def __len__(self) -> int:
         return len(self.offsets)

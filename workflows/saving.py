@@ -68,7 +68,7 @@ class CommitBuilder:
             if count <= 0:
                 continue
             commit.positions[records.origin] = _after(records, count)
-            if isinstance(records.offsets[0], str):
+            if records.positions is None and isinstance(records.offsets[0], str):
                 last = str(records.offsets[count - 1])
                 commit.trims[records.origin] = (last, count)
 
@@ -118,6 +118,8 @@ def _after(records: Records, count: int) -> str:
     """Position after the first `count` records."""
     if count == len(records):
         return records.after
+    if records.positions is not None:
+        return records.positions[count - 1]
     last = records.offsets[count - 1]
     if isinstance(last, str):
         return last

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from headrace.workflows.codec import type_name
@@ -14,10 +15,16 @@ from headrace.workflows.validate_later import check_later
 from headrace.workflows.validate_parts import check_parts
 
 
-def problems_of(graph: Graph, fuse: Fuse) -> list[Problem]:
-    """Everything that keeps the graph from being compiled, in the order of its lines."""
+def problems_of(graph: Graph, fuse: Fuse, now: datetime) -> list[Problem]:
+    """Everything that keeps the graph from being compiled, in the order of its lines.
+
+    Args:
+        graph: The workflow.
+        fuse: How it is to be compiled.
+        now: What times in it are compared with (aware).
+    """
     findings = Findings(graph)
-    check_parts(findings, fuse)
+    check_parts(findings, fuse, now)
     routings = {node: routing_of(node, findings) for node in graph.nodes}
     _check_starts(findings)
     _check_targets(findings)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -24,14 +24,14 @@ _PART_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _MOST_PARTITIONS = 65_536
 
 
-def check_parts(findings: Findings, fuse: Fuse) -> None:
+def check_parts(findings: Findings, fuse: Fuse, now: datetime) -> None:
     """All parts of the graph, each for itself."""
     graph = findings.graph
     _check_workflow(findings)
     for kind, items in (("source", graph.sources), ("node", graph.nodes), ("sink", graph.sinks)):
         _check_names(findings, kind, items)
     for source in graph.sources:
-        _check_source(findings, source)
+        _check_source(findings, source, now)
     _check_logs(findings)
     for sink in graph.sinks:
         _check_sink(findings, sink)
@@ -77,7 +77,7 @@ def _check_names(findings: Findings, kind: str, items: Iterable[SourceItem | Nod
         seen.setdefault(item.name, item.where)
 
 
-def _check_source(findings: Findings, item: SourceItem) -> None:
+def _check_source(findings: Findings, item: SourceItem, now: datetime) -> None:
     source: Any = item.source
     where, name = item.where, item.name
     if not isinstance(source, Source):
@@ -87,6 +87,8 @@ def _check_source(findings: Findings, item: SourceItem) -> None:
         )
         return
     _check_data(findings, where, name, source.type)
+    for fault in source.check(now, keyed=findings.graph.keyed):
+        findings.fault(where, name, fault)
     key: Any = source.key
     if isinstance(key, str):
         fields = _fields(source.type)
@@ -97,8 +99,7 @@ def _check_source(findings: Findings, item: SourceItem) -> None:
             findings.add(where, name, "key", message, cure)
     elif key is None and findings.graph.keyed and not source.brings_keys and source.available:
         message = "has no key, and its workflow is keyed"
-        cure = "Add key= with a field or a function of the data, or make it Workflow(..., keyed=False)"
-        findings.add(where, name, "key", message, cure)
+        findings.add(where, name, "key", message, f"{source.key_cure}, or make it Workflow(..., keyed=False)")
     elif key is not None and not callable(key):
         message = f"key={key!r} is neither a field nor a function"
         findings.add(where, name, "key", message, "Write key='sensor', or key=lambda data: ...")
@@ -145,6 +146,8 @@ def _check_sink(findings: Findings, item: SinkItem) -> None:
         )
         return
     _check_data(findings, item.where, item.name, sink.type)
+    for fault in sink.check():
+        findings.fault(item.where, item.name, fault)
 
 
 def _check_node(findings: Findings, node: NodeItem, fuse: Fuse) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Coroutine
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, NoReturn, overload
 
 from typing_extensions import TypeVar, Unpack
@@ -156,17 +156,24 @@ class Workflow:
         self._graph.timeouts.append(item)
         return TimeoutHandle(self._graph, item)
 
-    def check(self, *, fuse: Literal["all"] | None = None) -> list[Problem]:
-        """Everything that is wrong with the workflow, in the order of its lines; [] if it can run."""
+    def check(self, *, fuse: Literal["all"] | None = None, now: datetime | None = None) -> list[Problem]:
+        """Everything that is wrong with the workflow, in the order of its lines; [] if it can run.
+
+        Args:
+            fuse: As for `compile`.
+            now: As for `compile`.
+        """
         from headrace.workflows.validate import problems_of  # noqa: PLC0415  not needed to build
 
-        return problems_of(self._graph, fuse or self._graph.fuse)
+        return problems_of(self._graph, fuse or self._graph.fuse, now or datetime.now(UTC))
 
-    def compile(self, *, fuse: Literal["all"] | None = None) -> Plan:
+    def compile(self, *, fuse: Literal["all"] | None = None, now: datetime | None = None) -> Plan:
         """The plan that is run; made once.
 
         Args:
             fuse: `"all"`: with all nodes inside the worker, whatever the workflow says.
+            now: The time (aware) that is compared with times in the workflow, which must not be past; default: the
+                clock's.
 
         Raises:
             WorkflowError: There are problems: all of them, each with its line and a cure.
@@ -176,7 +183,7 @@ class Workflow:
         chosen = fuse or self._graph.fuse
         size, plan = self._plans.get(chosen, (-1, None))
         if plan is None or size != self._graph.size():
-            problems = self.check(fuse=fuse)
+            problems = self.check(fuse=fuse, now=now)
             if problems:
                 raise WorkflowError(self.name, problems)
             plan = compile_graph(self._graph, chosen)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from headrace.sources.custom import CustomSource, Raw, Record, Split
 from headrace.sources.kafka import KafkaSink, KafkaSource
 from headrace.sources.requests import MessageSource, RequestSource
 from headrace.sources.schedule import ScheduleSource
@@ -39,6 +40,7 @@ __all__ = [
     "CodecError",
     "Complete",
     "Context",
+    "CustomSource",
     "Event",
     "Exponential",
     "Failure",
@@ -50,6 +52,8 @@ __all__ = [
     "Node",
     "NotAvailableError",
     "Problem",
+    "Raw",
+    "Record",
     "Reject",
     "RequestSource",
     "Result",
@@ -59,6 +63,7 @@ __all__ = [
     "Sink",
     "Source",
     "SourceClosed",
+    "Split",
     "Terminate",
     "Timeout",
     "Timer",

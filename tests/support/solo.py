@@ -12,15 +12,24 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
+from headrace.actors.spec import Deployment
 from ledger import PARTITIONS
-from rig import Rig
 from waiting import until
 
 PROGRAM = Path(__file__).with_name("solo_program.py")
+
+
+class Deployed(Protocol):
+    """What a worker is of: a rig, or something smaller."""
+
+    @property
+    def deployment(self) -> Deployment:
+        """Which is not started."""
+        ...
 
 
 class Solo:
@@ -37,7 +46,7 @@ class Solo:
 
     def __init__(
         self,
-        rig: Rig,
+        rig: Deployed,
         *,
         index: int = 0,
         placement: int = 1,
@@ -113,7 +122,7 @@ class Solo:
 
 
 @contextlib.contextmanager
-def solo(rig: Rig, **options: Any) -> Iterator[Solo]:
+def solo(rig: Deployed, **options: Any) -> Iterator[Solo]:
     """A `Solo` that is gone afterwards."""
     worker = Solo(rig, **options)
     try:

@@ -14,6 +14,7 @@ from headrace.actors import relay
 from headrace.actors.loading import import_workflow
 from headrace.actors.spec import Assign, Deployment, GetStatus, Report, RoleSpec, WorkerRole
 from headrace.actors.worker import Worker
+from headrace.workflows.ports import BEGINNING
 
 
 def _tell(**what: object) -> None:
@@ -30,7 +31,7 @@ def main(settings: str) -> None:
     deployment = msgspec.convert(given["deployment"], Deployment)
     if given["backlog"] is not None:
         relay.BACKLOG = given["backlog"]  # type: ignore[misc]
-    plan = import_workflow(deployment.code).compile(fuse="all")
+    plan = import_workflow(deployment.code).compile(fuse="all", now=BEGINNING)
     spec = RoleSpec(
         role=WorkerRole(given["index"]), actor=f"solo/{given['index']}", incarnation=given["placement"],
         term=1, deployment=deployment,

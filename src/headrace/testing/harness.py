@@ -12,8 +12,11 @@ from typing import Any, Final, Generic, Literal, Self
 import msgspec
 from typing_extensions import TypeVar
 
+from headrace.sources.custom import CustomSource
 from headrace.testing.engine import Engine
+from headrace.testing.inputs import LogEntry
 from headrace.testing.problems import HarnessError
+from headrace.testing.reading import Reading
 from headrace.testing.replacing import Replacements, replaced
 from headrace.testing.senders import Senders
 from headrace.testing.thread import LoopThread
@@ -88,13 +91,14 @@ class Harness:
     ) -> None:
         if start.tzinfo is None:
             raise HarnessError("start= has no time zone: write datetime(2026, 1, 1, tzinfo=UTC)")
-        self._plan, self._fakes = replaced(workflow.compile(fuse=fuse), replace or {})
+        self._plan, self._fakes = replaced(workflow.compile(fuse=fuse, now=start), replace or {})
         plan = self._plan
         self._partitions = (partitions or plan.partitions or DEFAULT_PARTITIONS) if plan.keyed else 1
         self._left: list[Output] = []
         self._engine = Engine(plan, self._partitions, _milliseconds(start), self._deliver)
         self._senders = Senders(plan, self._engine)
         self._batching = False
+        self._readings: dict[int, Reading] = {}
         self._requests = 0
         self._thread = LoopThread()
         self._thread.run(self._engine.open())
@@ -181,6 +185,35 @@ class Harness:
         """
         self._senders.raw(self._senders.source(source), value, key, headers)
         self._settle()
+
+    def read(self, source: SourceHandle[Any]) -> int:
+        """Read a source of your own (or a replay) for real, on from where the last `read` ended, and process it.
+
+        Without it, such a source is not opened: a test sends what it should have read.
+
+        Returns:
+            How many records it had. A source that says that it has ended is closed by that.
+
+        Raises:
+            Exception: Whatever the source's code raises.
+        """
+        plan = self._senders.source(source)
+        if not isinstance(plan.source, CustomSource):
+            raise HarnessError(f"{plan.name} is a {type(plan.source).__name__}: tests send to it")
+        if self._batching:
+            raise HarnessError("read inside batch() would never be processed: call it outside")
+
+        def put(run: str | None, entry: LogEntry) -> None:
+            self._engine.inputs.append(plan, self._senders.home(run) if run else 0, entry)
+
+        reading = self._readings.get(plan.index)
+        if reading is None:
+            reading = self._readings[plan.index] = Reading(plan, put, self._plan.types[plan.type].codec.decode)
+        count = self._thread.run(reading.read(self._engine.settle))
+        if reading.closed:
+            self._engine.closed.add(plan.index)
+            self._settle()
+        return count
 
     def request(self, source: SourceHandle[D], data: D, *, key: str | None = None, id: str | None = None) -> Any:
         """Send a request and return its reply, as a caller of the gateway gets it.

@@ -14,12 +14,16 @@ INBOX = "inbox"
 
 @dataclass(frozen=True, slots=True)
 class LogEntry:
-    """One record of a topic partition."""
+    """One record of a topic partition, or of what stands for it in tests of other sources."""
 
     key: bytes | None
     value: bytes | None
     time: int
     headers: Headers
+    id: str | None = None
+    """Of the event; None: made from its place."""
+    fault: str | None = None
+    """What is wrong with it, as the source says."""
 
 
 class Inputs:
@@ -33,30 +37,30 @@ class Inputs:
     def __init__(self, plan: Plan, store: MemoryStore) -> None:
         self._store = store
         self._logs: dict[tuple[int, int], list[LogEntry]] = {}
-        self._topics = [source for source in plan.sources if source.source.kind == "kafka"]
+        self._others = [source for source in plan.sources if not in_store(source)]
         self._channels = [source for source in plan.sources if source.source.kind == "channel"]
         self._requests = {source.name: source.index for source in plan.sources if source.source.kind == "requests"}
         self._sources = plan.sources
 
     def append(self, source: SourcePlan, partition: int, entry: LogEntry) -> None:
-        """Put a record at the end of a topic partition."""
+        """Put a record at the end of a source's log."""
         self._logs.setdefault((source.index, partition), []).append(entry)
 
     def pull(self, partition: int, positions: dict[str, str], limit: int) -> list[Records]:
-        """What lies behind `positions`, which move on: requests first, then channels, then topics."""
+        """What lies behind `positions`, which move on: requests first, then channels, then all others."""
         batches: list[Records] = []
         if self._requests:
             batches += self._stream(partition, INBOX, None, positions, limit)
         for source in self._channels:
             batches += self._stream(partition, _origin(source, partition), source.index, positions, limit)
-        for source in self._topics:
+        for source in self._others:
             batches += self._log(source, partition, positions, limit)
         return batches
 
     def remainder(self, source: SourcePlan, partition: int, positions: Mapping[str, str]) -> list[bytes | None]:
         """Data of one source that lie behind `positions`, in order."""
         kind, origin = source.source.kind, _origin(source, partition)
-        if kind == "kafka":
+        if not in_store(source):
             log = self._logs.get((source.index, partition), [])
             return [entry.value for entry in log[int(positions.get(origin, "0")) :]]
         entries = self._store.stream(partition, origin, positions.get(origin, "0-0"))
@@ -69,12 +73,17 @@ class Inputs:
         if not entries:
             return []
         positions[origin] = str(start + len(entries))
+        faults = {index: entry.fault for index, entry in enumerate(entries) if entry.fault is not None}
         return [
             Records(
                 source.index, origin, list(range(start, start + len(entries))),
                 times=[entry.time for entry in entries], keys=[entry.key for entry in entries],
                 values=[entry.value for entry in entries], after=positions[origin],
                 headers=[entry.headers for entry in entries] if any(entry.headers for entry in entries) else None,
+                ids=[entry.id or f"{origin}/{start + index}" for index, entry in enumerate(entries)]
+                if any(entry.id for entry in entries)
+                else None,
+                faults=faults or None,
             )
         ]  # fmt: skip
 
@@ -89,6 +98,11 @@ class Inputs:
             _add(batches[-1], entry)
             positions[origin] = entry.id
         return batches
+
+
+def in_store(source: SourcePlan) -> bool:
+    """Its events lie in streams of the store (channels, requests); those of all others in a log of their own."""
+    return source.source.kind in ("channel", "requests")
 
 
 def _origin(source: SourcePlan, partition: int) -> str:

@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from headrace.testing.engine import Engine
-from headrace.testing.inputs import INBOX, LogEntry
+from headrace.testing.inputs import INBOX, LogEntry, in_store
 from headrace.testing.problems import HarnessError
 from headrace.workflows.errors import CodecError, HeadraceError
 from headrace.workflows.handles import SourceHandle
@@ -42,7 +42,7 @@ class Senders:
 
     def raw(self, source: SourcePlan, value: bytes | None, key: str | bytes | None, headers: GivenHeaders) -> None:
         """Put bytes into it; see `Harness.send_raw`."""
-        if value is None and source.source.kind != "kafka":
+        if value is None and in_store(source):
             raise HarnessError(f"{source.name} is no Kafka topic: only those have tombstones")
         record_key = key.encode() if isinstance(key, str) else key
         home = partition_of(record_key, self._engine.partitions) if record_key and self._plan.keyed else 0
@@ -61,10 +61,10 @@ class Senders:
         headers: GivenHeaders,
     ) -> None:
         """Append to whatever the source reads from."""
-        if source.source.kind == "kafka":
-            if id is not None:
+        if not in_store(source):
+            if id is not None and source.source.kind == "kafka":
                 raise HarnessError(f"{source.name} is a Kafka topic: its events have the id of their place in it")
-            entry = LogEntry(record_key, value, self._engine.now, _flat(headers))
+            entry = LogEntry(record_key, value, self._engine.now, _flat(headers), id)
             self._engine.inputs.append(source, partition, entry)
         elif headers:
             raise HarnessError(f"{source.name} is no Kafka topic: only those have headers")
