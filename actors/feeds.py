@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from typing import Any
 
 from headrace.actors.spec import Deployment
 from headrace.sources.feeding import Surroundings, readers_of
+from headrace.sources.kafka_connection import KafkaConnection, connection_of
 from headrace.sources.kafka_reader import KafkaReader
 from headrace.sources.reader import Reader
 from headrace.workflows.plan import Plan, SourcePlan
@@ -90,24 +90,14 @@ def make_feeds(plan: Plan, deployment: Deployment, surroundings: Surroundings) -
 def _kafka_readers(
     sources: Sequence[SourcePlan], deployment: Deployment, surroundings: Surroundings
 ) -> list[KafkaReader]:
-    clusters: dict[str, list[SourcePlan]] = {}
+    clusters: dict[str, tuple[KafkaConnection, list[SourcePlan]]] = {}
     for source in sources:
-        clusters.setdefault(bootstrap_of(source.source, deployment), []).append(source)
+        connection = connection_of(source.source, deployment)
+        clusters.setdefault(connection.name, (connection, []))[1].append(source)
     return [
         KafkaReader(
-            plans, bootstrap=bootstrap, partitions=deployment.partitions, on_ready=surroundings.on_ready,
-            on_problem=surroundings.on_problem, options=client_options(deployment),
+            plans, connection=connection, partitions=deployment.partitions, on_ready=surroundings.on_ready,
+            on_problem=surroundings.on_problem,
         )
-        for bootstrap, plans in clusters.items()
+        for connection, plans in clusters.values()
     ]  # fmt: skip
-
-
-def bootstrap_of(port: Any, deployment: Deployment) -> str:
-    """Brokers of a Kafka source or sink: its own, else the deployment's."""
-    own: str | None = port.bootstrap
-    return own or deployment.kafka.get("bootstrap_servers", "localhost:9092")
-
-
-def client_options(deployment: Deployment) -> dict[str, Any]:
-    """What else the Kafka clients are to be given."""
-    return {name: value for name, value in deployment.kafka.items() if name != "bootstrap_servers"}

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from headrace.actors.feeds import bootstrap_of, client_options
 from headrace.actors.spec import Deployment
+from headrace.sources.kafka_connection import KafkaConnection, connection_of
 from headrace.sources.kafka_sink import KafkaOutput
 from headrace.sources.outlet import Outlet, Portion, Refused
 from headrace.workflows.commit import Output
@@ -41,16 +41,17 @@ class Strays:
 
 def make_outlets(plan: Plan, deployment: Deployment) -> tuple[list[Outlet], Callable[[Output], int]]:
     """The outlets that the sinks of a plan need, and which one (by index) takes an output."""
-    clusters: dict[str, list[SinkPlan]] = {}
+    clusters: dict[str, tuple[KafkaConnection, list[SinkPlan]]] = {}
     for sink in plan.sinks:
         if sink.sink.kind != "kafka":
             raise HeadraceError(f"sink {sink.name}: this version can't send to a sink of kind {sink.sink.kind!r}")
-        clusters.setdefault(bootstrap_of(sink.sink, deployment), []).append(sink)
+        connection = connection_of(sink.sink, deployment)
+        clusters.setdefault(connection.name, (connection, []))[1].append(sink)
     outlets: list[Outlet] = []
     index_of: dict[int, int] = {}
-    for bootstrap, sinks in clusters.items():
+    for connection, sinks in clusters.values():
         index_of.update((sink.index, len(outlets)) for sink in sinks)
-        outlets.append(KafkaOutput(sinks, bootstrap=bootstrap, options=client_options(deployment)))
+        outlets.append(KafkaOutput(sinks, connection=connection))
     strays = len(outlets)
     outlets.append(Strays())
 

@@ -51,7 +51,9 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     spares: int = 1
     """Warm processes kept ready to become any worker or node."""
     kafka: dict[str, str] = {}
-    """`bootstrap_servers` and whatever else the Kafka clients are to be given."""
+    """Options of the default Kafka cluster: `bootstrap_servers`, TLS, SASL (secrets only as references)."""
+    clusters: dict[str, dict[str, str]] = {}
+    """Options of named Kafka clusters, for sources and sinks with `cluster=`."""
     settings: dict[str, str | int | float | bool] = {}
     crash_at: dict[str, str] = {}
     """Role (`worker/0`, `node/1/0`) -> name of the crash point at which its first incarnation dies (fault tests)."""

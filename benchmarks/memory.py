@@ -33,6 +33,7 @@ from headrace.actors.local_ray import LocalRay
 from headrace.actors.store import Store
 from headrace.embedded import ApacheKafka, Valkey
 from headrace.logs import configure_logs
+from headrace.sources.kafka_connection import KafkaConnection
 from headrace.sources.kafka_metadata import ensure_topics
 from headrace.workflows.keyspace import partition_of
 
@@ -103,7 +104,7 @@ def many(redis: Valkey, bootstrap: str, events: int, *, fused: bool) -> dict[str
     """So many readings through three nodes."""
     topic = "bench-many"
     parts = max(1, events // MILLION)
-    asyncio.run(ensure_topics(bootstrap, {ALERTS: PARTITIONS}, configs=FOREVER))
+    asyncio.run(ensure_topics(KafkaConnection("", bootstrap), {ALERTS: PARTITIONS}, configs=FOREVER))
     asyncio.run(preload(bootstrap, topic, events=MILLION, keys=SENSORS))
     cluster = deploy("many", redis.url, bootstrap, fused=fused, topic=topic)
     watch = Watch(cluster)
@@ -150,7 +151,7 @@ async def produce(bootstrap: str, rate: int, seconds: float, slow_until: int, co
 
 def overload(redis: Valkey, bootstrap: str, seconds: float, rate: int) -> dict[str, object]:
     """Input at three times the rate of the node, then the backlog is worked off."""
-    asyncio.run(ensure_topics(bootstrap, {slow_flow.TOPIC: PARTITIONS}, configs=FOREVER))
+    asyncio.run(ensure_topics(KafkaConnection("", bootstrap), {slow_flow.TOPIC: PARTITIONS}, configs=FOREVER))
     ref, workflow = load_workflow("benchmarks.slow_flow:workflow", ROOT)
     plan = workflow.compile()
     kafka = {"bootstrap_servers": bootstrap}

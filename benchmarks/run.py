@@ -29,6 +29,7 @@ from benchmarks.workload import EVENTS, PARTITIONS
 from headrace.actors.local_ray import LocalRay
 from headrace.embedded import ApacheKafka, Tansu, Valkey
 from headrace.logs import configure_logs
+from headrace.sources.kafka_connection import KafkaConnection
 from headrace.sources.kafka_metadata import ensure_topics
 
 COLD = "bench-cold"
@@ -122,7 +123,7 @@ def bench(rounds: int, events: int, broker: ApacheKafka | Tansu, redis: Valkey) 
     """All of it; returns the figures."""
     bootstrap = broker.bootstrap
     topics = {ALERTS: PARTITIONS, RAW_ALERTS: PARTITIONS, IDLE: PARTITIONS}
-    asyncio.run(ensure_topics(bootstrap, topics, configs={"retention.ms": "-1"}))
+    asyncio.run(ensure_topics(KafkaConnection("", bootstrap), topics, configs={"retention.ms": "-1"}))
     for topic, keys in ((TOPIC, 1_000), (COLD, COLD_KEYS)):
         seconds = asyncio.run(preload(bootstrap, topic, events=events, keys=keys))
         say(f"{events:,} readings of {keys:,} sensors in {topic}, {seconds:.1f} s")

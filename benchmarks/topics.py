@@ -14,6 +14,7 @@ import msgspec
 from aiokafka import AIOKafkaProducer
 
 from benchmarks import workload
+from headrace.sources.kafka_connection import KafkaConnection
 from headrace.sources.kafka_metadata import ensure_topics
 from headrace.workflows.keyspace import partition_of
 
@@ -45,7 +46,7 @@ async def preload(
     """
     began = time.perf_counter()
     # The readings' times lie in the past: by default a broker would soon delete them.
-    await ensure_topics(bootstrap, {topic: partitions}, configs={"retention.ms": "-1"})
+    await ensure_topics(KafkaConnection("", bootstrap), {topic: partitions}, configs={"retention.ms": "-1"})
     names = [workload.sensor_name(number).encode() for number in range(keys)]
     homes = [partition_of.__wrapped__(name, partitions) for name in names]
     async with AIOKafkaProducer(bootstrap_servers=bootstrap, max_batch_size=_BATCH_BYTES) as producer:
@@ -81,7 +82,7 @@ def main() -> None:
 
     async def fill() -> float:
         if asked.alerts:
-            await ensure_topics(asked.bootstrap, {asked.alerts: asked.partitions})
+            await ensure_topics(KafkaConnection("", asked.bootstrap), {asked.alerts: asked.partitions})
         return await preload(
             asked.bootstrap, asked.topic, events=asked.events, keys=asked.keys, partitions=asked.partitions
         )

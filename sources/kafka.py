@@ -36,8 +36,8 @@ class KafkaSource(Source[D], Generic[D]):
     on_gap: Literal["fail", "earliest", "latest"] = field(default="fail", kw_only=True)
     """When the log no longer has what is to be read next (it is named in any case): stand still, go on with
     what is left, or skip to the end."""
-    bootstrap: str | None = field(default=None, kw_only=True)
-    """`host:port,host:port` of its cluster; None: the one that the workflow is run with."""
+    cluster: str | None = field(default=None, kw_only=True)
+    """Name of its cluster, which the deployment has an address for; None: the default one."""
     name: str = field(default="", kw_only=True)
     """Default: the topic."""
 
@@ -54,8 +54,8 @@ class KafkaSink(Sink[D], Generic[D]):
 
     topic: str
     type: builtins.type[D]
-    bootstrap: str | None = field(default=None, kw_only=True)
-    """`host:port,host:port` of its cluster; None: the one that the workflow is run with."""
+    cluster: str | None = field(default=None, kw_only=True)
+    """Name of its cluster, which the deployment has an address for; None: the default one."""
     name: str = field(default="", kw_only=True)
     """Default: the topic."""
 

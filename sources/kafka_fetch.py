@@ -19,9 +19,10 @@ from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.fetch import FetchRequest
 
 from headrace.sources.kafka_batches import FetchedBatches
+from headrace.sources.kafka_connection import WORDS, ClusterUnavailable, KafkaConnection
 from headrace.sources.kafka_extent import READ_COMMITTED, LogExtent, by_topic, log_extents
 from headrace.sources.kafka_log import Log
-from headrace.sources.kafka_metadata import REQUEST_TIMEOUT_MS, ClientOptions, Topic, describe_topics
+from headrace.sources.kafka_metadata import Topic, describe_topics
 from headrace.sources.problems import Problems
 
 logger = structlog.get_logger(__name__)
@@ -78,18 +79,16 @@ class Fetcher:
 
     Args:
         owner: Decides what is read, and from where.
-        bootstrap: `host:port` of a broker, or several with commas.
-        options: Security options of the client.
+        connection: The cluster.
         problems: Told what keeps it from fetching.
         clock: The loop's monotonic clock.
     """
 
     def __init__(
-        self, owner: Owner, bootstrap: str, options: ClientOptions, problems: Problems, clock: Callable[[], float]
+        self, owner: Owner, connection: KafkaConnection, problems: Problems, clock: Callable[[], float]
     ) -> None:
         self._owner = owner
-        self._bootstrap = bootstrap
-        self._options = dict(options)
+        self._connection = connection
         self._problems = problems
         self._clock = clock
         self._task: asyncio.Task[None] | None = None
@@ -98,6 +97,7 @@ class Fetcher:
         self._refresh_at = 0.0
         self._resting: dict[int, float] = {}
         self._turn = 0
+        self._failures = 0
 
     def start(self) -> None:
         """Begin; connecting happens in the background, for as long as it takes."""
@@ -125,38 +125,39 @@ class Fetcher:
         self._changed.set()
 
     async def _run(self) -> None:
-        failures = 0
+        self._failures = 0
+        address = self._connection.address
         while True:
-            client = AIOKafkaClient(
-                bootstrap_servers=self._bootstrap,
-                request_timeout_ms=REQUEST_TIMEOUT_MS,
-                client_id="headrace",
-                **self._options,
-            )
             try:
-                await client.bootstrap()
-                self._refresh_at = 0.0
-                await self._refresh_topics(client)
-                failures = 0
-                self._problems.forget(self._bootstrap)
-                await self._session(client)
+                client = await self._connection.connect()
+                try:
+                    await self._use(client)
+                finally:
+                    await client.close()
+            except ClusterUnavailable as error:
+                self._away(error)
             except _LOST as error:
-                if self._problems.tell("kafka_unreachable", self._bootstrap, self._unreachable(error)):
-                    logger.warning("kafka_unreachable", bootstrap=self._bootstrap, reason=repr(error))
+                self._away(self._connection.unavailable(error))
             except Exception as error:
                 # A mistake of ours (or of the client): named, and tried again, rather than standing still silently.
-                self._problems.tell("kafka_failed", self._bootstrap, f"Reading from Kafka failed: {error!r}.")
-                logger.exception("kafka_failed", bootstrap=self._bootstrap)
-            finally:
-                await client.close()
-            await asyncio.sleep(_BACKOFF[min(failures, len(_BACKOFF) - 1)])
-            failures += 1
+                self._problems.tell("kafka_failed", address, f"Reading from Kafka failed: {error!r}.")
+                logger.exception("kafka_failed", cluster=address)
+            await asyncio.sleep(_BACKOFF[min(self._failures, len(_BACKOFF) - 1)])
+            self._failures += 1
 
-    def _unreachable(self, error: Exception) -> str:
-        return (
-            f"No Kafka broker can be reached at {self._bootstrap} ({str(error) or type(error).__name__}). "
-            "Headrace keeps trying; check that it runs, and that its advertised address can be reached from here."
-        )
+    async def _use(self, client: AIOKafkaClient) -> None:
+        self._refresh_at = 0.0
+        await self._refresh_topics(client)
+        self._failures = 0
+        self._problems.forget(self._connection.address)
+        await self._session(client)
+
+    def _away(self, error: ClusterUnavailable) -> None:
+        for word in WORDS:
+            if word != error.word:
+                self._problems.solved(word, error.address)
+        if self._problems.tell(error.word, error.address, str(error)):
+            logger.warning(error.word, cluster=error.address, reason=error.cause)
 
     async def _session(self, client: AIOKafkaClient) -> None:
         """Serve the logs over this client until it is lost."""
@@ -188,7 +189,7 @@ class Fetcher:
 
     def _rested(self, node: int) -> None:
         if self._resting.pop(node, None) is not None:
-            self._problems.forget(f"{self._bootstrap} node {node}")
+            self._problems.forget(f"{self._connection.address} node {node}")
 
     async def _wait_for_change(self, nodes: dict[int, asyncio.Task[None]]) -> None:
         changed = asyncio.create_task(self._changed.wait())
@@ -208,7 +209,7 @@ class Fetcher:
                 raise error
             # Other brokers answer: theirs goes on, and this one's logs may soon be led by one of them.
             self._resting[node] = self._clock() + _BACKOFF[-1]
-            self._problems.tell("kafka_unreachable", f"{self._bootstrap} node {node}", _silent(node, error))
+            self._problems.tell("kafka_unreachable", f"{self._connection.address} node {node}", _silent(node, error))
             self.refresh(_BACKOFF[0])
 
     async def _refresh_topics(self, client: AIOKafkaClient) -> None:

@@ -11,9 +11,9 @@ from aiokafka import errors
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
 from aiokafka.protocol.commit import OffsetCommitRequest
 
+from headrace.sources.kafka_connection import ClusterUnavailable, KafkaConnection
 from headrace.sources.kafka_extent import by_topic
 from headrace.sources.kafka_log import offset_of
-from headrace.sources.kafka_metadata import REQUEST_TIMEOUT_MS, ClientOptions
 
 logger = structlog.get_logger(__name__)
 
@@ -28,14 +28,12 @@ class GroupPositions:
 
     Args:
         group: Its name.
-        bootstrap: `host:port` of a broker, or several with commas.
-        options: Security options of the client.
+        connection: Its cluster.
     """
 
-    def __init__(self, group: str, bootstrap: str, options: ClientOptions) -> None:
+    def __init__(self, group: str, connection: KafkaConnection) -> None:
         self._group = group
-        self._bootstrap = bootstrap
-        self._options = dict(options)
+        self._connection = connection
         self._new: dict[tuple[str, int], int] = {}
         self._news = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -58,23 +56,18 @@ class GroupPositions:
 
     async def _run(self) -> None:
         while True:
-            client = AIOKafkaClient(
-                bootstrap_servers=self._bootstrap,
-                client_id="headrace",
-                request_timeout_ms=REQUEST_TIMEOUT_MS,
-                **self._options,
-            )
+            await self._news.wait()
             try:
-                await self._news.wait()
-                await client.bootstrap()
-                while True:
-                    await self._commit(client)
-                    await asyncio.sleep(_EVERY)
-            except (errors.KafkaError, OSError, TimeoutError) as error:
-                logger.info("kafka_group_not_told", group=self._group, reason=repr(error))
+                client = await self._connection.connect()
+                try:
+                    while True:
+                        await self._commit(client)
+                        await asyncio.sleep(_EVERY)
+                finally:
+                    await client.close()
+            except (errors.KafkaError, OSError, TimeoutError, ClusterUnavailable) as error:
+                logger.info("kafka_group_not_told", group=self._group, reason=str(error) or repr(error))
                 await asyncio.sleep(_EVERY)
-            finally:
-                await client.close()
 
     async def _commit(self, client: AIOKafkaClient) -> None:
         told, self._new = self._new, {}
@@ -91,5 +84,7 @@ class GroupPositions:
         for topic, partitions in answer.topics:
             for number, code in partitions:
                 if code:
+                    # Its coordinator is loading or moving, or it may not be told: again, unless there is news.
+                    self._new.setdefault((topic, number), told[topic, number])
                     reason = errors.for_code(code).__name__
                     logger.info("kafka_group_not_told", group=self._group, topic=topic, partition=number, reason=reason)

@@ -7,10 +7,10 @@ import uuid
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
-from typing import Any, Final
+from typing import Any
 
 from aiokafka import errors
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import NewTopic
 from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.api import Request, RequestStruct, Response
 from aiokafka.protocol.metadata import MetadataRequest
@@ -25,13 +25,8 @@ from aiokafka.protocol.types import (
     TaggedFields,
 )
 
+from headrace.sources.kafka_connection import KafkaConnection
 from headrace.workflows.effects import Effect, effect
-
-ClientOptions = Mapping[str, Any]
-"""Options of every aiokafka client of a process: `security_protocol`, `sasl_*`, `ssl_context`."""
-
-REQUEST_TIMEOUT_MS: Final = 8_000
-"""A broker that does not answer is named within 10 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,32 +162,26 @@ async def _ask_any(client: AIOKafkaClient, topics: list[str]) -> list[Any]:
 
 
 async def ensure_topics(
-    bootstrap: str,
-    topics: Mapping[str, int],
-    *,
-    configs: Mapping[str, str] | None = None,
-    options: ClientOptions | None = None,
+    connection: KafkaConnection, topics: Mapping[str, int], *, configs: Mapping[str, str] | None = None
 ) -> list[str]:
     """Make the topics that are missing, each with one replica; those that exist stay as they are.
 
     Args:
-        bootstrap: `host:port` of a broker, or several with commas.
+        connection: The cluster.
         topics: Name -> how many partitions.
         configs: Topic options for those that are made, such as `{"cleanup.policy": "compact"}`. For records
             with times of long ago give `{"retention.ms": "-1"}`: brokers keep a week by default, by those times.
-        options: Security options of the client.
 
     Returns:
         Names of the topics that were made.
 
     Raises:
-        KafkaError: The broker is away, or refuses.
+        ClusterUnavailable: No client gets through to the cluster.
+        KafkaError: The broker refuses.
     """
-    admin = AIOKafkaAdminClient(
-        bootstrap_servers=bootstrap, request_timeout_ms=REQUEST_TIMEOUT_MS, **dict(options or {})
-    )
-    await admin.start()
+    admin = connection.admin()
     try:
+        await connection.open_admin(admin)
         existing = set(await admin.list_topics())
         missing = {name: count for name, count in topics.items() if name not in existing}
         if not missing:

@@ -14,13 +14,13 @@ from typing import Any, Final, TypeAlias
 
 import structlog
 from aiokafka import errors
-from aiokafka.client import AIOKafkaClient
 from aiokafka.protocol.produce import ProduceRequest
 from aiokafka.protocol.transaction import InitProducerIdRequest
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 
+from headrace.sources.kafka_connection import REQUEST_TIMEOUT_MS, KafkaConnection
 from headrace.sources.kafka_extent import by_topic
-from headrace.sources.kafka_metadata import REQUEST_TIMEOUT_MS, ClientOptions, Topic, describe_topics
+from headrace.sources.kafka_metadata import Topic, describe_topics
 
 logger = structlog.get_logger(__name__)
 
@@ -66,15 +66,16 @@ class ProduceSession:
     """A connection with its producer id; after any error but a refused batch, throw it away and make a new one.
 
     Args:
-        bootstrap: `host:port` of a broker, or several with commas.
-        options: Security options of the client.
+        connection: The cluster.
         batch_bytes: A batch takes no more once it holds so much.
+
+    Raises:
+        ClusterUnavailable: An option of the cluster can't be used here.
     """
 
-    def __init__(self, bootstrap: str, options: ClientOptions, batch_bytes: int) -> None:
-        self._client = AIOKafkaClient(
-            bootstrap_servers=bootstrap, client_id="headrace", request_timeout_ms=REQUEST_TIMEOUT_MS, **dict(options)
-        )
+    def __init__(self, connection: KafkaConnection, batch_bytes: int) -> None:
+        self._connection = connection
+        self._client = connection.client()
         self._batch_bytes = batch_bytes
         self._producer_id = self._epoch = _NO_ID
         self._sequences: dict[TopicPartition, int] = {}
@@ -85,9 +86,10 @@ class ProduceSession:
         """Connect, and get a producer id where the broker gives any: it drops repeats within this session then.
 
         Raises:
-            KafkaError: No broker answers.
+            ClusterUnavailable: No client gets through to the cluster.
+            KafkaError: A broker ends the connection.
         """
-        await self._client.bootstrap()
+        await self._connection.open(self._client)
         no_transactions: Any = None
         while True:
             node = self._client.get_random_node()

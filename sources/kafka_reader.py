@@ -12,11 +12,12 @@ import structlog
 from aiokafka.util import NO_EXTENSIONS
 
 from headrace.sources.kafka_batches import CorruptBatch
+from headrace.sources.kafka_connection import KafkaConnection
 from headrace.sources.kafka_extent import LogExtent
 from headrace.sources.kafka_fetch import Fetcher
 from headrace.sources.kafka_group import GroupPositions
 from headrace.sources.kafka_log import Log, Predecessor, offset_of, topic_id_of
-from headrace.sources.kafka_metadata import ClientOptions, Topic
+from headrace.sources.kafka_metadata import Topic
 from headrace.sources.problems import Problems
 from headrace.sources.reader import OnProblem, OnReady
 from headrace.workflows.errors import HeadraceError
@@ -60,12 +61,11 @@ class KafkaReader:
 
     Args:
         sources: Plans of sources whose `source` is a `ReadsTopic`. Their names are the origins' names.
-        bootstrap: `host:port` of a broker, or several with commas.
+        connection: The cluster.
         partitions: S, the workflow's number of partitions.
         on_ready: See `Reader`.
-        on_problem: See `Reader`. Words: `kafka_unreachable`, `kafka_refused`, `topic_missing`, `gap`,
+        on_problem: See `Reader`. Words: those of `ClusterUnavailable`, `kafka_refused`, `topic_missing`, `gap`,
             `log_lost` (the log ends before our position, or is another one), `corrupt`, `kafka_failed`.
-        options: Security options of the client.
         group: Consumer group that is told of committed positions, for lag tools; None: none is.
 
     Raises:
@@ -76,11 +76,10 @@ class KafkaReader:
         self,
         sources: Sequence[SourcePlan],
         *,
-        bootstrap: str,
+        connection: KafkaConnection,
         partitions: int,
         on_ready: OnReady,
         on_problem: OnProblem,
-        options: ClientOptions | None = None,
         group: str | None = None,
     ) -> None:
         self._sources: dict[str, SourcePlan] = {}
@@ -99,8 +98,8 @@ class KafkaReader:
         self.gaps: list[Gap] = []
         """What was lost before it could be read, in the order it was found out."""
         self._clock = asyncio.get_running_loop().time
-        self._fetcher = Fetcher(self, bootstrap, options or {}, self._problems, self._clock)
-        self._group = GroupPositions(group, bootstrap, options or {}) if group else None
+        self._fetcher = Fetcher(self, connection, self._problems, self._clock)
+        self._group = GroupPositions(group, connection) if group else None
 
     async def open(self) -> None:
         """Begin to connect; returns at once."""

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import structlog
 from aiokafka import errors
 
-from headrace.sources.kafka_metadata import ClientOptions
+from headrace.sources.kafka_connection import ClusterUnavailable, KafkaConnection
 from headrace.sources.kafka_produce import Answer, Batch, ProduceSession, TopicPartition
 from headrace.sources.outlet import Portion, Refused
 from headrace.workflows.commit import Output
@@ -62,19 +62,19 @@ class SinkUnavailable(HeadraceError):
     Send the same outputs again, in the same order.
 
     Attributes:
-        bootstrap: The cluster's address.
+        address: The cluster's.
         cause: What happened.
     """
 
-    def __init__(self, bootstrap: str, cause: str) -> None:
-        self.bootstrap = bootstrap
+    def __init__(self, address: str, cause: str) -> None:
+        self.address = address
         self.cause = cause
         super().__init__(
-            f"Kafka at {bootstrap} takes no outputs ({cause}). They are kept and sent again; check that it runs."
+            f"Kafka at {address} takes no outputs ({cause}). They are kept and sent again; check that it runs."
         )
 
     def __reduce__(self) -> tuple[type[SinkUnavailable], tuple[str, str]]:
-        return SinkUnavailable, (self.bootstrap, self.cause)
+        return SinkUnavailable, (self.address, self.cause)
 
 
 @dataclass(slots=True)
@@ -119,21 +119,19 @@ class KafkaOutput:
 
     Args:
         sinks: Plans of sinks whose `sink` is a `WritesTopic`.
-        bootstrap: `host:port` of a broker, or several with commas.
-        options: Security options of the client.
+        connection: The cluster.
     """
 
-    def __init__(self, sinks: Sequence[SinkPlan], *, bootstrap: str, options: ClientOptions | None = None) -> None:
+    def __init__(self, sinks: Sequence[SinkPlan], *, connection: KafkaConnection) -> None:
         self._topics = {plan.index: _topic(plan) for plan in sinks}
-        self._bootstrap = bootstrap
-        self._options = dict(options or {})
+        self._connection = connection
         self._session: ProduceSession | None = None
         self._missing_until: dict[str, float] = {}
 
     @property
     def name(self) -> str:
         """See `Outlet`."""
-        return f"Kafka at {self._bootstrap}"
+        return f"Kafka at {self._connection.address}"
 
     @property
     def transactional(self) -> bool:
@@ -168,11 +166,12 @@ class KafkaOutput:
                 session = await self._connected()
                 with effect(Effect.RELAY_SEND):
                     return await self._send(session, outputs)
-        except (errors.KafkaError, OSError, TimeoutError) as error:
+        except (errors.KafkaError, OSError, TimeoutError, ClusterUnavailable) as error:
             # Which of them arrived is not known; a new session has no memory of this one's troubles.
-            logger.warning("kafka_sink_unavailable", bootstrap=self._bootstrap, reason=repr(error))
+            cause = str(error) or type(error).__name__
+            logger.warning("kafka_sink_unavailable", cluster=self._connection.address, reason=cause)
             await self.close()
-            raise SinkUnavailable(self._bootstrap, str(error) or type(error).__name__) from error
+            raise SinkUnavailable(self._connection.address, cause) from error
         except asyncio.CancelledError:
             await self.close()
             raise
@@ -185,7 +184,7 @@ class KafkaOutput:
 
     async def _connected(self) -> ProduceSession:
         if self._session is None:
-            self._session = ProduceSession(self._bootstrap, self._options, BATCH_BYTES)
+            self._session = ProduceSession(self._connection, BATCH_BYTES)
             await self._session.open()
         return self._session
 

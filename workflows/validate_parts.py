@@ -112,7 +112,7 @@ def _check_logs(findings: Findings) -> None:
         topic = getattr(item.source, "topic", None)
         if topic is None:
             continue
-        first = seen.setdefault((getattr(item.source, "bootstrap", None), topic), item)
+        first = seen.setdefault((getattr(item.source, "cluster", None), topic), item)
         if first is not item:
             message = f"the topic {topic!r} is read by {first.name} already ({first.where})"
             cure = f"Route that source to both: {first.name}.to(a, b)"

@@ -206,7 +206,7 @@ def test_run_waits_for_servers_and_outlives_their_absence(start: Start, tmp_path
     run.says(f"waiting: the store at 127.0.0.1:{port}/0 does not answer", within=10)
     with Valkey(folder=tmp_path / "valkey", port=port) as valkey:
         run.says(f"Redis at 127.0.0.1:{port}/0 answers.")
-        run.says(f"waiting: Kafka at {own_kafka.bootstrap} does not answer", within=10)
+        run.says(f"waiting: No Kafka broker can be reached at {own_kafka.bootstrap}", within=10)
         own_kafka.restart()
         run.says("running, after")
 

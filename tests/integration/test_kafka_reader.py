@@ -17,7 +17,7 @@ from headrace.sources.kafka_log import FETCH_BELOW, offset_of
 from headrace.sources.kafka_metadata import ensure_topics
 from headrace.sources.kafka_reader import KafkaReader
 from headrace.workflows.errors import HeadraceError
-from kafka_reading import Reading, offsets, plan_of, values
+from kafka_reading import Reading, offsets, plain, plan_of, values
 from waiting import until_async
 
 
@@ -118,7 +118,7 @@ async def test_a_missing_topic_is_named_and_read_once_it_is_there(kafka: Broker,
         await reading.assign()
         sentence = await reading.problem("topic_missing")
         assert name in sentence
-        await ensure_topics(kafka.bootstrap, {name: 1})
+        await ensure_topics(plain(kafka.bootstrap), {name: 1})
         await write(kafka.bootstrap, name, [b"at last"])
 
         assert values(await reading.take(1)) == [b"at last"]
@@ -139,7 +139,7 @@ async def test_a_broker_that_is_away_at_the_start_is_named(kafka: Broker) -> Non
 async def test_a_broker_that_comes_back_is_read_on_from_where_reading_was(own_kafka: Broker) -> None:
     if not own_kafka.transactions:
         pytest.skip("this broker forgets its topics at a restart")
-    await ensure_topics(own_kafka.bootstrap, {"kept": 1})
+    await ensure_topics(plain(own_kafka.bootstrap), {"kept": 1})
     await write(own_kafka.bootstrap, "kept", numbered(0, 3))
 
     async with Reading(own_kafka.bootstrap, "kept") as reading:
@@ -199,7 +199,7 @@ async def remake(bootstrap: str, name: str) -> None:
         await admin.close()
 
     async def is_made() -> list[str]:
-        return await ensure_topics(bootstrap, {name: 1})
+        return await ensure_topics(plain(bootstrap), {name: 1})
 
     await until_async(is_made, "the topic is made again")
 
@@ -340,7 +340,7 @@ async def test_two_sources_of_one_topic_are_refused() -> None:
     with pytest.raises(HeadraceError, match="one source"):
         KafkaReader(
             [plan_of("t", 0), plan_of("t", 1)],
-            bootstrap="127.0.0.1:1",
+            connection=plain("127.0.0.1:1"),
             partitions=1,
             on_ready=lambda partition: None,
             on_problem=lambda word, sentence: None,

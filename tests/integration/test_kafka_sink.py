@@ -17,6 +17,7 @@ from headrace.sources.outlet import Portion
 from headrace.workflows.commit import Output
 from headrace.workflows.keyspace import partition_of
 from headrace.workflows.plan import SinkPlan
+from kafka_reading import plain
 
 
 def plan_of(topic: str, index: int = 0) -> SinkPlan:
@@ -51,7 +52,7 @@ async def read(bootstrap: str, topic: str, partitions: int = 1) -> Mapping[int, 
 
 async def test_an_output_carries_key_time_data_and_id(kafka: Broker, topic: Topics) -> None:
     name = topic()
-    sink = KafkaOutput([plan_of(name)], bootstrap=kafka.bootstrap)
+    sink = KafkaOutput([plan_of(name)], connection=plain(kafka.bootstrap))
 
     assert await sink.send(portions([output(7, key="kitchen", data=b'{"hot":true}')])) == []
     await sink.close()
@@ -65,7 +66,7 @@ async def test_keys_choose_partitions_as_kafkas_own_clients_do_and_keep_their_or
     kafka: Broker, topic: Topics
 ) -> None:
     name = topic(partitions=3)
-    sink = KafkaOutput([plan_of(name)], bootstrap=kafka.bootstrap)
+    sink = KafkaOutput([plan_of(name)], connection=plain(kafka.bootstrap))
     for first in (0, 100):
         await sink.send(portions([output(number, key=f"s{number % 7}") for number in range(first, first + 100)]))
     await sink.close()
@@ -82,7 +83,7 @@ async def test_what_is_too_large_is_refused_alone(kafka: Broker, topic: Topics) 
     if not kafka.transactions:
         pytest.skip("this broker has no limit")
     name = topic(max_message_bytes="20000")
-    sink = KafkaOutput([plan_of(name)], bootstrap=kafka.bootstrap)
+    sink = KafkaOutput([plan_of(name)], connection=plain(kafka.bootstrap))
     outputs = [output(number) for number in range(6)]
     outputs[3] = output(3, data=bytes(50_000))
 
@@ -97,7 +98,7 @@ async def test_what_is_too_large_is_refused_alone(kafka: Broker, topic: Topics) 
 
 async def test_a_topic_that_does_not_exist_refuses_and_others_go_on(kafka: Broker, topic: Topics) -> None:
     name = topic()
-    sink = KafkaOutput([plan_of(name), plan_of(name + "-gone", 1)], bootstrap=kafka.bootstrap)
+    sink = KafkaOutput([plan_of(name), plan_of(name + "-gone", 1)], connection=plain(kafka.bootstrap))
 
     refused = await sink.send(portions([output(0), output(1, sink=1), output(2)]))
     await sink.close()
@@ -109,20 +110,20 @@ async def test_a_topic_that_does_not_exist_refuses_and_others_go_on(kafka: Broke
 
 async def test_a_broker_that_is_away_is_an_error_to_try_again() -> None:
     address = f"127.0.0.1:{free_port()}"
-    sink = KafkaOutput([plan_of("alerts")], bootstrap=address)
+    sink = KafkaOutput([plan_of("alerts")], connection=plain(address))
 
     with pytest.raises(SinkUnavailable) as unavailable:
         await sink.send(portions([output(0)]))
     await sink.close()
 
-    assert unavailable.value.bootstrap == address
+    assert unavailable.value.address == address
 
 
 async def test_outputs_sent_again_after_a_restart_arrive_with_the_same_id(own_kafka: Broker) -> None:
     if not own_kafka.transactions:
         pytest.skip("this broker forgets its topics at a restart")
-    await ensure_topics(own_kafka.bootstrap, {"alerts": 1})
-    sink = KafkaOutput([plan_of("alerts")], bootstrap=own_kafka.bootstrap)
+    await ensure_topics(plain(own_kafka.bootstrap), {"alerts": 1})
+    sink = KafkaOutput([plan_of("alerts")], connection=plain(own_kafka.bootstrap))
     await sink.send(portions([output(0)]))
 
     own_kafka.kill()

@@ -8,10 +8,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headrace.sources.kafka import KafkaSource
+from headrace.sources.kafka_connection import KafkaConnection
 from headrace.sources.kafka_reader import KafkaReader
 from headrace.workflows.plan import SourcePlan
 from headrace.workflows.records import Records
 from waiting import DEADLINE, until_async
+
+
+def plain(bootstrap: str) -> KafkaConnection:
+    """A cluster that asks for nothing."""
+    return KafkaConnection("", bootstrap)
 
 
 def plan_of(topic: str, index: int = 0, **more: Any) -> SourcePlan:
@@ -23,7 +29,8 @@ def plan_of(topic: str, index: int = 0, **more: Any) -> SourcePlan:
 class Reading:
     """Use as `async with Reading(...) as reading`; `take` pulls."""
 
-    bootstrap: str
+    connection: KafkaConnection | str
+    """The cluster, or the address of one that asks for nothing."""
     topic: str
     partitions: int = 1
     source: SourcePlan | None = None
@@ -37,9 +44,10 @@ class Reading:
 
     def __post_init__(self) -> None:
         self._arrival = asyncio.Event()
+        cluster = self.connection if isinstance(self.connection, KafkaConnection) else plain(self.connection)
         self.reader = KafkaReader(
             [self.source or plan_of(self.topic)],
-            bootstrap=self.bootstrap,
+            connection=cluster,
             partitions=self.partitions,
             on_ready=self._on_ready,
             on_problem=self._on_problem,

@@ -23,7 +23,7 @@ _BURST: Final = 0.05
 
 
 def write_flow(folder: Path, readings: str, alerts: str, *, name: str = "ledger", sink: str | None = None) -> Path:
-    """A workflow's file with these topics, in a folder of the test's own; `sink`: the broker of the alerts."""
+    """A workflow's file with these topics, in a folder of the test's own; `sink`: the cluster of the alerts."""
     text = (FLOWS / f"{name}.py").read_text()
     for word, value in {"READINGS": readings, "ALERTS": alerts, "SINK": sink}.items():
         text = text.replace(f'"{word}"', repr(value))

@@ -72,11 +72,13 @@ class Rig:
         self.readings, self.alerts = readings, alerts
         self.sink = sink or bootstrap
         self.load = Load(bootstrap, readings)
-        file = write_flow(folder, readings, alerts, name=flow, sink=sink)
+        file = write_flow(folder, readings, alerts, name=flow, sink="sink" if sink else None)
         self.code, self.workflow = load_workflow(file.name, folder)
         plan = self.workflow.compile(fuse="all" if options.get("fuse") else None)
-        kafka = {"bootstrap_servers": bootstrap}
-        self.deployment = deployment_of(plan, self.code, redis_url, kafka=kafka, **options)
+        options = {
+            "kafka": {"bootstrap_servers": bootstrap}, "clusters": {"sink": {"bootstrap_servers": self.sink}}, **options
+        }  # fmt: skip
+        self.deployment = deployment_of(plan, self.code, redis_url, **options)
         self.cluster: Cluster | None = None
 
     def __enter__(self) -> Rig:

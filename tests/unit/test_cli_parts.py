@@ -23,6 +23,7 @@ from headrace.cli.meter import Meter
 from headrace.cli.project import Project, RunFile
 from headrace.cli.snippets import example_of, write_senders
 from headrace.cli.table import picture
+from headrace.sources.kafka_connection import KafkaClusters
 
 
 def status(
@@ -155,7 +156,7 @@ def test_a_sender_is_a_program_that_compiles(tmp_path: Path) -> None:
     workflow = Workflow("heat")
     workflow.source(KafkaSource("numbers", Inner, key="note")).to(workflow.node(take))
 
-    [path] = write_senders(workflow.compile(), "127.0.0.1:9092", tmp_path)
+    [path] = write_senders(workflow.compile(), KafkaClusters({"bootstrap_servers": "127.0.0.1:9092"}), tmp_path)
 
     text = path.read_text()
     assert path.name == "send_numbers.py"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import ExitStack
-from typing import Final, Literal, Self, TypeAlias, TypeVar
+from functools import partial
+from typing import Any, Final, Literal, Self, TypeAlias, TypeVar
 
 import structlog
 
@@ -15,6 +15,7 @@ from headrace.cli.screen import Screen
 from headrace.cli.waiting import check_store, make_topics, partitions_of, until_there
 from headrace.embedded import ApacheKafka, Server, Tansu, Valkey
 from headrace.sources.connection import address_of
+from headrace.sources.kafka_connection import BOOTSTRAP, KafkaClusters, KafkaConnection, connection_of
 from headrace.workflows.plan import Plan
 
 log = structlog.get_logger(__name__)
@@ -27,18 +28,25 @@ _TIMES: Final = 5
 
 
 def needs_kafka(plan: Plan) -> bool:
-    """Whether a source or sink takes the Kafka that the workflow is run with."""
-    return any(bootstrap is None for bootstrap, _, __ in _topics(plan))
+    """Whether a source or sink is on the default Kafka cluster."""
+    return any(port.cluster is None for port, _ in _ports(plan))
 
 
-def _topics(plan: Plan) -> Iterator[tuple[str | None, str, bool]]:
-    """Brokers (None: those the workflow is run with), topic, whether it is read."""
-    for source in plan.sources:
-        if source.source.kind == "kafka":
-            yield source.source.bootstrap, source.source.topic, True
-    for sink in plan.sinks:
-        if sink.sink.kind == "kafka":
-            yield sink.sink.bootstrap, sink.sink.topic, False
+def check_clusters(plan: Plan, clusters: KafkaClusters) -> None:
+    """See that each Kafka source and sink has its cluster, and that the options of these can be used.
+
+    Raises:
+        UnknownCluster: One has none.
+        KafkaOptionError: An option can't be used.
+    """
+    for port, _ in _ports(plan):
+        connection_of(port, clusters)
+
+
+def _ports(plan: Plan) -> Iterator[tuple[Any, bool]]:
+    """Kafka sources and sinks, and whether they are read."""
+    yield from ((row.source, True) for row in plan.sources if row.source.kind == "kafka")
+    yield from ((row.sink, False) for row in plan.sinks if row.sink.kind == "kafka")
 
 
 class Servers:
@@ -47,7 +55,7 @@ class Servers:
     Args:
         plan: The workflow.
         redis_url: A given store; None: an embedded one.
-        kafka: Given brokers, `host:port,host:port`; None: an embedded one, if the workflow needs any.
+        clusters: Given Kafka clusters; for others that the workflow needs, a broker is embedded each.
         broker: Which one to embed.
         project: Where programs of brokers are cached.
         screen: Told what is started and waited for.
@@ -59,14 +67,14 @@ class Servers:
         plan: Plan,
         *,
         redis_url: str | None,
-        kafka: str | None,
+        clusters: KafkaClusters,
         broker: BrokerKind,
         project: Project,
         screen: Screen,
         given_up: Callable[[], bool],
     ) -> None:
         self._plan = plan
-        self._given_url, self._given_kafka = redis_url, kafka
+        self._given_url = redis_url
         self._broker = broker
         self._project = project
         self._screen = screen
@@ -76,19 +84,28 @@ class Servers:
         self._restarts = 0
         self._partitions = 0
         self.redis_url = redis_url or ""
-        self.kafka = kafka
+        self.clusters = clusters
+        """Given and embedded ones."""
 
     def __enter__(self) -> Self:
         with ExitStack() as stack:  # what was started goes again when the next one does not start
             if not self._given_url:
                 self.redis_url = self._start(stack, Valkey()).url
-            if self._given_kafka is None and needs_kafka(self._plan):
-                server = Tansu(cache=self._project.cache) if self._broker == "tansu" else ApacheKafka(
-                    cache=self._project.cache
-                )  # fmt: skip
-                self.kafka = self._start(stack, server).bootstrap
+            for name in dict.fromkeys(port.cluster for port, _ in _ports(self._plan)):
+                self._embed(stack, name)
             self._stack = stack.pop_all()
         return self
+
+    def _embed(self, stack: ExitStack, name: str | None) -> None:
+        """Start a broker for this cluster, unless there is one."""
+        kafka, named = self.clusters.kafka, self.clusters.clusters
+        if kafka.get(BOOTSTRAP) if name is None else named.get(name, {}).get(BOOTSTRAP):
+            return
+        server = Tansu(cache=self._project.cache) if self._broker == "tansu" else ApacheKafka(cache=self._project.cache)
+        options = {BOOTSTRAP: self._start(stack, server).bootstrap}
+        self.clusters = (
+            KafkaClusters(options, named) if name is None else KafkaClusters(kafka, {**named, name: options})
+        )
 
     def __exit__(self, *_: object) -> None:
         self._stack.close()
@@ -104,10 +121,16 @@ class Servers:
         names = {type(server): server.name for server in self._embedded}
         redis = f"Redis  {self.redis_url}" if Valkey in names else f"Redis  {address_of(self.redis_url)}"
         lines = [redis + (f"  ({names[Valkey]}, embedded)" if Valkey in names else "")]
-        if self.kafka is not None:
-            broker = next((name for kind, name in names.items() if kind is not Valkey), None)
-            lines.append(f"Kafka  {self.kafka}" + (f"  ({broker}, embedded)" if broker else ""))
+        embedded = {row.bootstrap: row.name for row in self._embedded if isinstance(row, (Tansu, ApacheKafka))}
+        for connection, _ in self._by_cluster():
+            name = embedded.get(connection.bootstrap)
+            lines.append(f"Kafka  {connection.address}" + (f"  ({name}, embedded)" if name else ""))
         return lines
+
+    @property
+    def kafka(self) -> str | None:
+        """Brokers of the default cluster."""
+        return self.clusters.kafka.get(BOOTSTRAP)
 
     def wait(self) -> None:
         """Wait until the store and all brokers answer.
@@ -118,26 +141,25 @@ class Servers:
         """
         address = address_of(self.redis_url)
         self._until(lambda: check_store(self.redis_url), f"Redis at {address}")
-        for bootstrap in self._by_broker():
-            self._until(lambda at=bootstrap: partitions_of(at, []), f"Kafka at {bootstrap}")  # type: ignore[misc]
+        for connection, _ in self._by_cluster():
+            self._ask(connection, [])
 
     def source_partitions(self) -> int:
         """The largest number of partitions that a topic has that is read; 0 when none of them exists."""
         most = 0
-        for bootstrap, topics in self._by_broker().items():
-            read = [topic for topic, is_read in topics.items() if is_read]
-            found = self._until(lambda at=bootstrap, read=read: partitions_of(at, read), f"Kafka at {bootstrap}")  # type: ignore[misc]
+        for connection, topics in self._by_cluster():
+            found = self._ask(connection, [topic for topic, is_read in topics.items() if is_read])
             most = max([most, *found.values()])
         return most
 
     def make_topics(self, partitions: int) -> None:
         """Make the topics that don't exist yet."""
         self._partitions = partitions
-        for bootstrap, topics in self._by_broker().items():
+        for connection, topics in self._by_cluster():
             wanted = dict.fromkeys(topics, partitions)
-            made = self._until(lambda at=bootstrap, wanted=wanted: make_topics(at, wanted), f"Kafka at {bootstrap}")  # type: ignore[misc]
+            made = self._until(partial(make_topics, connection, wanted), f"Kafka at {connection.address}")
             if made:
-                log.info("topics_made", bootstrap=bootstrap, topics=made, partitions=partitions)
+                log.info("topics_made", cluster=connection.address, topics=made, partitions=partitions)
 
     def look(self) -> None:
         """Start an embedded server again that has ended by itself.
@@ -155,14 +177,17 @@ class Servers:
             if not isinstance(server, Valkey) and self._partitions:
                 self.make_topics(self._partitions)
 
-    def _by_broker(self) -> dict[str, dict[str, bool]]:
-        """Brokers -> topic -> whether it is read."""
-        found: dict[str, dict[str, bool]] = defaultdict(dict)
-        for own, topic, is_read in _topics(self._plan):
-            bootstrap = own or self.kafka
-            if bootstrap is not None:
-                found[bootstrap][topic] = found[bootstrap].get(topic, False) or is_read
-        return found
+    def _by_cluster(self) -> list[tuple[KafkaConnection, Mapping[str, bool]]]:
+        """Clusters of the workflow; topic -> whether it is read."""
+        found: dict[str, tuple[KafkaConnection, dict[str, bool]]] = {}
+        for port, is_read in _ports(self._plan):
+            connection = connection_of(port, self.clusters)
+            topics = found.setdefault(connection.name, (connection, {}))[1]
+            topics[port.topic] = topics.get(port.topic, False) or is_read
+        return list(found.values())
+
+    def _ask(self, connection: KafkaConnection, topics: list[str]) -> dict[str, int]:
+        return self._until(partial(partitions_of, connection, topics), f"Kafka at {connection.address}")
 
     def _until(self, ask: Callable[[], Awaitable[T]], name: str) -> T:
         return asyncio.run(until_there(ask, name, self._screen, self._given_up))

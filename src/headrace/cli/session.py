@@ -25,7 +25,7 @@ from headrace.actors.store_registry import Registry
 from headrace.cli.exits import ExitCode, UsageError
 from headrace.cli.project import Project, RunFile
 from headrace.cli.screen import Screen
-from headrace.cli.servers import BrokerKind, Servers, needs_kafka
+from headrace.cli.servers import BrokerKind, Servers, check_clusters, needs_kafka
 from headrace.cli.signals import Signals
 from headrace.cli.snippets import write_senders
 from headrace.cli.stops import StopWatch, clear_stop
@@ -33,6 +33,7 @@ from headrace.cli.watching import Watch
 from headrace.cli.worker_logs import WorkerLogs
 from headrace.settings import Scalar
 from headrace.sources.channel import REDIS_URL
+from headrace.sources.kafka_connection import BOOTSTRAP, KafkaClusters
 from headrace.workflows.descriptor import descriptor_of
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.plan import Plan
@@ -49,6 +50,11 @@ class Order:
     target: str
     redis_url: str | None = None
     kafka: str | None = None
+    """Brokers of the default Kafka cluster."""
+    kafka_options: Mapping[str, str] = field(default_factory=dict)
+    """The rest of what its clients need: TLS, SASL."""
+    clusters: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    """Named Kafka clusters: options, `bootstrap_servers` among them."""
     embedded: bool = False
     """Servers without an address are started here (`dev`); else they are asked for (`run`)."""
     broker: BrokerKind = "tansu"
@@ -63,6 +69,12 @@ class Order:
     environment: Mapping[str, str] = field(default_factory=dict)
     """More variables for the processes of the workflow."""
     live: bool = False
+
+    @property
+    def kafka_clusters(self) -> KafkaClusters:
+        """All that have an address."""
+        address = {BOOTSTRAP: self.kafka} if self.kafka else {}
+        return KafkaClusters({**self.kafka_options, **address}, self.clusters)
 
 
 def run_session(order: Order, screen: Screen) -> ExitCode:
@@ -95,6 +107,7 @@ def _refuse_missing_addresses(order: Order, plan: Plan) -> None:
             f"Or set {REDIS_URL} and {KAFKA}, or redis_url and kafka in headrace.toml."
             f" To try it out with embedded servers: headrace dev {order.target}"
         )
+    check_clusters(plan, order.kafka_clusters)
 
 
 def _end_at_once(project: Project, workflow: str, screen: Screen) -> None:
@@ -122,8 +135,8 @@ class _Session:
         with ExitStack() as stack:
             servers = stack.enter_context(
                 Servers(
-                    plan, redis_url=order.redis_url, kafka=order.kafka, broker=order.broker, project=self._project,
-                    screen=screen, given_up=self._signals.asked.is_set,
+                    plan, redis_url=order.redis_url, clusters=order.kafka_clusters, broker=order.broker,
+                    project=self._project, screen=screen, given_up=self._signals.asked.is_set,
                 )
             )  # fmt: skip
             self._tell_children(servers)
@@ -145,10 +158,10 @@ class _Session:
 
     def _watch(self, servers: Servers, partitions: int) -> None:
         order, plan = self._order, self._plan
-        kafka = {"bootstrap_servers": servers.kafka} if servers.kafka else {}
+        kafka = {"kafka": dict(servers.clusters.kafka), "clusters": dict(servers.clusters.clusters)}
         deployment = deployment_of(
-            plan, self._ref, servers.redis_url, partitions=partitions, fuse=order.fuse, kafka=kafka,
-            workers=order.workers, settings=dict(order.settings),
+            plan, self._ref, servers.redis_url, partitions=partitions, fuse=order.fuse, workers=order.workers,
+            settings=dict(order.settings), **kafka,
         )  # fmt: skip
         cluster = launch(deployment)
         watch = Watch(cluster, plan, servers, self._screen, live=order.live, keep=order.keep)
@@ -223,8 +236,8 @@ class _Session:
         for line in servers.lines:
             say(f"  {line}")
         say(f"  Logs   {self._relative(self._project.log(self._plan.name))}")
-        if self._order.embedded and servers.kafka:
-            for path in write_senders(self._plan, servers.kafka, self._project.folder):
+        if self._order.embedded:
+            for path in write_senders(self._plan, servers.clusters, self._project.folder):
                 say(f"  Send   python {self._relative(path)}", "cyan")
 
     @staticmethod

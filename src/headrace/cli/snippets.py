@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import inspect
 
+from headrace.sources.kafka_connection import NamesClusters, connection_of
 from headrace.workflows.plan import Plan, SourcePlan
 
 _KAFKA: Final = '''"""Sends events to the topic {topic}: python {path} '{example}'"""
@@ -33,13 +34,16 @@ asyncio.run(main())
 '''
 
 
-def write_senders(plan: Plan, bootstrap: str, folder: Path) -> list[Path]:
-    """Write a program for each Kafka source of the cluster at `bootstrap`; returns their paths."""
+def write_senders(plan: Plan, clusters: NamesClusters, folder: Path) -> list[Path]:
+    """Write a program for each Kafka source whose cluster asks for nothing but its address; returns their paths."""
     written = []
     for source in plan.sources:
-        if source.source.kind == "kafka" and source.source.bootstrap in (None, bootstrap):
+        if source.source.kind != "kafka":
+            continue
+        connection = connection_of(source.source, clusters)
+        if "security_protocol" not in connection.options:
             path = folder / f"send_{source.name}.py"
-            path.write_text(_program(plan, source, bootstrap, path))
+            path.write_text(_program(plan, source, connection.bootstrap, path))
             written.append(path)
     return written
 

@@ -78,7 +78,7 @@ readings = workflow.source(KafkaSource("READINGS", Reading, key="sensor"))
 classify = workflow.node(Classify(), name="classify")
 damp = workflow.node(Damp(), name="damp")
 alarm = workflow.node(Raise(), name="alarm")
-alerts = workflow.sink(KafkaSink("ALERTS", Alert, bootstrap="SINK"))
+alerts = workflow.sink(KafkaSink("ALERTS", Alert, cluster="SINK"))
 
 readings.to(classify)
 classify.on(Heat.NORMAL).to(None)

@@ -83,6 +83,7 @@ def run(  # noqa: PLR0913, PLR0917  each is an option of the verb
     settings, screen = loaded.settings, Screen()
     order = Order(
         target=target, redis_url=settings.redis_url or None, kafka=settings.kafka.get(BOOTSTRAP),
+        kafka_options=settings.kafka, clusters=settings.clusters,
         workers=settings.workers, partitions=settings.partitions, fuse=settings.fuse == "all",
         settings=settings.settings, environment=for_children(loaded), keep=keep, make_topics=make_topics,
         live=screen.is_terminal if live is None else live,
