@@ -43,6 +43,7 @@ def status_of(roster: Roster, now: float, time: float) -> ClusterStatus:
         unplaced=unplaced,
         problems=problems,
         time=time,
+        durability=roster.deployment.durability,
     )
 
 

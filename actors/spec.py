@@ -54,6 +54,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """Options of the default Kafka cluster: `bootstrap_servers`, TLS, SASL (secrets only as references)."""
     clusters: dict[str, dict[str, str]] = {}
     """Options of named Kafka clusters, for sources and sinks with `cluster=`."""
+    durability: str = "fast"
+    """When what follows from a commit may leave: `fast`, `fsync`, `replicas`, `replicas:2`; see `Durability`."""
     settings: dict[str, str | int | float | bool] = {}
     crash_at: dict[str, str] = {}
     """Role (`worker/0`, `node/1/0`) -> name of the crash point at which its first incarnation dies (fault tests)."""
@@ -261,6 +263,8 @@ class ClusterStatus(msgspec.Struct, frozen=True, kw_only=True):
     problems: tuple[Problem, ...]
     time: float
     """Seconds since 1970 UTC, by the supervisor's clock."""
+    durability: str = "fast"
+    """Level at which outputs and replies leave."""
 
 
 def supervisor_name(workflow: str) -> str:

@@ -16,10 +16,12 @@ import structlog
 
 from headrace.actors.store_registry import Registry
 from headrace.sources.connection import Script, store_errors
-from headrace.workflows.commit import STRAY, Answer, Commit, DeadLetter, Head, Output
+from headrace.sources.durable import Durable
+from headrace.workflows.commit import STRAY, Answer, Commit, DeadLetter, Head, Output, Reply
+from headrace.workflows.durability import FAST, Durability
 from headrace.workflows.effects import Effect
 from headrace.workflows.keyspace import PartitionKeys
-from headrace.workflows.store import Chunk, PartitionTorn, StalePlacement, head_of
+from headrace.workflows.store import Chunk, PartitionTorn, StalePlacement, StoreUnavailable, head_of
 
 _log = structlog.get_logger(__name__)
 
@@ -29,6 +31,7 @@ _LOAD: Final = Script(_FOLDER / "load.lua")
 _COMMIT: Final = Script(_FOLDER / "commit.lua")
 _OUTBOX: Final = Script(_FOLDER / "outbox.lua")
 _TRIM_OUTBOX: Final = Script(_FOLDER / "trim_outbox.lua")
+_WAKE: Final = Script(_FOLDER / "wake.lua")
 
 _RUNS_AT_ONCE: Final = 1000
 """Runs that one load asks for: the server is busy for about a millisecond."""
@@ -50,6 +53,7 @@ class Store(Registry):
         channels: Channel sources of the workflow: name -> places in each partition.
         sinks: Names of the workflow's sinks, by index: an outbox outlives the version that wrote it.
         connections: How many connections at most.
+        durability: What a commit has to reach before `commit` returns, and before replies leave.
     """
 
     def __init__(
@@ -60,8 +64,10 @@ class Store(Registry):
         channels: Mapping[str, int] | None = None,
         sinks: Sequence[str] = (),
         connections: int = 16,
+        durability: Durability = FAST,
     ) -> None:
         super().__init__(url, connections=connections)
+        self.durable = Durable(self.client, self.address, durability)
         self.workflow_name = workflow
         self._channels = {name: str(capacity) for name, capacity in (channels or {}).items()}
         self._sinks = list(sinks)
@@ -69,6 +75,16 @@ class Store(Registry):
         self._attempts = itertools.count(1)
         self._keys: dict[int, PartitionKeys] = {}
         self._fields: dict[bytes, str] = {}
+
+    async def open(self) -> None:
+        """Connect, and make sure that state is safe there, at the level asked for.
+
+        Raises:
+            StoreUnavailable: It cannot be reached; try again.
+            StoreUnsuitable: It might lose state by its configuration.
+        """
+        await super().open()
+        await self.durable.look()
 
     def keys(self, partition: int) -> PartitionKeys:
         """Names of what the partition holds."""
@@ -82,8 +98,7 @@ class Store(Registry):
         owner = secrets.token_hex(16)
         attempt = str(next(self._attempts))
         asked = _msgpack.encode((str(term), str(placement), owner, worker, self._channels, self._id, attempt))
-        with store_errors(self.address):
-            answer = await _ACQUIRE.write(self.client, Effect.ACQUIRE, self.keys(partition).head, asked)
+        answer = await self.durable.write(_ACQUIRE, Effect.ACQUIRE, self.keys(partition).head, asked)
         kind = answer[0]
         if kind == b"STALE":
             raise StalePlacement(partition, (term, placement), (int(answer[1]), int(answer[2])))
@@ -127,7 +142,7 @@ class Store(Registry):
                 _as_text(commit.ended),
                 str(len(commit.outputs)),
                 str(len(commit.dead)),
-                commit.replies,
+                commit.replies if not self.durable.durability.waits else [_silent(reply) for reply in commit.replies],
                 {origin: through for origin, (through, _) in commit.trims.items()},
                 _as_text(commit.counters),
             )
@@ -135,13 +150,24 @@ class Store(Registry):
         blobs: list[str | bytes] = [_msgpack.encode((self._sinks, commit.outputs)) if commit.outputs else b""]
         for letter in commit.dead:
             blobs += (letter.id, _msgpack.encode(letter))
-        with store_errors(self.address):
-            answer = await _COMMIT.write(self.client, Effect.COMMIT, self.keys(partition).head, asked, *blobs)
+        answer = await self.durable.write(_COMMIT, Effect.COMMIT, self.keys(partition).head, asked, *blobs)
         if isinstance(answer, list):
             reason = answer[2].decode(errors="replace")
             _log.error("partition_torn", partition=partition, sequence=answer[1].decode(), reason=reason)
             return Answer.TORN
-        return Answer(answer.decode())
+        done = Answer(answer.decode())
+        if commit.replies and self.durable.durability.waits and done in (Answer.APPLIED, Answer.ALREADY):
+            await self._wake(partition, commit.replies)
+        return done
+
+    async def _wake(self, partition: int, replies: Sequence[Reply]) -> None:
+        """Tell callers, now that their replies are durable. Who isn't told reads its reply a little later."""
+        asked = _msgpack.encode([(reply.request, reply.channel) for reply in replies])
+        try:
+            with store_errors(self.address):
+                await _WAKE.write(self.client, Effect.WAKE, self.keys(partition).head, asked)
+        except StoreUnavailable as error:
+            _log.info("callers_not_woken", partition=partition, replies=len(replies), reason=error.cause)
 
     async def outbox(self, partition: int, after: int, limit: int) -> list[Chunk]:
         """Outputs after a sequence; see `StoreContract.outbox`."""
@@ -224,6 +250,11 @@ class Store(Registry):
         with store_errors(self.address):
             body: Any = await self.client.get(self.keys(partition).reply(request))
         return None if body is None else bytes(body)
+
+
+def _silent(reply: Reply) -> tuple[str, str, str]:
+    """A reply that is written, but not told of: it may not leave yet."""
+    return reply.request, "", reply.body
 
 
 def _as_text(numbers: Mapping[str, int]) -> dict[str, str]:

@@ -8,7 +8,8 @@ from typing import Any, Final, Self
 
 import msgspec
 
-from headrace.sources.connection import Client, address_of, check_server, connect, store_errors
+from headrace.sources.connection import Client, address_of, connect, store_errors
+from headrace.sources.suitable import check_server
 from headrace.workflows.effects import Effect, effect
 from headrace.workflows.keyspace import lease_key, status_prefix, term_key, workflow_key
 from headrace.workflows.store import WorkflowDescriptor

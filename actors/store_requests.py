@@ -11,11 +11,14 @@ from typing import Any, Final
 import headrace.sources
 from headrace.actors.store_registry import Registry
 from headrace.sources.connection import Script, store_errors
+from headrace.sources.durable import Durable
+from headrace.workflows.durability import FAST, Durability
 from headrace.workflows.effects import Effect
 from headrace.workflows.keyspace import PartitionKeys
 
 _FOLDER: Final = Path(headrace.sources.__file__).parent / "scripts"
 _APPEND: Final = Script(_FOLDER / "request_append.lua")
+_REPLIES: Final = Script(_FOLDER / "replies.lua")
 
 INBOX_QUOTA: Final = 10_000
 """Requests that may wait in one partition."""
@@ -50,37 +53,79 @@ class Request:
 class RequestStore(Registry):
     """A registry that also takes requests in, for any workflow."""
 
+    def __init__(self, url: str, *, connections: int = 16) -> None:
+        super().__init__(url, connections=connections)
+        self._durable: dict[Durability, Durable] = {}
+
+    def at(self, durability: Durability) -> Durable:
+        """Writes that have to be durable at this level."""
+        found = self._durable.get(durability)
+        if found is None:
+            found = self._durable[durability] = Durable(self.client, self.address, durability)
+        return found
+
     async def append_request(
-        self, workflow: str, partition: int, request: Request, *, quota: int = INBOX_QUOTA
+        self,
+        workflow: str,
+        partition: int,
+        request: Request,
+        *,
+        durability: Durability = FAST,
+        quota: int = INBOX_QUOTA,
     ) -> Admission:
         """Put a request into its partition's inbox. May be asked again when the answer was lost.
 
+        Returns once it is durable at the workflow's level.
+
         Raises:
+            NotDurable: It is in the inbox, but not durable.
             StoreUnavailable: It may be in the inbox or not.
             StoreFull: The store has no memory left.
         """
-        with store_errors(self.address):
-            answer = await _APPEND.write(
-                self.client,
-                Effect.REQUEST_APPEND,
-                PartitionKeys(workflow, partition).head,
-                request.id,
-                request.key,
-                request.source,
-                request.body,
-                request.reply,
-                str(quota),
-            )
+        answer = await self.at(durability).write(
+            _APPEND,
+            Effect.REQUEST_APPEND,
+            PartitionKeys(workflow, partition).head,
+            request.id,
+            request.key,
+            request.source,
+            request.body,
+            request.reply,
+            str(quota),
+        )
         return Admission(answer.decode())
 
-    async def replies(self, asked: Sequence[tuple[str, int, str]]) -> list[bytes | None]:
+    async def replies(self, asked: Sequence[tuple[str, int, str]], durability: Durability = FAST) -> list[bytes | None]:
         """The durable answers (JSON) to requests, None where there is none yet.
+
+        A reply can be read as soon as its commit is applied. So those that are there are read once more, together
+        with a write, and that is waited for: on the same connection, as after a fail-over another server has them.
 
         Args:
             asked: Workflow, partition and id of each request.
+            durability: What the replies have to have reached.
+
+        Raises:
+            NotDurable: Some are there, but not durable.
+            StoreUnavailable: The server does not answer.
         """
         if not asked:
             return []
+        found = await self._read_replies(asked)
+        if not durability.waits:
+            return found
+        there: dict[str, list[tuple[int, str]]] = {}
+        for place, ((workflow, number, request), body) in enumerate(zip(asked, found, strict=True)):
+            if body is not None:
+                there.setdefault(PartitionKeys(workflow, number).head, []).append((place, request))
+        for head, rows in there.items():
+            ids = [request for _, request in rows]
+            bodies = await self.at(durability).write(_REPLIES, Effect.TOUCH, head, *ids)
+            for (place, _), body in zip(rows, bodies, strict=True):
+                found[place] = body
+        return found
+
+    async def _read_replies(self, asked: Sequence[tuple[str, int, str]]) -> list[bytes | None]:
         with store_errors(self.address):
             async with self.client.pipeline(transaction=False) as pipe:
                 for workflow, partition, request in asked:

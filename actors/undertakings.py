@@ -50,14 +50,18 @@ class Undertakings:
 async def until_available(ask: Callable[[], Awaitable[T]], on_problem: OnProblem) -> T:
     """Ask the store until it answers; name the trouble meanwhile."""
     wait = _WAIT
+    named = ""
     while True:
         try:
             answer = await ask()
         except StoreUnavailable as error:
-            on_problem("store_unreachable", str(error))
+            if named not in ("", error.word):
+                on_problem(named, "")
+            named = error.word
+            on_problem(named, str(error))
             await asyncio.sleep(wait)
             wait = min(wait * 2, _LONGEST_WAIT)
         else:
-            if wait != _WAIT:
-                on_problem("store_unreachable", "")
+            if named:
+                on_problem(named, "")
             return answer

@@ -37,11 +37,12 @@ from headrace.actors.spec import (
 from headrace.actors.store import Store
 from headrace.sources.feeding import Surroundings
 from headrace.workflows.calls import CallResult
+from headrace.workflows.durability import Durability
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.partition import Limits
 from headrace.workflows.plan import Plan
 from headrace.workflows.runner import UnitRunner
-from headrace.workflows.store import StoreUnavailable
+from headrace.workflows.store import NotDurable, StoreUnavailable
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -64,6 +65,7 @@ class Worker:
         self._thread = threading.Thread(target=self._loop.run_forever, name="headrace-worker", daemon=True)
         self._drivers: dict[int, PartitionDriver] = {}
         self._problems: dict[str, str] = {}
+        self._undurable = False
         self._runners = {unit.index: UnitRunner(plan, unit.index) for unit in plan.units if unit.in_worker}
 
     def start(self) -> None:
@@ -92,7 +94,8 @@ class Worker:
         deployment, plan = self._spec.deployment, self._plan
         channels = {source.name: source.source.capacity for source in plan.sources if source.source.kind == "channel"}
         sinks = [sink.name for sink in plan.sinks]
-        self._store = Store(deployment.redis_url, plan.name, channels=channels, sinks=sinks)
+        durability = Durability.parse(deployment.durability)
+        self._store = Store(deployment.redis_url, plan.name, channels=channels, sinks=sinks, durability=durability)
         while True:
             try:
                 await self._store.open()
@@ -101,6 +104,7 @@ class Worker:
                 self._problem("store_unreachable", str(error))
                 await asyncio.sleep(_WAIT)
         self._problem("store_unreachable", "")
+        log.info("durability", workflow=plan.name, level=str(durability), holds=durability.sentence)
         for runner in self._runners.values():
             await runner.open()
         places = [
@@ -127,9 +131,24 @@ class Worker:
         while True:
             await asyncio.sleep(VERIFY)
             looks = [driver.verify() for driver in self._drivers.values()]
+            looks.append(self._look_at_durability())
             for problem in await asyncio.gather(*looks, return_exceptions=True):
                 if isinstance(problem, BaseException):
                     log.error("not_verified", exc_info=problem)
+
+    async def _look_at_durability(self) -> None:
+        """Also a worker without events says so when the store can't keep the level any more."""
+        try:
+            await self._store.durable.look_now_and_then()
+        except NotDurable as error:
+            self._undurable = True
+            self._problem(error.word, str(error))
+        except StoreUnavailable:
+            return  # whoever needs it names it
+        else:
+            if self._undurable:
+                self._problem(NotDurable.word, "")
+            self._undurable = False
 
     async def _stop(self) -> None:
         self._verifying.cancel()

@@ -18,6 +18,7 @@ from headrace.gateway.bridge import Bridge
 from headrace.gateway.keys import decode_key, encode_key
 from headrace.gateway.preferences import preference_of
 from headrace.gateway.problems import ProblemError, add_problems
+from headrace.workflows.durability import Durability
 from headrace.workflows.keyspace import partition_of
 from headrace.workflows.store import SourceDescriptor, StoreUnavailable, WorkflowDescriptor
 
@@ -25,6 +26,8 @@ _log = structlog.get_logger(__name__)
 
 BODY_CAP: Final = 1 << 20
 """Bytes that a request's body may have."""
+DURABILITY: Final = "Headrace-Durability"
+"""Header of answers: what request and reply have reached. `fast`: the store may lose them with its tail."""
 _DESCRIPTOR_TTL: Final = 2.0
 """Seconds that a workflow's descriptor is taken as it was read."""
 
@@ -80,11 +83,15 @@ class Gateway:
         preference = preference_of(request.headers.getlist("prefer"))
         id_ = secrets.token_hex(16)
         home = f"/v1/workflows/{name}/runs/{encode_key(key)}"
-        headers = {} if preference.applied is None else {"Preference-Applied": preference.applied}
+        durability = Durability.parse(workflow.durability)
+        headers = {DURABILITY: str(durability)}
+        if preference.applied is not None:
+            headers["Preference-Applied"] = preference.applied
         partition = partition_of(key, workflow.partitions) if workflow.keyed else 0
         admission, reply = await self.bridge.ask(
-            name, partition, key if workflow.keyed else "", source.name, body, request=id_, wait=preference.wait
-        )
+            name, partition, key if workflow.keyed else "", source.name, body, request=id_, wait=preference.wait,
+            durability=durability,
+        )  # fmt: skip
         if admission is Admission.FULL:
             raise ProblemError(
                 HTTPStatus.TOO_MANY_REQUESTS,
@@ -95,7 +102,12 @@ class Gateway:
             )
         if reply is not None:
             return Response(reply, headers={**headers, "Content-Location": home}, media_type="application/json")
-        document = {"id": id_, "status": "accepted", "links": {"self": home, "result": f"{home}/result"}}
+        document = {
+            "id": id_,
+            "status": "accepted",
+            "durability": str(durability),
+            "links": {"self": home, "result": f"{home}/result"},
+        }
         return Response(
             msgspec.json.encode(document),
             status_code=HTTPStatus.ACCEPTED,

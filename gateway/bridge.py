@@ -2,19 +2,24 @@
 
 A reply is a durable key and a wake-up on the channel. Wake-ups get lost whenever the connection breaks,
 so at every (re)subscription the durable keys of all waiters are read; and a waiter reads its key once
-more before it gives up.
+more before it gives up. Where a reply may leave only once it is durable, its worker may die between commit
+and wake-up; so the keys of those who wait for such replies are read every second.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import structlog
 
 from headrace.actors.store_requests import Admission, Request, RequestStore
 from headrace.sources.connection import connect, store_errors
+from headrace.workflows.durability import FAST, Durability
 from headrace.workflows.store import StoreUnavailable
 
 _log = structlog.get_logger(__name__)
@@ -23,8 +28,20 @@ _QUIET: Final = 2.0
 """Seconds without a message after which the connection is tried, and after as many given up."""
 _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
+_SWEEP: Final = 1.0
+"""Seconds between two looks for replies that nobody was woken for."""
 _TRIES: Final = 3
 """How often a request is given to the store when the answer is lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiter:
+    """A caller that waits for the reply to its request."""
+
+    workflow: str
+    partition: int
+    durability: Durability
+    reply: asyncio.Future[bytes]
 
 
 class Bridge:
@@ -39,8 +56,8 @@ class Bridge:
         self._store = store
         self._client = connect(url, connections=2, blocking=True)
         self._channel = f"hr:replies:{secrets.token_hex(8)}"
-        self._waiters: dict[str, tuple[str, int, asyncio.Future[bytes]]] = {}
-        self._task: asyncio.Task[None] | None = None
+        self._waiters: dict[str, _Waiter] = {}
+        self._tasks: list[asyncio.Task[None]] = []
         self.listening = False
         """Wake-ups come in."""
 
@@ -51,19 +68,31 @@ class Bridge:
 
     async def open(self) -> None:
         """Start listening; while the store is away, try again."""
-        if self._task is None:
-            self._task = asyncio.create_task(self._listen_forever(), name="reply-listener")
+        if not self._tasks:
+            self._tasks = [
+                asyncio.create_task(self._listen_forever(), name="reply-listener"),
+                asyncio.create_task(self._sweep_forever(), name="reply-sweeper"),
+            ]
 
     async def close(self) -> None:
         """Stop listening; who still waits gets no reply. Idempotent."""
-        task, self._task = self._task, None
-        if task is not None:
+        tasks, self._tasks = self._tasks, []
+        for task in tasks:
             task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await self._client.aclose()
 
     async def ask(
-        self, workflow: str, partition: int, key: str, source: str, body: bytes, *, request: str, wait: float
+        self,
+        workflow: str,
+        partition: int,
+        key: str,
+        source: str,
+        body: bytes,
+        *,
+        request: str,
+        wait: float,
+        durability: Durability = FAST,
     ) -> tuple[Admission, bytes | None]:
         """Put a request into the inbox and wait for its reply.
 
@@ -75,48 +104,51 @@ class Bridge:
             body: JSON.
             request: Id of the request.
             wait: Seconds to wait for the reply; 0 does not wait.
+            durability: What request and reply have to reach before the caller hears of them.
 
         Returns:
             What became of the request, and the reply (JSON), or None when it did not come in time.
 
         Raises:
+            NotDurable: The request is in the store, but not durable.
             StoreUnavailable: The store does not answer: the request may be in it or not.
             StoreFull: The store has no memory left; the request is not in it.
         """
-        reply: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        self._waiters[request] = (workflow, partition, reply)
+        waiter = _Waiter(workflow, partition, durability, asyncio.get_running_loop().create_future())
+        self._waiters[request] = waiter
         try:
-            admission = await self._append(workflow, partition, Request(
+            admission = await self._append(waiter, Request(
                 id=request, key=key, source=source, body=body, reply=self._channel
             ))  # fmt: skip
             if admission is Admission.FULL:
                 return admission, None
-            return admission, await self._reply_within(wait, (workflow, partition, request), reply)
+            return admission, await self._reply_within(wait, request, waiter)
         finally:
             self._waiters.pop(request, None)
 
-    async def _append(self, workflow: str, partition: int, request: Request) -> Admission:
+    async def _append(self, waiter: _Waiter, request: Request) -> Admission:
+        append = partial(
+            self._store.append_request, waiter.workflow, waiter.partition, request, durability=waiter.durability
+        )
         pause = _FIRST_PAUSE
         for _ in range(_TRIES - 1):
             try:
-                return await self._store.append_request(workflow, partition, request)
+                return await append()
             except StoreUnavailable as problem:
                 _log.info("request_asked_again", request=request.id, reason=problem.cause)
             await asyncio.sleep(pause)
             pause *= 4
-        return await self._store.append_request(workflow, partition, request)
+        return await append()
 
-    async def _reply_within(
-        self, wait: float, asked: tuple[str, int, str], reply: asyncio.Future[bytes]
-    ) -> bytes | None:
-        await asyncio.wait((reply,), timeout=wait)
-        if reply.done():
-            return reply.result()
+    async def _reply_within(self, wait: float, request: str, waiter: _Waiter) -> bytes | None:
+        await asyncio.wait((waiter.reply,), timeout=wait)
+        if waiter.reply.done():
+            return waiter.reply.result()
         try:
-            return (await self._store.replies([asked]))[0]
+            return (await self._store.replies([(waiter.workflow, waiter.partition, request)], waiter.durability))[0]
         except StoreUnavailable as problem:
             # The request is in the inbox: the caller learns where to look for the reply later.
-            _log.info("reply_not_read", request=asked[2], reason=problem.cause)
+            _log.info("reply_not_read", request=request, reason=problem.cause)
             return None
 
     async def _listen_forever(self) -> None:
@@ -150,20 +182,33 @@ class Bridge:
 
     async def _take(self, message: dict[str, Any]) -> None:
         if message["type"] == "subscribe":
-            await self._sweep()
+            await self._sweep(self._waiters)
             self.listening = True
         elif message["type"] == "message":
             request, _, body = message["data"].partition(b" ")
             self._answer(request.decode(), body)
 
-    async def _sweep(self) -> None:
-        """Read the durable replies of all who wait: their wake-ups may have been lost."""
-        asked = [(workflow, partition, request) for request, (workflow, partition, _) in self._waiters.items()]
-        for (_, _, request), body in zip(asked, await self._store.replies(asked), strict=True):
-            if body is not None:
-                self._answer(request, body)
+    async def _sweep_forever(self) -> None:
+        while True:
+            await asyncio.sleep(_SWEEP)
+            waiting = [request for request, waiter in self._waiters.items() if waiter.durability.waits]
+            try:
+                await self._sweep(waiting)
+            except StoreUnavailable as problem:
+                _log.info("replies_not_read", requests=len(waiting), reason=problem.cause)
+
+    async def _sweep(self, requests: Iterable[str]) -> None:
+        """Read the durable replies of some who wait: their wake-ups may have been lost."""
+        asked: dict[Durability, list[tuple[str, int, str]]] = {}
+        for request in requests:
+            waiter = self._waiters[request]
+            asked.setdefault(waiter.durability, []).append((waiter.workflow, waiter.partition, request))
+        for durability, rows in asked.items():
+            for (_, _, request), body in zip(rows, await self._store.replies(rows, durability), strict=True):
+                if body is not None:
+                    self._answer(request, body)
 
     def _answer(self, request: str, body: bytes) -> None:
         waiter = self._waiters.get(request)
-        if waiter is not None and not waiter[2].done():
-            waiter[2].set_result(body)
+        if waiter is not None and not waiter.reply.done():
+            waiter.reply.set_result(body)

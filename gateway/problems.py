@@ -10,7 +10,7 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
-from headrace.workflows.store import StoreFull, StoreUnavailable, StoreUnsuitable
+from headrace.workflows.store import NotDurable, StoreFull, StoreUnavailable, StoreUnsuitable
 
 
 class ProblemError(Exception):
@@ -75,7 +75,7 @@ def add_problems(app: FastAPI) -> None:
     async def away(request: Request, error: Exception) -> Response:
         found = ProblemError(
             HTTPStatus.SERVICE_UNAVAILABLE,
-            "store_full" if isinstance(error, StoreFull) else "store_unavailable",
+            _code_of(error),
             str(error),
             headers={"Retry-After": "1"},
         )
@@ -85,3 +85,9 @@ def add_problems(app: FastAPI) -> None:
     app.add_exception_handler(HTTPException, http)
     for kind in (StoreUnavailable, StoreFull, StoreUnsuitable):
         app.add_exception_handler(kind, away)
+
+
+def _code_of(error: Exception) -> str:
+    if isinstance(error, StoreFull):
+        return "store_full"
+    return NotDurable.word if isinstance(error, NotDurable) else "store_unavailable"

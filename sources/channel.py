@@ -13,7 +13,9 @@ from typing_extensions import TypeVar
 
 from headrace.sources.channel_lane import Lane
 from headrace.sources.connection import Client, address_of, connect, store_errors
+from headrace.sources.durable import Durable
 from headrace.workflows.codec import encode_json, json_codec
+from headrace.workflows.durability import FAST, Durability
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.keyspace import PartitionKeys, partition_of, workflow_key
 from headrace.workflows.ports import Source
@@ -47,6 +49,7 @@ class ChannelSender(Generic[D]):
         partitions: How many partitions the workflow has.
         capacity: Places of the channel in each partition.
         key: Field or function of the data that is the run's key; None in an unkeyed workflow.
+        durability: What an event has to reach before `send` returns.
     """
 
     def __init__(
@@ -58,14 +61,16 @@ class ChannelSender(Generic[D]):
         partitions: int,
         capacity: int,
         key: str | Callable[[D], str] | None = None,
+        durability: Durability = FAST,
     ) -> None:
-        self._made_of = (url, workflow, channel, partitions, capacity, key)
+        self._made_of = (url, workflow, channel, partitions, capacity, key, durability)
         self._url = url
         self._workflow = workflow
         self._channel = channel
         self._partitions = partitions
         self._capacity = capacity
         self._key = key
+        self._durability = durability
         self._loop: asyncio.AbstractEventLoop | None = None
         self._clients: tuple[Client, Client] | None = None
         self._lanes: dict[int, Lane] = {}
@@ -77,11 +82,12 @@ class ChannelSender(Generic[D]):
         """Put one event into the channel; waits while it is full, in the order in which senders came.
 
         What one handle sends for a key is processed in the order of its calls. When this returns, the
-        event is in the store, and outlives any process of Headrace.
+        event is in the store, as durable as the workflow's level says, and outlives any process of Headrace.
 
         Raises:
             SourceClosed: The channel is closed, or its workflow has ended.
-            StoreUnavailable: The store was away for half a minute; the event may be in it or not.
+            StoreUnavailable: The store was away for half a minute; the event may be in it or not. As `NotDurable`:
+                it is, but not durable.
             CodecError: JSON can't carry the data.
         """
         body = encode_json(data)
@@ -117,21 +123,31 @@ class ChannelSender(Generic[D]):
         loop = asyncio.get_running_loop()
         if self._clients is None or loop is not self._loop:
             self._loop = loop
+            client = connect(self._url)
             waiting = connect(self._url, connections=self._partitions, blocking=True)
-            self._clients = (connect(self._url), waiting)
+            self._clients = (client, waiting)
+            self._durable = Durable(client, address_of(self._url), self._durability)
             self._lanes = {}
         lane = self._lanes.get(partition)
         if lane is None:
             keys = PartitionKeys(self._workflow, partition)
-            lane = Lane(*self._clients, address_of(self._url), keys, self._channel, self._capacity)
+            lane = Lane(*self._clients, self._durable, address_of(self._url), keys, self._channel, self._capacity)
             self._lanes[partition] = lane
         return lane
 
 
 def _sender(
-    url: str, workflow: str, channel: str, partitions: int, capacity: int, key: str | Callable[[Any], str] | None
+    url: str,
+    workflow: str,
+    channel: str,
+    partitions: int,
+    capacity: int,
+    key: str | Callable[[Any], str] | None,
+    durability: Durability,
 ) -> ChannelSender[Any]:
-    return ChannelSender(url, workflow, channel, partitions=partitions, capacity=capacity, key=key)
+    return ChannelSender(
+        url, workflow, channel, partitions=partitions, capacity=capacity, key=key, durability=durability
+    )
 
 
 class ChannelSource(Source[D], Generic[D]):
@@ -192,10 +208,11 @@ class ChannelSource(Source[D], Generic[D]):
                 raise ChannelUnbound(self.name, "it is no workflow's source. Call workflow.source(channel) first")
             if not url:
                 raise ChannelUnbound(self.name, f"set {REDIS_URL} to the address of the workflow's store")
-            partitions = await _partitions(url, self._workflow, self.name)
+            found = await _descriptor(url, self._workflow, self.name)
             self._sender = ChannelSender(
-                url, self._workflow, self.name, partitions=partitions, capacity=self.capacity, key=self.key
-            )
+                url, self._workflow, self.name, partitions=found.partitions, capacity=self.capacity, key=self.key,
+                durability=Durability.parse(found.durability),
+            )  # fmt: skip
         return self._sender
 
     async def send(self, data: D) -> None:
@@ -212,7 +229,7 @@ class ChannelSource(Source[D], Generic[D]):
         return [decode(blob) for blob in await (await self.sender()).remainder()]
 
 
-async def _partitions(url: str, workflow: str, channel: str) -> int:
+async def _descriptor(url: str, workflow: str, channel: str) -> WorkflowDescriptor:
     address = address_of(url)
     client = connect(url, connections=1)
     try:
@@ -222,4 +239,4 @@ async def _partitions(url: str, workflow: str, channel: str) -> int:
         await client.aclose()
     if blob is None:
         raise ChannelUnbound(channel, f"the store at {address} knows no workflow {workflow!r}. Start it first")
-    return msgspec.json.decode(blob, type=WorkflowDescriptor).partitions
+    return msgspec.json.decode(blob, type=WorkflowDescriptor)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from headrace.sources.connection import ANSWER_WITHIN, Client, Script, store_errors
+from headrace.sources.durable import Durable
 from headrace.workflows.effects import Effect, effect
 from headrace.workflows.errors import SourceClosed
 from headrace.workflows.keyspace import PartitionKeys
@@ -34,6 +35,7 @@ class Lane:
     Args:
         client: For what is answered at once.
         waiting: For what waits at the server.
+        durable: For what has to be durable.
         address: For messages.
         keys: Of the partition.
         channel: Name of the channel.
@@ -41,10 +43,18 @@ class Lane:
     """
 
     def __init__(
-        self, client: Client, waiting: Client, address: str, keys: PartitionKeys, channel: str, capacity: int
+        self,
+        client: Client,
+        waiting: Client,
+        durable: Durable,
+        address: str,
+        keys: PartitionKeys,
+        channel: str,
+        capacity: int,
     ) -> None:
         self._client = client
         self._waiting = waiting
+        self._durable = durable
         self._address = address
         self._keys = keys
         self._channel = channel
@@ -74,8 +84,7 @@ class Lane:
         """Nothing more goes in; who waits is woken."""
 
         async def close() -> None:
-            with store_errors(self._address):
-                await _CLOSE.write(self._client, Effect.CHANNEL_CLOSE, self._keys.head, self._channel)
+            await self._durable.write(_CLOSE, Effect.CHANNEL_CLOSE, self._keys.head, self._channel)
 
         await self._patiently(close)
 
@@ -94,8 +103,8 @@ class Lane:
             if not self._known:
                 await self._count_room()
                 self._known = True
-            answer: bytes = await _APPEND.write(
-                self._client,
+            answer: bytes = await self._durable.write(
+                _APPEND,
                 Effect.CHANNEL_APPEND,
                 self._keys.head,
                 self._channel,

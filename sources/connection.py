@@ -7,7 +7,7 @@ Rules: a client is made in the process (and loop) that uses it; no command is re
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, TypeAlias
@@ -76,35 +76,6 @@ def store_errors(address: str) -> Iterator[None]:
         raise
 
 
-async def check_server(client: Client, address: str) -> str:
-    """Make sure that state is safe in this server.
-
-    Returns:
-        Its name and version, such as `valkey 9.1.2`.
-
-    Raises:
-        StoreUnavailable: It cannot be reached.
-        StoreUnsuitable: It might drop keys by itself, or is too old.
-    """
-    with store_errors(address):
-        info: dict[str, Any] = await client.info()
-        policy = info.get("maxmemory_policy")
-    name = str(info.get("server_name", "redis"))
-    version = str(info.get(f"{name}_version", info["redis_version"]))
-    if policy != "noeviction":
-        raise StoreUnsuitable(
-            address,
-            f"with maxmemory-policy {policy} it drops state when its memory is full",
-            "Set it to noeviction (CONFIG SET maxmemory-policy noeviction, and in its configuration file).",
-        )
-    if int(str(info["redis_version"]).split(".", 1)[0]) < _OLDEST_MAJOR_VERSION:
-        raise StoreUnsuitable(address, f"it is {name} {version}", "Use Redis 7.0, Valkey 7.2, or newer.")
-    return f"{name} {version}"
-
-
-_OLDEST_MAJOR_VERSION: Final = 7
-
-
 class Script:
     """A Lua script: known to the server by its hash, sent again when the server has forgotten it.
 
@@ -133,6 +104,33 @@ class Script:
                 return await untyped.execute_command("EVALSHA", self.sha, 1, key, *arguments)
             except exceptions.NoScriptError:
                 return await untyped.execute_command("EVAL", self.text, 1, key, *arguments)
+
+    async def write_then(
+        self, client: Client, kind: Effect, then: Sequence[Argument], key: str, *arguments: Argument
+    ) -> tuple[Any, Any]:
+        """Run it as `write` does, and the command `then` right after it, on the same connection.
+
+        Returns:
+            What the script answered, and what the command did: also an error, if that is its answer.
+        """
+        try:
+            return await _in_one_go(client, kind, ("EVALSHA", self.sha, 1, key, *arguments), then)
+        except exceptions.NoScriptError:
+            return await _in_one_go(client, kind, ("EVAL", self.text, 1, key, *arguments), then)
+
+
+async def _in_one_go(
+    client: Client, kind: Effect, command: Sequence[Argument], then: Sequence[Argument]
+) -> tuple[Any, Any]:
+    """Two commands that travel together, on one connection. Only the first one's errors are raised."""
+    with effect(kind):
+        async with client.pipeline(transaction=False) as pipe:
+            pipe.execute_command(*command)
+            pipe.execute_command(*then)
+            answer, after = await pipe.execute(raise_on_error=False)
+        if isinstance(answer, Exception):
+            raise answer
+    return answer, after
 
 
 _SHARED: Final = Path(__file__).parent / "scripts"

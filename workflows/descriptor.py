@@ -7,13 +7,14 @@ from .plan import Plan
 from .store import SourceDescriptor, WorkflowDescriptor
 
 
-def descriptor_of(plan: Plan, partitions: int, version: str = "") -> WorkflowDescriptor:
+def descriptor_of(plan: Plan, partitions: int, version: str = "", *, durability: str = "fast") -> WorkflowDescriptor:
     """What gateways, senders and the command line need to know of a workflow.
 
     Args:
         plan: The compiled workflow.
         partitions: How many partitions it has where it runs.
         version: Of its deployment.
+        durability: Level at which its requests and events of channels count.
     """
     sources = tuple(
         SourceDescriptor(
@@ -25,4 +26,6 @@ def descriptor_of(plan: Plan, partitions: int, version: str = "") -> WorkflowDes
         )
         for source in plan.sources
     )
-    return WorkflowDescriptor(name=plan.name, partitions=partitions, keyed=plan.keyed, version=version, sources=sources)
+    return WorkflowDescriptor(
+        name=plan.name, partitions=partitions, keyed=plan.keyed, version=version, sources=sources, durability=durability
+    )

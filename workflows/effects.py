@@ -39,6 +39,10 @@ class Effect(Enum):
     STATUS = "status"
     TOPIC = "topic"
     """A Kafka topic made by us."""
+    TOUCH = "touch"
+    """A write that says nothing: who waits for it has waited for all before it."""
+    WAKE = "wake"
+    """Callers are told that their replies are there, and durable."""
     REMOVE = "remove"
     """A workflow taken out of the store."""
 

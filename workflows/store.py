@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import msgspec
 
@@ -34,6 +34,9 @@ class StoreUnavailable(StoreError):
         cause: What the connection said.
     """
 
+    word: ClassVar[str] = "store_unreachable"
+    """What the problem is called in the status and in answers."""
+
     def __init__(self, address: str, cause: str) -> None:
         super().__init__(address, cause)
         self.address = address
@@ -41,6 +44,29 @@ class StoreUnavailable(StoreError):
 
     def _sentence(self) -> str:
         return f"the store at {self.address} does not answer: {self.cause}. Check that it runs and can be reached"
+
+
+class NotDurable(StoreUnavailable):
+    """The store has applied a write, but it is not (yet) as durable as it has to be.
+
+    Ask again, unchanged: what was applied is not applied twice, and waited for again. Nothing that follows
+    from the write may leave before.
+
+    Attributes:
+        address: Host and port.
+        cause: What is missing.
+        level: The level that was not reached: `fsync`, `replicas:2`.
+    """
+
+    word: ClassVar[str] = "not_durable"
+
+    def __init__(self, address: str, cause: str, level: str) -> None:
+        super().__init__(address, cause)
+        self.args = (address, cause, level)
+        self.level = level
+
+    def _sentence(self) -> str:
+        return f"the store at {self.address} does not make writes durable at level {self.level}: {self.cause}"
 
 
 class StoreUnsuitable(StoreError):
@@ -59,7 +85,7 @@ class StoreUnsuitable(StoreError):
         self.cure = cure
 
     def _sentence(self) -> str:
-        return f"the store at {self.address} can't be used: {self.cause}. {self.cure}"
+        return f"the store at {self.address} can't be used so: {self.cause}. {self.cure}"
 
 
 class StoreFull(StoreError):
@@ -146,6 +172,8 @@ class WorkflowDescriptor(msgspec.Struct, frozen=True, kw_only=True):
     keyed: bool = True
     version: str = ""
     sources: tuple[SourceDescriptor, ...] = ()
+    durability: str = "fast"
+    """When requests and events of channels count: see `Durability`."""
 
 
 class StoreContract(Protocol):
@@ -176,7 +204,13 @@ class StoreContract(Protocol):
         ...
 
     async def commit(self, partition: int, owner: str, commit: Commit) -> Answer:
-        """Apply all of `commit`, or nothing. May be asked again, unchanged, when the answer was lost."""
+        """Apply all of `commit`, or nothing. May be asked again, unchanged, when the answer was lost.
+
+        Returns once it is durable at the store's level, and with it all that was written before.
+
+        Raises:
+            StoreUnavailable: Ask again; it may have been applied. As `NotDurable`: it has been, but is not durable.
+        """
         ...
 
     async def outbox(self, partition: int, after: int, limit: int) -> list[Chunk]:
@@ -190,7 +224,7 @@ class StoreContract(Protocol):
 
 RESERVED_FIELDS = frozenset({
     "owner", "sequence", "term", "placement", "worker", "since", "torn", "torn_reason", "outbox", "deployment",
-    "acquirer", "attempt",
+    "acquirer", "attempt", "touched",
 })  # fmt: skip
 """Fields of a head that are no counters."""
 

@@ -1,6 +1,7 @@
 #!lua flags=allow-oom
 -- All effects of an epoch, in one step. KEYS[1] head; ARGV[1] msgpack [owner, sequence, positions, runs, fresh,
--- ended, number of outputs, number of dead letters, replies, trims, counters], numbers as strings; ARGV[2] blob of
+-- ended, number of outputs, number of dead letters, replies (request, channel to publish on or empty, body), trims,
+-- counters], numbers as strings; ARGV[2] blob of
 -- all outputs (may be empty); then for each dead letter its id and its blob. Answers APPLIED, ALREADY, FENCED,
 -- ROLLED_BACK, or {TORN, sequence, reason}.
 -- A script is isolated, but an error in the middle leaves what was written before it. So everything is checked
@@ -14,13 +15,16 @@ local outputs, dead, replies, trims, counters = asked[7], asked[8], asked[9], as
 local REPLY_MILLISECONDS = '86400000'
 local FIELDS_AT_ONCE = 2000
 local RESERVED = {owner = 1, sequence = 1, term = 1, placement = 1, worker = 1, since = 1, torn = 1,
-  torn_reason = 1, outbox = 1, deployment = 1, acquirer = 1, attempt = 1}
+  torn_reason = 1, outbox = 1, deployment = 1, acquirer = 1, attempt = 1, touched = 1}
 
 local stored = redis.call('HMGET', head, 'torn', 'owner', 'sequence', 'outbox', 'torn_reason')
 if stored[1] then return {'TORN', stored[1], stored[5] or ''} end
 if stored[2] ~= owner then return 'FENCED' end
 local last = tonumber(stored[3] or '0')
-if last == tonumber(sequence) then return 'ALREADY' end
+if last == tonumber(sequence) then
+  redis.call('HSET', head, 'touched', '1') -- so that a wait that follows speaks of this commit
+  return 'ALREADY'
+end
 if last ~= tonumber(sequence) - 1 then return 'ROLLED_BACK' end
 
 local function invalid()
@@ -114,9 +118,8 @@ local function apply()
   fields[#fields + 1] = sequence
   write_hash(head, fields)
   for _, reply in ipairs(replies) do
-    if redis.call('SET', base .. 'reply:' .. reply[1], reply[3], 'NX', 'PX', REPLY_MILLISECONDS) then
-      redis.call('PUBLISH', reply[2], reply[1] .. ' ' .. reply[3])
-    end
+    local first = redis.call('SET', base .. 'reply:' .. reply[1], reply[3], 'NX', 'PX', REPLY_MILLISECONDS)
+    if first and reply[2] ~= '' then redis.call('PUBLISH', reply[2], reply[1] .. ' ' .. reply[3]) end
   end
 end
 

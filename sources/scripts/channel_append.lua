@@ -7,7 +7,10 @@ local base = string.sub(KEYS[1], 1, -5)
 local channel, sender, number = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local stream, credits, last = base .. 'channel:' .. channel, base .. 'credits:' .. channel, base .. 'sender:' .. sender
 
-if tonumber(redis.call('GET', last) or '0') >= number then return 'APPENDED' end
+if tonumber(redis.call('GET', last) or '0') >= number then
+  redis.call('PEXPIRE', last, 3600000) -- so that a wait that follows speaks of this event
+  return 'APPENDED'
+end
 if redis.call('HGET', base .. 'channels', 'closed:' .. channel) then return make_room(base, channel) end
 if ARGV[4] ~= '1' and not redis.call('LPOP', credits) then return 'WAIT' end
 local capacity = tonumber(redis.call('HGET', base .. 'channels', channel) or '0')

@@ -2,5 +2,7 @@
 -- Nothing more goes into a channel; who waits for room is woken.
 -- KEYS[1] head; ARGV[1] channel.
 -- include: room.lua
-close_channel(string.sub(KEYS[1], 1, -5), ARGV[1])
+local base = string.sub(KEYS[1], 1, -5)
+close_channel(base, ARGV[1])
+redis.call('HSET', base .. 'channels', 'closed:' .. ARGV[1], '1') -- again, so that a wait that follows speaks of it
 return 'CLOSED'

@@ -4,7 +4,8 @@
 -- Answers APPENDED, ALREADY or FULL.
 local base = string.sub(KEYS[1], 1, -5)
 local inbox, seen = base .. 'inbox', base .. 'request:' .. ARGV[1]
-if redis.call('EXISTS', seen) == 1 then return 'ALREADY' end
+-- It is written again, so that a wait that follows speaks of this request.
+if redis.call('SET', seen, '1', 'XX', 'PX', 600000) then return 'ALREADY' end
 if redis.call('XLEN', inbox) >= tonumber(ARGV[6]) then return 'FULL' end
 local now = redis.call('TIME')
 local milliseconds = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))

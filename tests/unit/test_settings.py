@@ -145,7 +145,8 @@ def test_all_mistakes_are_told_at_once_with_place_and_cure(tmp_path: Path) -> No
 
     assert str(caught.value).splitlines() == [
         "Settings can't be used:",
-        "headrace.toml:6 (profile prod)  durability: 'fsnyc' is not one of fast, fsync, replicas. Did you mean fsync?",
+        "headrace.toml:6 (profile prod)  durability: 'fsnyc' is not one of fast, fsync, replicas, replicas:2, "
+        "replicas:3, replicas:4, replicas:5. Did you mean fsync?",
         "headrace.toml:1  redis: there is no such setting. Did you mean redis_url?",
         "headrace.toml:2  workers: 'many' is not a whole number from 1 on. Write a whole number from 1 on",
         "headrace.toml:3  kafka: is a table. Write it as [kafka] with one line for each of its values",

@@ -30,6 +30,14 @@ Partitions = Annotated[
     typer.Option("--partitions", min=1, help="Shares of the key space; kept from the first start on."),
 ]
 FuseOption = Annotated[Literal["all"] | None, typer.Option("--fuse", help="`all`: run all nodes inside the workers.")]
+DurabilityOption = Annotated[
+    str | None,
+    typer.Option(
+        "--durability",
+        metavar="LEVEL",
+        help="When outputs and answers may leave: `fast`, `fsync` (on the store's disk), `replicas`, `replicas:2`.",
+    ),
+]
 Live = Annotated[
     bool | None, typer.Option("--live/--no-live", help="A live table, or lines. Default: live on a terminal.")
 ]

@@ -100,7 +100,9 @@ def _show(row: _Overview, screen: Screen) -> None:
     state = row.status.state if age < 5.0 else f"{row.status.state} {age:.0f} s ago"  # noqa: PLR2004
     screen.write(
         Text.assemble(
-            (row.workflow, "bold"), f"  {state}  {row.status.partitions} partitions  version {row.status.version}"
+            (row.workflow, "bold"),
+            f"  {state}  {row.status.partitions} partitions  version {row.status.version}"
+            f"  durability {row.status.durability}",
         )
     )
     screen.show(processes(row.status))

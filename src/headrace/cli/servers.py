@@ -60,6 +60,7 @@ class Servers:
         project: Where programs of brokers are cached.
         screen: Told what is started and waited for.
         given_up: Whether to end waiting.
+        synced: An embedded store is to sync each write before it answers.
     """
 
     def __init__(
@@ -72,8 +73,10 @@ class Servers:
         project: Project,
         screen: Screen,
         given_up: Callable[[], bool],
+        synced: bool = False,
     ) -> None:
         self._plan = plan
+        self._appendfsync: Literal["always", "everysec"] = "always" if synced else "everysec"
         self._given_url = redis_url
         self._broker = broker
         self._project = project
@@ -90,7 +93,7 @@ class Servers:
     def __enter__(self) -> Self:
         with ExitStack() as stack:  # what was started goes again when the next one does not start
             if not self._given_url:
-                self.redis_url = self._start(stack, Valkey()).url
+                self.redis_url = self._start(stack, Valkey(appendfsync=self._appendfsync)).url
             for name in dict.fromkeys(port.cluster for port, _ in _ports(self._plan)):
                 self._embed(stack, name)
             self._stack = stack.pop_all()

@@ -34,7 +34,9 @@ from headrace.cli.worker_logs import WorkerLogs
 from headrace.settings import Scalar
 from headrace.sources.channel import REDIS_URL
 from headrace.sources.kafka_connection import BOOTSTRAP, KafkaClusters
+from headrace.sources.suitable import choose_durability
 from headrace.workflows.descriptor import descriptor_of
+from headrace.workflows.durability import FAST, Durability, DurabilityUnchosen
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.plan import Plan
 
@@ -61,6 +63,8 @@ class Order:
     workers: int = 1
     partitions: int | None = None
     fuse: bool = False
+    durability: str | None = None
+    """By default `fast` with embedded servers; else `fsync` where the store can, or `fast`."""
     keep: bool = False
     """Go on when the run of an unkeyed workflow has ended."""
     make_topics: bool = False
@@ -128,19 +132,23 @@ class _Session:
         self._project = project
         self._screen = screen
         self._signals = signals
+        self._durability = FAST
 
     def run(self) -> ExitCode:
         """All of it, from the servers' start to the end."""
         order, plan, screen = self._order, self._plan, self._screen
+        asked = Durability.parse(order.durability) if order.durability else FAST if order.embedded else None
         with ExitStack() as stack:
             servers = stack.enter_context(
                 Servers(
                     plan, redis_url=order.redis_url, clusters=order.kafka_clusters, broker=order.broker,
                     project=self._project, screen=screen, given_up=self._signals.asked.is_set,
+                    synced=asked is not None and asked.level == "fsync",
                 )
             )  # fmt: skip
             self._tell_children(servers)
             servers.wait()
+            self._durability = self._choose_durability(servers.redis_url, asked)
             partitions = self._choose_partitions(servers)
             if order.make_topics:
                 servers.make_topics(partitions)
@@ -161,7 +169,7 @@ class _Session:
         kafka = {"kafka": dict(servers.clusters.kafka), "clusters": dict(servers.clusters.clusters)}
         deployment = deployment_of(
             plan, self._ref, servers.redis_url, partitions=partitions, fuse=order.fuse, workers=order.workers,
-            settings=dict(order.settings), **kafka,
+            settings=dict(order.settings), durability=str(self._durability), **kafka,
         )  # fmt: skip
         cluster = launch(deployment)
         watch = Watch(cluster, plan, servers, self._screen, live=order.live, keep=order.keep)
@@ -208,6 +216,13 @@ class _Session:
         default = _DEV_PARTITIONS if self._order.embedded else DEFAULT_PARTITIONS
         return stored or asked or servers.source_partitions() or default
 
+    def _choose_durability(self, url: str, asked: Durability | None) -> Durability:
+        try:
+            return asyncio.run(choose_durability(url, asked))
+        except DurabilityUnchosen as error:
+            self._screen.say(f"The store can't do durability fsync: {error.cause}. {error.cure}", "yellow")
+            return FAST
+
     async def _stored_partitions(self, url: str) -> int:
         async with Registry(url, connections=1) as registry:
             descriptor = await registry.workflow(self._plan.name)
@@ -215,7 +230,8 @@ class _Session:
 
     async def _publish(self, url: str, partitions: int) -> None:
         async with Registry(url, connections=1) as registry:
-            await registry.publish_workflow(descriptor_of(self._plan, partitions, self._ref.version))
+            descriptor = descriptor_of(self._plan, partitions, self._ref.version, durability=str(self._durability))
+            await registry.publish_workflow(descriptor)
             await clear_stop(registry, self._plan.name)
 
     async def _clear(self, url: str) -> None:
@@ -235,6 +251,7 @@ class _Session:
         say(f"{self._plan.name}  {self._order.target}  {partitions} partition{'' if partitions == 1 else 's'}", "bold")
         for line in servers.lines:
             say(f"  {line}")
+        say(f"  Level  {self._durability}: {self._durability.sentence}")
         say(f"  Logs   {self._relative(self._project.log(self._plan.name))}")
         if self._order.embedded:
             for path in write_senders(self._plan, servers.clusters, self._project.folder):

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias, get_args, get_orig
 
 import msgspec
 
-Durability: TypeAlias = Literal["fast", "fsync", "replicas"]
+Durability: TypeAlias = Literal["fast", "fsync", "replicas", "replicas:2", "replicas:3", "replicas:4", "replicas:5"]
 Level: TypeAlias = Literal["debug", "info", "warning", "error"]
 Format: TypeAlias = Literal["auto", "console", "json"]
 Scalar: TypeAlias = str | int | float | bool
@@ -31,8 +31,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     clusters: dict[str, dict[str, str]] = {}
     """Further Kafka clusters, by the name that sources and sinks use: `KafkaSource(..., cluster="eu")`."""
     durability: Durability | None = None
-    """When a commit counts: `fast` (at once), `fsync` (on disk), `replicas` (on every replica).
-    By default the verb's: `dev` and `run` are `fast`."""
+    """When a commit counts: `fast` (at once), `fsync` (on disk), `replicas` (at one replica), `replicas:2`.
+    By default the verb's: `dev` takes `fast`; `run` takes `fsync` where the store can, else `fast`."""
     workers: _Count = 1
     """Processes that own partitions."""
     partitions: _Count | None = None

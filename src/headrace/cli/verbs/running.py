@@ -7,7 +7,18 @@ from typing import Annotated, Literal
 import typer
 
 from headrace.cli.configured import configure, for_children
-from headrace.cli.options import DEVELOP, OPERATE, FuseOption, Kafka, Live, Partitions, Redis, Target, Workers
+from headrace.cli.options import (
+    DEVELOP,
+    OPERATE,
+    DurabilityOption,
+    FuseOption,
+    Kafka,
+    Live,
+    Partitions,
+    Redis,
+    Target,
+    Workers,
+)
 from headrace.cli.screen import Screen
 from headrace.settings.model import BOOTSTRAP
 
@@ -34,24 +45,25 @@ def dev(  # noqa: PLR0913, PLR0917  each is an option of the verb
     workers: Workers = None,
     partitions: Partitions = None,
     fuse: FuseOption = None,
+    durability: DurabilityOption = None,
     live: Live = None,
 ) -> None:
     """Run a workflow here, with embedded servers that are gone at the end.
 
     Starts Valkey, a Kafka broker where the workflow has topics (and makes those), and a Ray of its own; shows
     a live table and how to send events. Ctrl-C finishes what is in flight and stops everything. Addresses of
-    servers are taken from options only: what settings say of them is for `run` and `deploy`.
+    servers, and durability, are taken from options only: what settings say of them is for `run` and `deploy`.
 
     Example:  headrace dev flow.py --fuse all
     """
     from headrace.cli.session import Order, run_session  # noqa: PLC0415  loads Ray
 
-    loaded = configure(ctx, workers=workers, partitions=partitions, fuse=fuse)
+    loaded = configure(ctx, workers=workers, partitions=partitions, fuse=fuse, durability=durability)
     settings, screen = loaded.settings, Screen()
     order = Order(
         target=target, redis_url=redis, kafka=kafka, embedded=True, broker=broker, workers=settings.workers,
-        partitions=settings.partitions, fuse=settings.fuse == "all", settings=settings.settings,
-        environment=for_children(loaded), keep=True, make_topics=True,
+        partitions=settings.partitions, fuse=settings.fuse == "all", durability=durability,
+        settings=settings.settings, environment=for_children(loaded), keep=True, make_topics=True,
         live=screen.is_terminal if live is None else live,
     )  # fmt: skip
     raise typer.Exit(int(run_session(order, screen)))
@@ -65,27 +77,30 @@ def run(  # noqa: PLR0913, PLR0917  each is an option of the verb
     workers: Workers = None,
     partitions: Partitions = None,
     fuse: FuseOption = None,
+    durability: DurabilityOption = None,
     make_topics: Annotated[bool, typer.Option("--make-topics", help="Make topics that don't exist.")] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Stay when the run of an unkeyed workflow has ended.")] = False,
     live: Live = None,
 ) -> None:
     """Run a workflow here, with servers that exist.
 
-    Waits for servers that are away, and says so. Ends with 0 when it is stopped (Ctrl-C, SIGTERM,
-    `headrace stop`), or when the run of an unkeyed workflow has ended. Options may be settings instead:
-    `headrace settings` shows them.
+    Waits for servers that are away, and says so. Without `--durability`: `fsync` where the store can, else
+    `fast`, and it says why. Ends with 0 when it is stopped (Ctrl-C, SIGTERM, `headrace stop`), or when the run
+    of an unkeyed workflow has ended. Options may be settings instead: `headrace settings` shows them.
 
     Example:  headrace run flow.py --redis redis://localhost:6379/0 --kafka localhost:9092
     """
     from headrace.cli.session import Order, run_session  # noqa: PLC0415  loads Ray
 
-    loaded = configure(ctx, redis=redis, kafka=kafka, workers=workers, partitions=partitions, fuse=fuse)
+    loaded = configure(
+        ctx, redis=redis, kafka=kafka, workers=workers, partitions=partitions, fuse=fuse, durability=durability
+    )
     settings, screen = loaded.settings, Screen()
     order = Order(
         target=target, redis_url=settings.redis_url or None, kafka=settings.kafka.get(BOOTSTRAP),
         kafka_options=settings.kafka, clusters=settings.clusters,
         workers=settings.workers, partitions=settings.partitions, fuse=settings.fuse == "all",
-        settings=settings.settings, environment=for_children(loaded), keep=keep, make_topics=make_topics,
-        live=screen.is_terminal if live is None else live,
+        durability=settings.durability, settings=settings.settings, environment=for_children(loaded), keep=keep,
+        make_topics=make_topics, live=screen.is_terminal if live is None else live,
     )  # fmt: skip
     raise typer.Exit(int(run_session(order, screen)))
