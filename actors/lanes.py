@@ -47,7 +47,7 @@ class _Chunk:
 
 def size_of(outputs: Collection[Output]) -> int:
     """Bytes of their data."""
-    return sum(len(output.data) for output in outputs)
+    return sum(len(output.data or b"") for output in outputs)
 
 
 @dataclass(slots=True, eq=False)

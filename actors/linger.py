@@ -49,7 +49,7 @@ def joined(first: Records, second: Records) -> Records:
         source=first.source, origin=first.origin, offsets=offsets,
         times=first.times + second.times, keys=first.keys + second.keys, values=first.values + second.values,
         after=second.after, headers=_column(first, second, "headers", ()), ids=_column(first, second, "ids", ""),
-        replies=_column(first, second, "replies", None),
+        replies=_column(first, second, "replies", None), topic=first.topic, log=first.log,
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
@@ -41,6 +42,8 @@ class PartitionDriver:
         self._under_way = Undertakings(self._failed)
         self._scheduled = False
         self._draining = self._verifying = False
+        self._unpacking = False
+        """Records are on their way to the core, by way of a decoder."""
         self._idle = asyncio.Event()
         self._linger = Linger(shared.plan)
         self._closed_sources: set[int] = set()
@@ -110,6 +113,7 @@ class PartitionDriver:
         """Let go at once of everything held: another owner has it, or our history is no more."""
         core, self._core = self._core, None
         self._closed_sources.clear()
+        self._unpacking = False
         self._linger = Linger(self._shared.plan)
         if core is not None:
             self._events_before += core.events_done
@@ -184,7 +188,7 @@ class PartitionDriver:
                 self._under_way.spawn(self._save(core, instruction))
             else:
                 self._call(core, instruction)
-        if instructions or (core.wants_records and not self._draining and self._offer(core)):
+        if instructions or (core.wants_records and not (self._draining or self._unpacking) and self._offer(core)):
             self.wake()
         elif core.idle:
             self._idle.set()
@@ -199,7 +203,11 @@ class PartitionDriver:
         if batches:
             shared.activity.begin()
             point("after:pull")
-            core.offer(batches, now_ms())
+            if shared.unpacking.may_wait(batches):
+                self._unpacking = True
+                self._under_way.spawn(self._unpack(core, batches))
+            else:
+                core.offer(shared.unpacking.unpack(batches), now_ms())
             return True
         if self._linger.remaining():
             return False  # what a batch node waits with comes before any end
@@ -208,6 +216,16 @@ class PartitionDriver:
             core.end("source closed", "every source was closed", now_ms())
             return True
         return False
+
+    async def _unpack(self, core: PartitionCore, batches: Sequence[Records]) -> None:
+        """Offer records that a decoder has to read first, which may wait; nothing else is pulled meanwhile."""
+        unpacked = await self._shared.unpacking.unpack_waiting(batches)
+        if core is not self._core:
+            return
+        self._unpacking = False
+        if not self._draining:  # else they are the next owner's: no position has moved
+            core.offer(unpacked, now_ms())
+        self.wake()
 
     def _pull(self) -> list[Records]:
         batches = self._shared.feed.pull(self.number, self._shared.sizing.limit)

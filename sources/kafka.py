@@ -5,18 +5,41 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import ClassVar, Generic, Literal
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, TypeAlias, Union, overload
 
 from typing_extensions import TypeVar
 
+from headrace.sources.own_formats import Decoder, KafkaRecord
+from headrace.workflows.actions import Tombstone
+from headrace.workflows.codec import type_name, without_tombstone
 from headrace.workflows.ports import Sink, Source
+from headrace.workflows.returns import Fault
 
 D = TypeVar("D")
+V = TypeVar("V")
+Format: TypeAlias = Literal["json", "msgpack", "raw", "cloudevents"]
+FORMATS: Final = ("json", "msgpack", "raw", "cloudevents")
+RAW_TYPES: Final = (bytes, str)
+_TOMBSTONES: Final = ("dead-letter", "skip", "deliver")
+
+
+def format_faults(name: object, data_type: Any, other: str | None) -> list[Fault]:
+    """What is wrong with `format=` of a source or sink of this type; `other` is the option that stands in its place."""
+    if name not in FORMATS:
+        return [Fault("format", f"there is no format {name!r}", f"Write one of {', '.join(map(repr, FORMATS))}")]
+    if other is not None and name != "json":
+        return [Fault("format", f"has both format={name!r} and {other}=", "Leave one of them out")]
+    data_type = without_tombstone(data_type)
+    if name == "raw" and data_type not in RAW_TYPES:
+        message = f"format='raw' is for bytes and str, not for {type_name(data_type)}"
+        return [Fault("format", message, "Give it the type bytes or str, or another format")]
+    return []
 
 
 @dataclass(frozen=True, eq=False)
 class KafkaSource(Source[D], Generic[D]):
-    """The records of a topic, in order per topic partition; values are JSON.
+    """The records of a topic, in order per topic partition.
 
     Example:
         >>> import msgspec
@@ -29,8 +52,18 @@ class KafkaSource(Source[D], Generic[D]):
 
     topic: str
     type: builtins.type[D]
-    key: str | Callable[[D], str] | None = field(default=None, kw_only=True)
-    """Field or function of the data; None: the record's own key (UTF-8)."""
+    key: str | Callable[[Any], str] | None = field(default=None, kw_only=True)
+    """Field (`sensor`, `order.id`) or function of the data; None: the record's own key (UTF-8)."""
+    time: str | Callable[[Any], datetime | int] | None = field(default=None, kw_only=True)
+    """When it happened: field or function of the data that is an aware `datetime`, or milliseconds since 1970 UTC.
+    None: the attribute `time` of a CloudEvent that has it, else the record's timestamp."""
+    format: Format = field(default="json", kw_only=True)
+    """`json`, `msgpack`, `raw` (the value itself, for `bytes` and `str`), `cloudevents` (1.0, both modes)."""
+    decoder: Decoder[Any] | Callable[[KafkaRecord], Any] | None = field(default=None, kw_only=True)
+    """Reads another format, in place of `format`."""
+    tombstones: Literal["dead-letter", "skip", "deliver"] = field(default="dead-letter", kw_only=True)
+    """What becomes of a record without a value: a dead letter, nothing, or an event of the record's own key whose
+    data is a `Tombstone`; its nodes then take `D | Tombstone`."""
     start: Literal["earliest", "latest"] = field(default="earliest", kw_only=True)
     """Where to begin in a topic partition that was never read; later the committed position counts."""
     on_gap: Literal["fail", "earliest", "latest"] = field(default="fail", kw_only=True)
@@ -44,8 +77,55 @@ class KafkaSource(Source[D], Generic[D]):
     kind: ClassVar[str] = "kafka"
     brings_keys: ClassVar[bool] = True
 
+    if TYPE_CHECKING:  # what options mean for the types; the dataclass makes the method that runs
+
+        @overload
+        def __init__(
+            self: KafkaSource[V],
+            topic: str,
+            type: builtins.type[V],
+            *,
+            key: str | Callable[[V], str] | None = ...,
+            time: str | Callable[[V], datetime | int] | None = ...,
+            format: Format = ...,
+            decoder: Decoder[V] | Callable[[KafkaRecord], V] | None = ...,
+            tombstones: Literal["dead-letter", "skip"] = ...,
+            start: Literal["earliest", "latest"] = ...,
+            on_gap: Literal["fail", "earliest", "latest"] = ...,
+            cluster: str | None = ...,
+            name: str = ...,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: KafkaSource[V | Tombstone],
+            topic: str,
+            type: builtins.type[V],
+            *,
+            key: str | Callable[[V], str] | None = ...,
+            time: str | Callable[[V], datetime | int] | None = ...,
+            format: Format = ...,
+            decoder: Decoder[V] | Callable[[KafkaRecord], V] | None = ...,
+            tombstones: Literal["deliver"],
+            start: Literal["earliest", "latest"] = ...,
+            on_gap: Literal["fail", "earliest", "latest"] = ...,
+            cluster: str | None = ...,
+            name: str = ...,
+        ) -> None: ...
+        def __init__(self, topic: str, type: builtins.type[Any], **options: Any) -> None: ...
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name or self.topic)
+        if self.tombstones == "deliver":
+            object.__setattr__(self, "type", Union[self.type, Tombstone])  # noqa: UP007  of a type that is a value
+
+    def check(self, now: datetime, *, keyed: bool) -> list[Fault]:
+        """See `Source.check`."""
+        del now, keyed
+        found = format_faults(self.format, self.type, "decoder" if self.decoder is not None else None)
+        if self.tombstones not in _TOMBSTONES:
+            message = f"tombstones={self.tombstones!r} is no way to treat records without a value"
+            found.append(Fault("tombstones", message, f"Write one of {', '.join(map(repr, _TOMBSTONES))}"))
+        return found
 
 
 @dataclass(frozen=True, eq=False)

@@ -89,6 +89,11 @@ class Log:
     """On the loop's clock: fetched no earlier, after an error."""
     beyond_since: float | None = None
     """On the loop's clock: since when the broker says that the log ends before our position."""
+    identity: str = field(init=False)
+    """What ids of its events begin with: `readings/3@<topic id>`. A topic made again gives other ids."""
+
+    def __post_init__(self) -> None:
+        self.identity = self.origin if self.topic_id is None else f"{self.origin}@{self.topic_id}"
 
     @property
     def remaining(self) -> int:
@@ -157,5 +162,7 @@ class Log:
             values=columns.values,
             after=position_of(self.position or 0, self.topic_id),
             headers=columns.headers(),
+            topic=self.topic,
+            log=self.identity,
         )
         return records, corrupt

@@ -96,7 +96,7 @@ class _Lane:
         append = batch.append
         stop = self.next + 1 if self.next < self.alone else len(self.outputs)
         for number, output in enumerate(self.outputs[self.next : stop]):
-            headers = [(ID_HEADER, output.id.encode())]
+            headers = [(ID_HEADER, output.id.encode()), *output.headers]
             if append(number, output.time, output.key.encode(), output.data, headers) is None:
                 break
             batch.count += 1

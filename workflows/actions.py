@@ -50,6 +50,10 @@ class Reject(Exception):
         super().__init__(reason)
 
 
+class Tombstone(msgspec.Struct, frozen=True):
+    """Data of a Kafka record without a value: what had its key was deleted. Returned, it leaves as such a record."""
+
+
 class Timeout(msgspec.Struct, frozen=True):
     """Data of the event that arrives when a run was idle, or stood at a wait, for too long."""
 

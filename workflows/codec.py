@@ -7,13 +7,17 @@ import math
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Any, get_args, get_origin
+from typing import Any, Final, Union, get_args, get_origin
 
 import msgspec
 import msgspec.inspect as inspection
 
+from headrace.workflows.actions import Tombstone
 from headrace.workflows.errors import CodecError
+from headrace.workflows.hints import alternatives
 
+TOMBSTONE: Final = b""
+"""A `Tombstone` as it travels: no JSON text is empty."""
 _encode = msgspec.json.Encoder().encode
 
 
@@ -45,8 +49,25 @@ def json_codec(data_type: Any) -> JsonCodec:
     Raises:
         CodecError: msgspec can't decode such a type; says which part.
     """
-    decode = _decoder(data_type)
-    return JsonCodec(decode, _encoder(data_type))
+    rest = without_tombstone(data_type)
+    if rest is data_type:
+        return JsonCodec(_decoder(data_type), _encoder(data_type))
+    if rest is None:
+        return JsonCodec(lambda _: Tombstone(), lambda _: TOMBSTONE)
+    decode, encode = _decoder(rest), _encoder(rest)
+    return JsonCodec(
+        lambda blob: decode(blob) if blob else Tombstone(),
+        lambda value: TOMBSTONE if value.__class__ is Tombstone else encode(value),
+    )
+
+
+def without_tombstone(data_type: Any) -> Any:
+    """The type without `Tombstone`: itself where that is no member, None where it is all."""
+    parts = alternatives(data_type)
+    rest = [part for part in parts if part is not Tombstone]
+    if len(rest) == len(parts):
+        return data_type
+    return Union[tuple(rest)] if rest else None  # noqa: UP007  from a list of types
 
 
 def state_codec(state_type: Any) -> JsonStateCodec:
@@ -80,6 +101,17 @@ def encode_json(value: object) -> bytes:
         CodecError: JSON can't carry it; names the field of a NaN or an infinity.
     """
     return _checked(value, always=False)
+
+
+def has_any(data_type: Any) -> bool:
+    """Whether a value of the type may hold what only `Any` describes: another format may have more than JSON there."""
+    return _has_any(inspection.type_info(data_type), set())
+
+
+def _has_any(info: inspection.Type, seen: set[Any]) -> bool:
+    if isinstance(info, (inspection.AnyType, inspection.CustomType, inspection.RawType)):
+        return True
+    return _enter(info, seen) and any(_has_any(part, seen) for _, part in _parts(info))
 
 
 def type_name(data_type: Any) -> str:

@@ -35,7 +35,9 @@ class Output(msgspec.Struct, array_like=True, frozen=True, gc=False):
     key: str
     time: int
     """Milliseconds since 1970 UTC."""
-    data: bytes
+    data: bytes | None
+    """As it goes into the sink; None: a tombstone."""
+    headers: tuple[tuple[str, bytes], ...] = ()
 
 
 class Reply(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -113,7 +113,10 @@ class _Compiler:
         item = self.graph.sources[index]
         targets = tuple(target for route in self.graph.routes_of(item) for target in self.targets(route))
         source = item.source
-        return SourcePlan(index, item.name, source, self.types.number(source.type), source.key, targets)
+        number = self.types.number(source.type)
+        return SourcePlan(
+            index, item.name, source, number, source.key, targets, time=source.time, tombstones=source.tombstones
+        )
 
     def node(self, index: int) -> NodePlan:
         item = self.graph.nodes[index]

@@ -142,6 +142,15 @@ class Epoch:
             self.hops[new] = hops
         return new
 
+    def came(self, root: int) -> tuple[bytes | None, Headers]:
+        """Value and headers of a source's event as they came, before they were put into JSON."""
+        for records in self.records:
+            if root < len(records):
+                break
+            root -= len(records)
+        came = records.original or records
+        return came.values[root], came.headers[root] if came.headers else ()
+
     def order(self, item: Item) -> tuple[int, Path]:
         """Sort key of (slot, node): the source's order, then depth first."""
         slot = item[0]

@@ -9,6 +9,8 @@ from typing import Generic
 import msgspec
 from typing_extensions import TypeVar
 
+from headrace.workflows.cloudevents import CloudEvent, attributes_of
+
 D_co = TypeVar("D_co", covariant=True)
 
 
@@ -25,7 +27,7 @@ class Event(msgspec.Struct, Generic[D_co], frozen=True, gc=False):
     key: str
     """The run it belongs to: a sensor, a session, an order; "" in an unkeyed workflow."""
     origin: str
-    """The log it was read from (`readings/3`: topic and partition); "" if the sender chose the id."""
+    """The log it was read from (`readings/3@<topic id>`); "" if the sender chose the id."""
     offset: int | str
     """Its place in that log; the whole id if `origin` is ""."""
     path: tuple[int, ...] = ()
@@ -46,13 +48,25 @@ class Event(msgspec.Struct, Generic[D_co], frozen=True, gc=False):
 
     @property
     def time(self) -> datetime:
-        """When it happened: the record's timestamp, or when it was sent (aware, UTC)."""
+        """When it happened: by the data (`time=` of the source), the record's timestamp, or when it was sent.
+
+        Aware, UTC, to the millisecond.
+        """
         return datetime.fromtimestamp(self.time_ms / 1000, UTC)
 
     @property
     def headers(self) -> Mapping[str, str]:
         """Headers as text; of a repeated name the last one, of bytes that are no UTF-8 a replacement."""
         return {name: value.decode("utf-8", "replace") for name, value in self.raw_headers}
+
+    @property
+    def cloudevent(self) -> CloudEvent | None:
+        """Attributes of a CloudEvent (id, source, type, subject ...); None: it did not come as one.
+
+        Raises:
+            ValueError: Its headers say that it is one, but one that is required is missing.
+        """
+        return attributes_of(self.raw_headers)
 
     def __repr__(self) -> str:
         return f"Event(id={self.id!r}, key={self.key!r}, data={self.data!r})"

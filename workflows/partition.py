@@ -18,7 +18,7 @@ from .calls import CallResult
 from .commit import Answer, DeadLetter, Head
 from .dispatch import Dispatch, Dispatcher
 from .epoch import Epoch
-from .intake import EVENT_CAP, SourceIntake, misplaced
+from .intake import EVENT_CAP, SourceIntake, Taken, misplaced
 from .plan import Plan
 from .program import unit_programs
 from .records import Records
@@ -266,7 +266,7 @@ class PartitionCore:
             self.router.dead(epoch, first + index, (), taken.letter(source.name, index, reason, error, now))
         del memo[None]
         epoch.touched.update(run for run in memo.values() if run is not None)
-        self._columns(epoch, records, taken.data if taken.decoded else None)
+        self._columns(epoch, taken)
 
     def _run_of(self, key: str) -> RunRecord | None:
         run = self.runs.get(key)
@@ -274,13 +274,14 @@ class PartitionCore:
             run = self.runs.add(key)
         return run
 
-    def _columns(self, epoch: Epoch, records: Records, data: Sequence[object] | None) -> None:
+    def _columns(self, epoch: Epoch, taken: Taken) -> None:
+        records, data = taken.records, taken.data if taken.decoded else None
         count = len(records)
         before = len(epoch.blobs)
         epoch.types += [self.plan.sources[records.source].type] * count
-        epoch.blobs += records.values  # type: ignore[arg-type]  # None only where the record was bad
-        epoch.times += records.times
-        epoch.origins.append("" if records.ids else records.origin)
+        epoch.blobs += taken.values  # type: ignore[arg-type]  # None only where the record was bad
+        epoch.times += taken.times
+        epoch.origins.append("" if records.ids else records.identity)
         epoch.origin_of += [len(epoch.origins) - 1] * count
         epoch.offsets += records.ids or records.offsets
         if records.headers is not None or epoch.headers is not None:

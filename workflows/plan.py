@@ -68,6 +68,10 @@ class SourcePlan:
     key: str | Callable[[Any], str] | None
     """Field of the data, function of the data, or None: the record's own key (`str`, UTF-8)."""
     targets: tuple[Target, ...]
+    time: str | Callable[[Any], Any] | None = None
+    """Field or function of the data that is the event's time; None: the record's."""
+    tombstones: str = "dead-letter"
+    """What is done with records without a value: `dead-letter`, `skip`, or `deliver` (as `Tombstone`)."""
 
 
 @dataclass(frozen=True, slots=True)

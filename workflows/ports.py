@@ -44,6 +44,10 @@ class Source(Generic[D]):
     `headrace.sources.feeding`; text, as what reads needs more libraries than what describes."""
     urgent: ClassVar[bool] = False
     """Its records go before backlogs of others: requests, schedules."""
+    time: str | Callable[[D], Any] | None = None
+    """The event's time: a field of the data, a function of the data, or None: that of the record."""
+    tombstones: str = "dead-letter"
+    """What is done with records without a value: `dead-letter`, `skip`, or `deliver`."""
 
     def check(self, now: datetime, *, keyed: bool) -> Iterable[Fault]:
         """What is wrong with it, apart from its type and key: found when the workflow is built, reported with its line.
@@ -66,6 +70,8 @@ class Sink(Generic[D]):
     """Unique within the workflow."""
     type: builtins.type[D]
     """What it takes."""
+    key: str | Callable[[D], str] | None = None
+    """Under which key a message leaves: a field or function of the data; None: the run's."""
 
     kind: ClassVar[str] = "sink"
     available: ClassVar[bool] = True

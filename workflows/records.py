@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 Headers: TypeAlias = tuple[tuple[str, bytes], ...]
 
@@ -38,6 +38,20 @@ class Records:
     """Position after each record, of a log that counts in its own way; None: as the offsets say."""
     faults: dict[int, str] | None = None
     """Records that the source knows to be broken: index -> what is wrong with it."""
+    topic: str = ""
+    """Of a log in Kafka."""
+    log: str = ""
+    """`origin` with what tells this log from an earlier one of the same name: the id of a topic. "": nothing does."""
+
+    original: Records | None = None
+    """What came, where `values` were put into JSON here: dead letters keep it. None: these are what came."""
+    data: list[Any] | None = None
+    """Decoded data, where they were decoded here; None at `faults` and at tombstones."""
 
     def __len__(self) -> int:
         return len(self.offsets)
+
+    @property
+    def identity(self) -> str:
+        """What the ids of these events begin with: see `Event.id`."""
+        return self.log or self.origin

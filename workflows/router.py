@@ -102,11 +102,13 @@ class Router:
             node, slot = None, root
         else:
             node = plan.nodes[row.node].name
+        data, headers = epoch.came(root)
+        if row.data is not None or epoch.blobs[slot] is not epoch.blobs[root]:
+            data = epoch.blobs[slot] if row.data is None else row.data
         letter = DeadLetter(
             id=epoch.event_id(slot, row.path), key=run.key if run else "", source=plan.sources[source].name,
             node=node, reason=row.reason, error=row.error, traceback=row.traceback, time=now,
-            type=_type_name(plan.types[row.type].type), data=epoch.blobs[slot] if row.data is None else row.data,
-            headers=epoch.headers[root] if epoch.headers else (),
+            type=_type_name(plan.types[row.type].type), data=data, headers=headers,
         )  # fmt: skip
         self.dead(epoch, root, epoch.path(slot) + row.path, letter)
 
@@ -207,7 +209,8 @@ class Router:
     def _end_by(self, epoch: Epoch, slot: int, outcome: str) -> None:
         run = epoch.runs[slot]
         assert run is not None
-        self._end(epoch, run, End(outcome, epoch.blobs[slot].decode(), epoch.roots[slot], epoch.path(slot)))
+        result = (epoch.blobs[slot] or b"null").decode()
+        self._end(epoch, run, End(outcome, result, epoch.roots[slot], epoch.path(slot)))
 
     def _end(self, epoch: Epoch, run: RunRecord, end: End) -> None:
         """The run ends. What it still had in hand is dropped; events behind it belong to the next run."""

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
-import msgspec
-
-from headrace.workflows.codec import json_codec, state_codec, type_name
+from headrace.workflows.codec import json_codec, state_codec, type_name, without_tombstone
 from headrace.workflows.errors import CodecError
+from headrace.workflows.fields import missing_field
 from headrace.workflows.findings import Findings
 from headrace.workflows.graph import Fuse, Fused, NodeItem, SinkItem, SourceItem, Unknown, Where
-from headrace.workflows.hints import is_typed_dict
 from headrace.workflows.nodes import BatchNode
 from headrace.workflows.ports import Sink, Source
 from headrace.workflows.signature import UNSAID
@@ -89,20 +86,27 @@ def _check_source(findings: Findings, item: SourceItem, now: datetime) -> None:
     _check_data(findings, where, name, source.type)
     for fault in source.check(now, keyed=findings.graph.keyed):
         findings.fault(where, name, fault)
-    key: Any = source.key
-    if isinstance(key, str):
-        fields = _fields(source.type)
-        if fields is not None and key not in fields:
-            message = f"{type_name(source.type)} has no field {key!r} to take the key from"
-            choice = ", ".join(repr(field) for field in fields)
-            cure = f"Write key= with one of {choice}" if fields else "Write key= with a function of the data"
-            findings.add(where, name, "key", message, cure)
-    elif key is None and findings.graph.keyed and not source.brings_keys and source.available:
+    for option, value in (("key", source.key), ("time", source.time)):
+        _check_field(findings, where, name, source.type, (option, value))
+    if source.key is None and findings.graph.keyed and not source.brings_keys and source.available:
         message = "has no key, and its workflow is keyed"
         findings.add(where, name, "key", message, f"{source.key_cure}, or make it Workflow(..., keyed=False)")
-    elif key is not None and not callable(key):
-        message = f"key={key!r} is neither a field nor a function"
-        findings.add(where, name, "key", message, "Write key='sensor', or key=lambda data: ...")
+
+
+def _check_field(findings: Findings, where: Where, name: str, data_type: Any, option: tuple[str, Any]) -> None:
+    """What `key=` and `time=` of a port name is a field of its data, or a function."""
+    word, value = option
+    if isinstance(value, str):
+        missing = missing_field(without_tombstone(data_type), value)
+        if missing is not None:
+            owner, field, fields = missing
+            message = f"{type_name(owner)} has no field {field!r} to take the {word} from"
+            choice = ", ".join(repr(found) for found in fields)
+            cure = f"Write {word}= with one of {choice}" if fields else f"Write {word}= with a function of the data"
+            findings.add(where, name, word, message, cure)
+    elif value is not None and not callable(value):
+        message = f"{word}={value!r} is neither a field nor a function"
+        findings.add(where, name, word, message, f"Write {word}='field', or {word}=lambda data: ...")
 
 
 def _check_logs(findings: Findings) -> None:
@@ -123,20 +127,6 @@ def _kind(port: object) -> str:
     return f"the class {port.__name__}" if isinstance(port, type) else repr(port)
 
 
-def _fields(data_type: Any) -> list[str] | None:
-    """Attributes of the type's values; None if that is not known."""
-    if isinstance(data_type, type):
-        if issubclass(data_type, msgspec.Struct):
-            return list(data_type.__struct_fields__)
-        if dataclasses.is_dataclass(data_type):
-            return [field.name for field in dataclasses.fields(data_type)]
-        if is_typed_dict(data_type):
-            return list(data_type.__annotations__)
-        if data_type in (str, int, float, bool, bytes):
-            return []
-    return None
-
-
 def _check_sink(findings: Findings, item: SinkItem) -> None:
     sink: Any = item.sink
     if not isinstance(sink, Sink):
@@ -146,6 +136,7 @@ def _check_sink(findings: Findings, item: SinkItem) -> None:
         )
         return
     _check_data(findings, item.where, item.name, sink.type)
+    _check_field(findings, item.where, item.name, sink.type, ("key", sink.key))
     for fault in sink.check():
         findings.fault(item.where, item.name, fault)
 

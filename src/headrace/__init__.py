@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.sources.custom import CustomSource, Raw, Record, Split
 from headrace.sources.kafka import KafkaSink, KafkaSource
+from headrace.sources.own_formats import Decoder, KafkaRecord, Unavailable
 from headrace.sources.requests import MessageSource, RequestSource
 from headrace.sources.schedule import ScheduleSource
 from headrace.sources.webhook import WebhookSink
-from headrace.workflows.actions import Action, Complete, Failure, Reject, Result, Terminate, Timeout, Timer
+from headrace.workflows.actions import Action, Complete, Failure, Reject, Result, Terminate, Timeout, Timer, Tombstone
+from headrace.workflows.cloudevents import CloudEvent
 from headrace.workflows.context import Context, Run
 from headrace.workflows.errors import (
     CodecError,
@@ -37,14 +39,17 @@ __all__ = [
     "Action",
     "BatchNode",
     "ChannelSource",
+    "CloudEvent",
     "CodecError",
     "Complete",
     "Context",
     "CustomSource",
+    "Decoder",
     "Event",
     "Exponential",
     "Failure",
     "HeadraceError",
+    "KafkaRecord",
     "KafkaSink",
     "KafkaSource",
     "Linear",
@@ -67,6 +72,8 @@ __all__ = [
     "Terminate",
     "Timeout",
     "Timer",
+    "Tombstone",
+    "Unavailable",
     "WebhookSink",
     "Workflow",
     "WorkflowError",

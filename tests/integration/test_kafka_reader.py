@@ -13,7 +13,7 @@ from aiokafka.errors import GroupCoordinatorNotAvailableError
 from brokers import Broker, Topics
 from headrace.embedded.ports import free_port
 from headrace.sources.kafka_fetch import PARTITION_BYTES
-from headrace.sources.kafka_log import FETCH_BELOW, offset_of
+from headrace.sources.kafka_log import FETCH_BELOW, offset_of, topic_id_of
 from headrace.sources.kafka_metadata import ensure_topics
 from headrace.sources.kafka_reader import KafkaReader
 from headrace.workflows.errors import HeadraceError
@@ -169,6 +169,22 @@ async def test_a_topic_made_again_is_not_followed(kafka: Broker, topic: Topics) 
 
     assert "made again" in sentence
     assert not reading.ready
+
+
+async def test_events_of_a_topic_made_again_have_other_ids(kafka: Broker, topic: Topics) -> None:
+    name = topic()
+    logs = []
+
+    for _ in range(2):
+        await write(kafka.bootstrap, name, numbered(0, 3))
+        async with Reading(kafka.bootstrap, name) as reading:
+            await reading.assign()
+            [records] = await reading.take(3)
+        logs.append(records.identity)
+        assert (records.origin, topic_id_of(records.after)) == ("readings/0", topic_id_of(records.identity))
+        await remake(kafka.bootstrap, name)
+
+    assert logs[0] != logs[1]
 
 
 async def test_a_topic_made_again_while_it_is_read_is_noticed(kafka: Broker, topic: Topics) -> None:

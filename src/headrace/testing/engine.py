@@ -10,15 +10,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
+from headrace.sources.formats import unpackers_of
+from headrace.sources.unpacking import DecoderUnpacker
 from headrace.testing.inputs import Inputs
 from headrace.testing.problems import HarnessError
+from headrace.testing.writing import ready_or
 from headrace.workflows.actions import Reject
 from headrace.workflows.commit import Answer, DeadLetter, Output
 from headrace.workflows.dispatch import Dispatch
 from headrace.workflows.effects import STEPS, CrashPlan, Effect
 from headrace.workflows.memory_store import MemoryStore
 from headrace.workflows.partition import Instruction, Load, PartitionCore
-from headrace.workflows.plan import Plan
+from headrace.workflows.plan import Plan, SourcePlan
+from headrace.workflows.records import Records
 from headrace.workflows.runner import UnitRunner
 from headrace.workflows.saving import Save
 
@@ -71,6 +75,10 @@ class Engine:
         self.closed: set[int] = set()
         """Indexes of sources that were closed."""
         self.crashes = 0
+        self._unpackers = unpackers_of(plan)
+        for index, unpacker in self._unpackers.items():
+            if isinstance(unpacker, DecoderUnpacker):
+                unpacker.decode = ready_or(unpacker.decode, plan.types[plan.sources[index].type].codec)
         self._deliver = deliver
         self._crash: CrashPlan | None = None
         self._tenures: dict[int, _Tenure] = {}
@@ -88,12 +96,16 @@ class Engine:
         for unit in self.plan.units:
             for replica in range(unit.replicas):
                 await self._start(unit.index, replica)
+        for unpacker in self._unpackers.values():
+            await unpacker.open()
 
     async def close(self) -> None:
         """Close all nodes, the last opened first."""
         while self._runners:
             _, runner = self._runners.popitem()
             await runner.close()
+        for unpacker in self._unpackers.values():
+            await unpacker.close()
 
     async def settle(self) -> None:
         """Process, commit and deliver until nothing is left to do."""
@@ -107,6 +119,11 @@ class Engine:
                 self._runners.clear()
             else:
                 return
+
+    def remainder(self, source: SourcePlan, partition: int) -> list[bytes | None]:
+        """Data (JSON) of what lies in a source and is not processed."""
+        left = self.inputs.remainder(source, partition, self.store.head(partition).positions)
+        return [value for records in left for value in self._unpacked(records).values]
 
     def _point(self, name: str) -> None:
         if self._crash is not None:
@@ -175,13 +192,17 @@ class Engine:
         batches = self.inputs.pull(number, tenure.positions, EPOCH)
         if batches:
             self._point("after:pull")
-            core.offer(batches, self.now)
+            core.offer([self._unpacked(records) for records in batches], self.now)
             return True
         sources = len(self.plan.sources)
         if not self.plan.keyed and sources and len(self.closed) == sources and core.idle:
             core.end("source closed", "every source was closed", self.now)
             return True
         return False
+
+    def _unpacked(self, records: Records) -> Records:
+        unpacker = self._unpackers.get(records.source)
+        return records if unpacker is None else unpacker.unpack(records)
 
     def _relay(self, number: int, tenure: _Tenure) -> bool:
         """Let the oldest outputs leave, then forget them: a crash in between sends them again."""

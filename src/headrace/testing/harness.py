@@ -21,6 +21,7 @@ from headrace.testing.replacing import Replacements, replaced
 from headrace.testing.senders import Senders
 from headrace.testing.thread import LoopThread
 from headrace.testing.views import Runs, RunView
+from headrace.workflows.actions import Tombstone
 from headrace.workflows.commit import DeadLetter, Output
 from headrace.workflows.handles import SinkHandle, SourceHandle
 from headrace.workflows.store import StoreFull
@@ -295,9 +296,8 @@ class Harness:
         plan = next((row for row in self._plan.sinks if row.name == sink.name), None)
         if plan is None:
             raise HarnessError(f"sink {sink.name} is no part of workflow {self._plan.name}")
-        decode = self._plan.types[plan.type].codec.decode
         return [
-            Sent(output.id, output.key, datetime.fromtimestamp(output.time / 1000, UTC), decode(output.data))
+            Sent(output.id, output.key, datetime.fromtimestamp(output.time / 1000, UTC), self._data(output))
             for output in self._left
             if output.sink == plan.index
         ]
@@ -306,11 +306,10 @@ class Harness:
         """What lies in a source and is not processed, in order within each partition."""
         plan = self._senders.source(source)
         decode = self._plan.types[plan.type].codec.decode
-        store = self._engine.store
         return [
             decode(blob)
             for partition in range(self._partitions)
-            for blob in self._engine.inputs.remainder(plan, partition, store.head(partition).positions)
+            for blob in self._engine.remainder(plan, partition)
             if blob is not None
         ]
 
@@ -346,9 +345,14 @@ class Harness:
     def _deliver(self, output: Output) -> None:
         fake = self._fakes.get(output.sink)
         if fake is not None:
-            sink = self._plan.sinks[output.sink]
-            fake(self._plan.types[sink.type].codec.decode(output.data))
+            fake(self._data(output))
         self._left.append(output)
+
+    def _data(self, output: Output) -> Any:
+        """What left, as it was returned."""
+        if output.data is None:
+            return Tombstone()
+        return self._plan.types[self._plan.sinks[output.sink].type].codec.decode(output.data)
 
 
 def _milliseconds(time: datetime) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -57,14 +58,17 @@ class Inputs:
             batches += self._log(source, partition, positions, limit)
         return batches
 
-    def remainder(self, source: SourcePlan, partition: int, positions: Mapping[str, str]) -> list[bytes | None]:
-        """Data of one source that lie behind `positions`, in order."""
+    def remainder(self, source: SourcePlan, partition: int, positions: Mapping[str, str]) -> list[Records]:
+        """Records of one source that lie behind `positions`, in order."""
         kind, origin = source.source.kind, _origin(source, partition)
         if not in_store(source):
-            log = self._logs.get((source.index, partition), [])
-            return [entry.value for entry in log[int(positions.get(origin, "0")) :]]
+            return self._log(source, partition, dict(positions), sys.maxsize)
         entries = self._store.stream(partition, origin, positions.get(origin, "0-0"))
-        return [entry.data for entry in entries if kind == "channel" or entry.source == source.name]
+        records = Records(source.index, origin, [], [], [], [], "", ids=[], replies=[])
+        for entry in entries:
+            if kind == "channel" or entry.source == source.name:
+                _add(records, entry)
+        return [records]
 
     def _log(self, source: SourcePlan, partition: int, positions: dict[str, str], limit: int) -> list[Records]:
         origin = _origin(source, partition)
@@ -83,7 +87,7 @@ class Inputs:
                 ids=[entry.id or f"{origin}/{start + index}" for index, entry in enumerate(entries)]
                 if any(entry.id for entry in entries)
                 else None,
-                faults=faults or None,
+                faults=faults or None, topic=getattr(source.source, "topic", ""),
             )
         ]  # fmt: skip
 

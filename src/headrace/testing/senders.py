@@ -10,7 +10,10 @@ import msgspec
 from headrace.testing.engine import Engine
 from headrace.testing.inputs import INBOX, LogEntry, in_store
 from headrace.testing.problems import HarnessError
+from headrace.testing.writing import written
+from headrace.workflows.actions import Tombstone
 from headrace.workflows.errors import CodecError, HeadraceError
+from headrace.workflows.fields import field_getter
 from headrace.workflows.handles import SourceHandle
 from headrace.workflows.keyspace import partition_of
 from headrace.workflows.plan import Plan, SourcePlan
@@ -24,6 +27,7 @@ class Senders:
     def __init__(self, plan: Plan, engine: Engine) -> None:
         self._plan = plan
         self._engine = engine
+        self._sent = 0
 
     def source(self, handle: SourceHandle[Any]) -> SourcePlan:
         """The source that a handle stands for."""
@@ -36,9 +40,16 @@ class Senders:
 
     def send(self, source: SourcePlan, data: Any, key: str | None, id: str | None, headers: GivenHeaders) -> None:
         """Put one event into its source; see `Harness.send`."""
-        blob, run = self.encoded(source, data), self.run_of(source, data, key)
+        self.encoded(source, data)
+        self._sent += 1
+        value, own = written(
+            source, self._plan.types[source.type].codec, data, id=f"sent-{self._sent}", time_ms=self._engine.now
+        )
+        run = self.run_of(source, data, key)
         record_key = None if key is None else key.encode()
-        self.put(source, blob, self.home(run), record_key, run=run, id=id, headers=headers)
+        given = dict(headers or {})
+        merged = {**{name: text for name, text in own if name not in given}, **given}
+        self.put(source, value, self.home(run), record_key, run=run, id=id, headers=merged)
 
     def raw(self, source: SourcePlan, value: bytes | None, key: str | bytes | None, headers: GivenHeaders) -> None:
         """Put bytes into it; see `Harness.send_raw`."""
@@ -96,13 +107,13 @@ class Senders:
         """The run that an event belongs to."""
         if not self._plan.keyed:
             return ""
-        if source.key is None:
+        if source.key is None or isinstance(data, Tombstone):
             if not key:
-                raise HarnessError(f"{source.name} has no key=, so its events bring their own: send(..., key='...')")
+                raise HarnessError(f"{source.name} has no key= for it, so it brings its own: send(..., key='...')")
             return key
         if callable(source.key):
             return str(source.key(data))
-        return str(data[source.key] if isinstance(data, dict) else getattr(data, source.key))
+        return str(field_getter(source.key, type(data))(data))
 
     def home(self, run: str) -> int:
         """The partition of a run."""
