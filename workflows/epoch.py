@@ -144,12 +144,13 @@ class Epoch:
 
     def came(self, root: int) -> tuple[bytes | None, Headers]:
         """Value and headers of a source's event as they came, before they were put into JSON."""
+        first = 0
         for records in self.records:
-            if root < len(records):
-                break
-            root -= len(records)
-        came = records.original or records
-        return came.values[root], came.headers[root] if came.headers else ()
+            if root < first + len(records):
+                came = records.original or records
+                return came.values[root - first], came.headers[root - first] if came.headers else ()
+            first += len(records)
+        raise IndexError(f"the epoch has no event {root}")
 
     def order(self, item: Item) -> tuple[int, Path]:
         """Sort key of (slot, node): the source's order, then depth first."""

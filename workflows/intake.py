@@ -76,7 +76,7 @@ class SourceIntake:
             if problem:
                 taken.keys.append(None)
                 taken.data.append(None)
-                taken.bad.append((index, *problem))
+                taken.bad.append((index, problem[0], problem[1]))
         return taken
 
     def _take_all(self, taken: Taken, values: Sequence[Any]) -> None:

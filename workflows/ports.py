@@ -9,7 +9,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Final, Generic
+from typing import Any, ClassVar, Final, Generic, Literal
 
 from typing_extensions import TypeVar
 
@@ -46,7 +46,7 @@ class Source(Generic[D]):
     """Its records go before backlogs of others: requests, schedules."""
     time: str | Callable[[D], Any] | None = None
     """The event's time: a field of the data, a function of the data, or None: that of the record."""
-    tombstones: str = "dead-letter"
+    tombstones: Literal["dead-letter", "skip", "deliver"] = "dead-letter"
     """What is done with records without a value: `dead-letter`, `skip`, or `deliver`."""
 
     def check(self, now: datetime, *, keyed: bool) -> Iterable[Fault]:
