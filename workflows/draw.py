@@ -1,9 +1,11 @@
-"""Pictures of a workflow: Mermaid, and Graphviz' dot. Drawn from the graph as written, mistakes and all."""
+"""Pictures of a workflow: Mermaid, dot, an outline for programs. Drawn from the graph as written, mistakes and all."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+import msgspec
 
 from headrace.workflows.actions import Complete, Terminate
 from headrace.workflows.graph import Destination, Graph, NodeItem, SinkItem, SourceItem, Start, Unknown, WaitItem
@@ -15,6 +17,36 @@ class _Arrow:
     start: str
     label: str
     target: str
+
+
+class Part(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One part of an outline."""
+
+    id: str
+    kind: str
+    """`source`, `node`, `wait`, `timeout`, `sink`, `end`."""
+    name: str
+    where: str = ""
+    """`file.py:38`."""
+
+
+class Way(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One way from part to part."""
+
+    start: str
+    target: str
+    on: str = ""
+    """What has to be returned to go this way; empty: data."""
+
+
+class Outline(msgspec.Struct, frozen=True):
+    """A graph as plain data."""
+
+    workflow: str
+    parts: list[Part]
+    ways: list[Way]
+    fused: list[list[str]]
+    """Ids of nodes that share a process."""
 
 
 class _Picture:
@@ -97,6 +129,21 @@ def mermaid(graph: Graph) -> str:
 
 def _mermaid(text: str) -> str:
     return '"' + text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;") + '"'
+
+
+def outline(graph: Graph) -> Outline:
+    """The graph as plain data."""
+    picture = _Picture(graph)
+    ids = picture.ids
+    items: list[Start | SinkItem] = [*graph.sources, *graph.nodes, *graph.waits, *graph.timeouts, *graph.sinks]
+    parts = [Part(ids[item], ids[item].rstrip("0123456789"), item.name, str(item.where)) for item in items]
+    parts += [Part(name, "end", title) for name, title in picture.ends.items()]
+    return Outline(
+        workflow=str(graph.name),
+        parts=parts,
+        ways=[Way(arrow.start, arrow.target, arrow.label) for arrow in picture.arrows],
+        fused=[[ids[node] for node in nodes] for nodes in picture.groups],
+    )
 
 
 def graphviz(graph: Graph) -> str:

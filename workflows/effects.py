@@ -45,6 +45,10 @@ class Effect(Enum):
     """Callers are told that their replies are there, and durable."""
     REMOVE = "remove"
     """A workflow taken out of the store."""
+    DEAD_DROP = "dead-drop"
+    """Dead letters taken out by a person."""
+    AUDIT = "audit"
+    """A line on what a person has done."""
 
 
 STEPS: Final = ("after:pull", "before:call", "after:call", "after:load")

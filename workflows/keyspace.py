@@ -120,6 +120,11 @@ def incarnation_key(workflow: str) -> str:
     return f"hr:{{{workflow}}}:incarnation"
 
 
+def audit_key(workflow: str) -> str:
+    """Stream: what people have done to the workflow's data."""
+    return f"hr:{{{workflow}}}:audit"
+
+
 def status_prefix(workflow: str) -> str:
     """What the keys of the status documents of a workflow's processes begin with."""
     return f"hr:{{{workflow}}}:status:"

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import Any, Literal, NoReturn, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
 from typing_extensions import TypeVar, Unpack
 
@@ -32,6 +32,9 @@ from headrace.workflows.nodes import BatchNode, Node
 from headrace.workflows.plan import Plan
 from headrace.workflows.ports import Sink, Source, port_name
 from headrace.workflows.signature import read_signature
+
+if TYPE_CHECKING:
+    from headrace.workflows.draw import Outline
 
 D = TypeVar("D")
 S = TypeVar("S")
@@ -201,6 +204,12 @@ class Workflow:
         from headrace.workflows.draw import graphviz  # noqa: PLC0415  not needed to build
 
         return graphviz(self._graph)
+
+    def outline(self) -> Outline:
+        """The graph as plain data: its parts, and the ways between them."""
+        from headrace.workflows.draw import outline  # noqa: PLC0415  not needed to build
+
+        return outline(self._graph)
 
     def __repr__(self) -> str:
         graph = self._graph

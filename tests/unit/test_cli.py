@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import uuid
@@ -165,6 +167,17 @@ def test_graph_prints_a_picture(write: Write, form: str, start: str) -> None:
     assert "shout" in said.out
 
 
+def test_graph_gives_programs_parts_and_ways(write: Write) -> None:
+    file = write(WRONG)
+
+    outline = json.loads(Said("graph", file, "-o", "json").out)
+
+    assert outline["workflow"] == "heat"
+    assert [(part["kind"], part["name"]) for part in outline["parts"]] == [("source", "readings"), ("node", "classify")]
+    assert outline["parts"][1]["where"] == f"{file}:12"
+    assert outline["ways"] == [{"start": "source0", "target": "node0"}]
+
+
 def test_run_without_addresses_says_what_to_type(write: Write) -> None:
     file = write(WRONG.replace("node.on(Heat.LOW)", "node.on(Heat.LOW, Heat.HIGH)"))
 
@@ -219,6 +232,17 @@ def test_status_of_a_store_that_knows_nothing(write: Write, redis_url: str) -> N
     assert (one.code, one.out) == (ExitCode.UNREACHABLE, "heat  not running\n")
 
 
+def test_watching_is_ended_by_ctrl_c_and_speaks_json_lines(write: Write, redis_url: str) -> None:
+    command = [sys.executable, "-m", "headrace", "status", "--watch", "--redis", redis_url, "-o", "json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as watching:
+        assert watching.stdout is not None
+        lines = [watching.stdout.readline(), watching.stdout.readline()]
+        watching.send_signal(signal.SIGINT)
+
+    assert lines == ["[]\n", "[]\n"]
+    assert watching.returncode == 0
+
+
 def test_stop_of_what_does_not_run(write: Write, redis_url: str) -> None:
     said = Said("stop", "heat", "--redis", redis_url)
 
@@ -269,12 +293,40 @@ def test_what_is_not_understood_ends_with_2(arguments: tuple[str, ...]) -> None:
     assert Said(*arguments).code == ExitCode.USAGE
 
 
-@pytest.mark.parametrize("verb", ["new", "dev", "run", "check", "graph", "status", "stop", "settings"])
+@pytest.mark.parametrize("verb", ["new", "dev", "run", "check", "graph", "status", "stop", "settings", "completion"])
 def test_every_verb_has_help_with_an_example(verb: str) -> None:
     said = Said(verb, "--help")
 
     assert said.code == 0
     assert f"Example: headrace {verb}" in " ".join(said.out.split())
+
+
+@pytest.mark.parametrize("verb", ["runs list", "runs show", "dead list", "dead show", "dead drop"])
+def test_every_verb_of_two_words_has_help_with_an_example(verb: str) -> None:
+    said = Said(*verb.split(), "--help")
+
+    assert said.code == 0
+    assert f"Example: headrace {verb}" in " ".join(said.out.split())
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_a_shell_completes_verbs(shell: str) -> None:
+    def headrace(*arguments: str, **environment: str) -> str:
+        return subprocess.run(
+            [sys.executable, "-m", "headrace", *arguments], capture_output=True, text=True, check=False,
+            env=os.environ | environment,
+        ).stdout  # fmt: skip
+
+    script = headrace("completion", shell)
+    answer = headrace(
+        _HEADRACE_COMPLETE=f"complete_{shell}", COMP_WORDS="headrace st", COMP_CWORD="1",
+        _TYPER_COMPLETE_ARGS="headrace st", _TYPER_COMPLETE_FISH_ACTION="get-args",
+    )  # fmt: skip
+
+    assert f"_HEADRACE_COMPLETE=complete_{shell}" in script
+    assert "status" in answer
+    assert "stop" in answer
+    assert "doctor" not in answer
 
 
 def test_the_version() -> None:

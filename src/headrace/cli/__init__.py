@@ -8,9 +8,25 @@ Read in this order: `app` (the command itself), `verbs` (what one types) with `o
 
 from __future__ import annotations
 
+import os
+import sys
+from typing import Final
+
+NAME: Final = "headrace"
+COMPLETE: Final = "_HEADRACE_COMPLETE"
+"""Set by a shell that asks how a line could go on."""
+
 
 def main() -> None:
     """Entry point of the command; ends the process with one of the exit codes of `exits.ExitCode`."""
-    from headrace.cli.app import app  # noqa: PLC0415  importing the package loads no framework
+    try:
+        from headrace.cli.app import app  # noqa: PLC0415  importing the package loads no framework
 
-    app(prog_name="headrace")
+        if COMPLETE in os.environ:
+            from headrace.cli.completion import prepare  # noqa: PLC0415
+
+            prepare()
+        app(prog_name=NAME)
+    except KeyboardInterrupt:  # before or after anybody who would take it in order
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)

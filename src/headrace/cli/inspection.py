@@ -36,10 +36,13 @@ def check(target: str, screen: Screen, *, as_json: bool = False) -> ExitCode:
     return ExitCode.PROBLEMS if problems else ExitCode.OK
 
 
-def graph(target: str, screen: Screen, *, form: Literal["mermaid", "dot"]) -> ExitCode:
-    """Print the picture of a workflow, also of one with problems."""
+def graph(target: str, screen: Screen, *, form: Literal["mermaid", "dot"], as_json: bool = False) -> ExitCode:
+    """Print the picture of a workflow, or its parts and ways for programs; also of one with problems."""
     _, workflow = load_workflow(target)
-    screen.raw(workflow.mermaid() if form == "mermaid" else workflow.graphviz())
+    if as_json:
+        screen.json(workflow.outline())
+    else:
+        screen.raw(workflow.mermaid() if form == "mermaid" else workflow.graphviz())
     return ExitCode.OK
 
 

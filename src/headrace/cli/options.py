@@ -41,3 +41,5 @@ DurabilityOption = Annotated[
 Live = Annotated[
     bool | None, typer.Option("--live/--no-live", help="A live table, or lines. Default: live on a terminal.")
 ]
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many at most.")]
+Cursor = Annotated[str, typer.Option("--cursor", metavar="CURSOR", help="Go on where a list has ended: it says so.")]

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from contextlib import nullcontext, suppress
 from typing import Any, Final
 
 import msgspec
+from rich.console import Group, RenderableType
+from rich.live import Live
 from rich.text import Text
 
 from headrace.actors.spec import ClusterStatus
@@ -18,6 +21,7 @@ from headrace.cli.project import Project
 from headrace.cli.screen import Screen
 from headrace.cli.stops import ask_to_stop, asked_to_stop, is_running
 from headrace.cli.table import described, processes, summary
+from headrace.cli.times import duration
 from headrace.settings import Loaded
 from headrace.sources.channel import REDIS_URL
 from headrace.workflows.store import StoreUnavailable
@@ -25,6 +29,9 @@ from headrace.workflows.store import StoreUnavailable
 STOP_WITHIN: Final = 45.0
 """Seconds: draining may take 20, ending the processes some more."""
 _PERIOD: Final = 0.2
+_WATCH_EVERY: Final = 1.0
+_FRESH: Final = 5.0
+"""Seconds after which the age of a status document is told."""
 
 
 class _Overview(msgspec.Struct, frozen=True):
@@ -65,14 +72,35 @@ def urls_of(workflow: str | None, loaded: Loaded, project: Project, verb: str) -
 
 def status(workflow: str | None, urls: list[str], screen: Screen, *, as_json: bool = False) -> ExitCode:
     """Show how one workflow does, or all of them."""
-    found = [row for url in urls for row in asyncio.run(_look(url, workflow))]
+    found = asyncio.run(_look_at_all(urls, workflow))
     if as_json:
         screen.json(found)
-    elif not found:
-        screen.say("No workflow is known to this store.")
-    for row in [] if as_json else found:
-        _show(row, screen)
+    else:
+        for part in _pictures(found, {}):
+            screen.show(part)
     return ExitCode.UNREACHABLE if workflow and not any(row.running for row in found) else ExitCode.OK
+
+
+def watch(workflow: str | None, urls: list[str], screen: Screen, *, as_json: bool = False) -> ExitCode:
+    """As `status`, again and again until Ctrl-C: a picture on a terminal, else each time anew; JSON as lines."""
+    meters: dict[str, Meter] = {}
+    live = Live(console=screen.console, auto_refresh=False) if screen.is_terminal and not as_json else nullcontext()
+    with live, suppress(KeyboardInterrupt):
+        while True:
+            found = asyncio.run(_look_at_all(urls, workflow))
+            if as_json:
+                screen.json_line(found)
+            elif isinstance(live, Live):
+                live.update(Group(*_pictures(found, meters)), refresh=True)
+            else:
+                for part in _pictures(found, meters):
+                    screen.show(part)
+            time.sleep(_WATCH_EVERY)
+    return ExitCode.OK
+
+
+async def _look_at_all(urls: list[str], workflow: str | None) -> list[_Overview]:
+    return [row for url in urls for row in await _look(url, workflow)]
 
 
 async def _look(url: str, workflow: str | None) -> list[_Overview]:
@@ -89,33 +117,40 @@ async def _overview(registry: Registry, name: str) -> _Overview:
     return _Overview(name, running, read)
 
 
-def _show(row: _Overview, screen: Screen) -> None:
-    if not row.running or row.status is None:
-        what = "not running" if not row.running else "starting"
-        screen.write(Text.assemble((row.workflow, "bold"), "  ", (what, "dim")))
-        return
-    meter = Meter()
-    meter.take(row.status)
-    age = time.time() - row.status.time
-    state = row.status.state if age < 5.0 else f"{row.status.state} {age:.0f} s ago"  # noqa: PLR2004
-    screen.write(
-        Text.assemble(
-            (row.workflow, "bold"),
-            f"  {state}  {row.status.partitions} partitions  version {row.status.version}"
-            f"  durability {row.status.durability}",
-        )
-    )
-    screen.show(processes(row.status))
-    screen.say(summary(meter.totals()))
-    for problem in row.status.problems:
-        screen.write(described(problem))
+def _pictures(found: list[_Overview], meters: dict[str, Meter]) -> list[RenderableType]:
+    """What is shown of each workflow; with rates where there is a meter that saw it before."""
+    if not found:
+        return [Text("No workflow is known to this store.")]
+    parts: list[RenderableType] = []
+    for row in found:
+        status = row.status
+        if not row.running or status is None:
+            what = "starting" if row.running else "not running"
+            parts.append(Text.assemble((row.workflow, "bold"), "  ", (what, "dim")))
+            continue
+        known = row.workflow in meters
+        meter = meters.setdefault(row.workflow, Meter())
+        meter.take(status)
+        age = time.time() - status.time
+        state = status.state if age < _FRESH else f"{status.state} {duration(age)} ago"
+        words = f"  {state}  {status.partitions} partitions  version {status.version}"
+        words += f"  durability {status.durability}"
+        parts += [Text.assemble((row.workflow, "bold"), words), processes(status, meter if known else None)]
+        parts.append(Text(summary(meter.totals(), meter.worker_rate if known else None)))
+        parts += [described(problem) for problem in status.problems]
+    return parts
 
 
-def stop(workflow: str, urls: list[str], screen: Screen, *, within: float = STOP_WITHIN) -> ExitCode:
+def stop(
+    workflow: str, urls: list[str], screen: Screen, *, as_json: bool = False, within: float = STOP_WITHIN
+) -> ExitCode:
     """Ask the process that runs a workflow to stop, and wait until it has."""
     for url in urls:
         asyncio.run(_stop(url, workflow, within))
-    screen.say(f"{workflow} has stopped.")
+    if as_json:
+        screen.json({"workflow": workflow, "stopped": True})
+    else:
+        screen.say(f"{workflow} has stopped.")
     return ExitCode.OK
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import msgspec
 from rich.console import Console, RenderableType
 from rich.text import Text
+
+from headrace.cli.exits import UsageError
 
 
 class Screen:
@@ -42,6 +46,24 @@ class Screen:
     def json(self, value: object) -> None:
         """Print a value as indented JSON."""
         self.raw(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
+
+    def json_line(self, value: object) -> None:
+        """Print a value as JSON on one line."""
+        self.raw(msgspec.json.encode(value).decode())
+
+    def confirm(self, question: str, instead: str) -> bool:
+        """Ask a person; only `y` and `yes` mean yes.
+
+        Args:
+            question: What is asked.
+            instead: The option that answers it where nobody can be asked.
+
+        Raises:
+            UsageError: Standard input is no terminal.
+        """
+        if not sys.stdin.isatty():
+            raise UsageError(f"{question} There is nobody to ask: add {instead} if you mean it.")
+        return self.console.input(Text(f"{question} [y/N] ")).strip().lower() in ("y", "yes")
 
     def complain(self, text: str) -> None:
         """Print an error."""

@@ -31,11 +31,12 @@ def graph(
     form: Annotated[
         Literal["mermaid", "dot"], typer.Option("--format", "-f", help="Mermaid, or Graphviz' dot.")
     ] = "mermaid",
+    output: OutputOption = "text",
 ) -> None:
-    """Print the picture of a workflow.
+    """Print the picture of a workflow; with `-o json` its sources, nodes, sinks and routes.
 
     Example:  headrace graph flow.py --format dot | dot -Tsvg > flow.svg
     """
     from headrace.cli import inspection  # noqa: PLC0415
 
-    raise typer.Exit(int(inspection.graph(target, Screen(), form=form)))
+    raise typer.Exit(int(inspection.graph(target, Screen(), form=form, as_json=output == "json")))

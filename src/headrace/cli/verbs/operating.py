@@ -21,6 +21,7 @@ def register(app: typer.Typer) -> None:
 def status(
     ctx: typer.Context,
     workflow: Annotated[str | None, typer.Argument(metavar="[WORKFLOW]", help="Name; by default all.")] = None,
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show it again every second, until Ctrl-C.")] = False,
     redis: Redis = None,
     output: OutputOption = "text",
 ) -> None:
@@ -34,13 +35,15 @@ def status(
     from headrace.cli.project import Project  # noqa: PLC0415
 
     urls = overview.urls_of(workflow, configure(ctx, redis=redis), Project(Path.cwd()), "status")
-    raise typer.Exit(int(overview.status(workflow, urls, Screen(), as_json=output == "json")))
+    show = overview.watch if watch else overview.status
+    raise typer.Exit(int(show(workflow, urls, Screen(), as_json=output == "json")))
 
 
 def stop(
     ctx: typer.Context,
     workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="Name of the workflow.")],
     redis: Redis = None,
+    output: OutputOption = "text",
 ) -> None:
     """Stop a workflow that `dev` or `run` runs, here or on another machine; waits until it has stopped.
 
@@ -50,4 +53,4 @@ def stop(
     from headrace.cli.project import Project  # noqa: PLC0415
 
     urls = overview.urls_of(workflow, configure(ctx, redis=redis), Project(Path.cwd()), "stop")
-    raise typer.Exit(int(overview.stop(workflow, urls, Screen())))
+    raise typer.Exit(int(overview.stop(workflow, urls, Screen(), as_json=output == "json")))

@@ -1,0 +1,189 @@
+"""Dead letters of a workflow as people look at them: the newest first, by page; one of them; taken out."""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from headrace.actors.run_views import BadCursor
+from headrace.actors.store_registry import Registry
+from headrace.sources.connection import store_errors
+from headrace.workflows.commit import DeadLetter
+from headrace.workflows.effects import Effect, effect
+from headrace.workflows.keyspace import PartitionKeys, audit_key
+
+AT_ONCE: Final = 100
+"""Letters of a partition that are read in one step."""
+_DROPPED_AT_ONCE: Final = 1000
+_KEPT_AUDITS: Final = 10_000
+
+_letter: Final = msgspec.msgpack.Decoder(DeadLetter)
+
+
+class Found(msgspec.Struct, frozen=True, kw_only=True):
+    """A dead letter and where it lies."""
+
+    workflow: str
+    partition: int
+    entry: str
+    """Id of its stream's entry: `<milliseconds>-<number>`."""
+    letter: DeadLetter
+
+    @property
+    def address(self) -> str:
+        """How it is named: `workflow/partition/entry`."""
+        return f"{self.workflow}/{self.partition}/{self.entry}"
+
+    @property
+    def place(self) -> tuple[int, int, int]:
+        """Where it stands in the order of all: by time, then partition."""
+        time, _, number = self.entry.partition("-")
+        return int(time), int(number), self.partition
+
+
+class Filter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which letters are meant; what is None does not matter."""
+
+    reason: str | None = None
+    node: str | None = None
+
+    def fits(self, letter: DeadLetter) -> bool:
+        """Whether it is one of them."""
+        return self.reason in (None, letter.reason) and self.node in (None, letter.node)
+
+
+class LetterPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a list."""
+
+    letters: list[Found]
+    cursor: str | None
+    """Where to go on; None: that was all."""
+
+
+async def list_letters(
+    registry: Registry, workflow: str, partitions: int, wanted: Filter, *, limit: int = 50, cursor: str = ""
+) -> LetterPage:
+    """The newest dead letters first.
+
+    Args:
+        registry: The store.
+        workflow: Name of the workflow.
+        partitions: How many it has.
+        wanted: Which.
+        limit: How many at most.
+        cursor: Where the page before ended.
+
+    Raises:
+        BadCursor: That is none.
+        StoreUnavailable: Ask again.
+    """
+    before = _parse(cursor)
+    found: list[Found] = []
+    async for each in _newest_first(registry, workflow, partitions, before):
+        if wanted.fits(each.letter):
+            found.append(each)
+        if len(found) == limit:
+            return LetterPage(letters=found, cursor="{}-{}.{}".format(*each.place))
+    return LetterPage(letters=found, cursor=None)
+
+
+def _parse(cursor: str) -> tuple[int, int, int] | None:
+    if not cursor:
+        return None
+    entry, _, partition = cursor.partition(".")
+    time, _, number = entry.partition("-")
+    if not (time.isdecimal() and number.isdecimal() and partition.isdecimal()):
+        raise BadCursor(cursor)
+    return int(time), int(number), int(partition)
+
+
+async def _newest_first(
+    registry: Registry, workflow: str, partitions: int, before: tuple[int, int, int] | None
+) -> AsyncIterator[Found]:
+    """All partitions' letters, merged; each is read as far as somebody wants to see."""
+    streams = [_of_partition(registry, workflow, number, before) for number in range(partitions)]
+    heads: list[tuple[tuple[int, int, int], int, Found]] = []
+
+    async def advance(number: int) -> None:
+        found = await anext(streams[number], None)
+        if found is not None:
+            time, count, partition = found.place
+            heapq.heappush(heads, ((-time, -count, -partition), number, found))
+
+    for number in range(partitions):
+        await advance(number)
+    while heads:
+        _, number, found = heapq.heappop(heads)
+        yield found
+        await advance(number)
+
+
+async def _of_partition(
+    registry: Registry, workflow: str, partition: int, before: tuple[int, int, int] | None
+) -> AsyncIterator[Found]:
+    key = PartitionKeys(workflow, partition).dead
+    end = "+"
+    if before is not None:
+        time, number, last = before
+        end = f"{'' if partition < last else '('}{time}-{number}"
+    while True:
+        with store_errors(registry.address):
+            entries: Any = await registry.client.xrevrange(key, end, "-", count=AT_ONCE)
+        for entry, fields in entries:
+            letter = _letter.decode(fields[b"blob"])
+            yield Found(workflow=workflow, partition=partition, entry=entry.decode(), letter=letter)
+        if len(entries) < AT_ONCE:
+            return
+        end = f"({entries[-1][0].decode()}"
+
+
+async def get_letter(registry: Registry, workflow: str, partition: int, entry: str) -> Found | None:
+    """One dead letter; None where there is none.
+
+    Raises:
+        StoreUnavailable: Ask again.
+    """
+    with store_errors(registry.address):
+        entries: Any = await registry.client.xrange(PartitionKeys(workflow, partition).dead, entry, entry, count=1)
+    if not entries:
+        return None
+    letter = _letter.decode(entries[0][1][b"blob"])
+    return Found(workflow=workflow, partition=partition, entry=entry, letter=letter)
+
+
+async def drop_letters(
+    registry: Registry, workflow: str, places: Sequence[tuple[int, str]], *, who: str, why: str
+) -> int:
+    """Take letters out, for good. That it was done is written down first, in the workflow's audit stream.
+
+    Args:
+        registry: The store.
+        workflow: Name of the workflow.
+        places: Partition and entry of each.
+        who: The person, for the audit.
+        why: What was asked for, for the audit.
+
+    Returns:
+        How many were still there.
+
+    Raises:
+        StoreUnavailable: Ask again; some may be gone.
+    """
+    by_partition: dict[int, list[str]] = defaultdict(list)
+    for partition, entry in places:
+        by_partition[partition].append(entry)
+    said: Any = {"what": "dead letters dropped", "count": str(len(places)), "who": who, "why": why}
+    with store_errors(registry.address), effect(Effect.AUDIT):
+        await registry.client.xadd(audit_key(workflow), said, maxlen=_KEPT_AUDITS, approximate=True)
+    dropped = 0
+    for number, entries in by_partition.items():
+        for start in range(0, len(entries), _DROPPED_AT_ONCE):
+            with store_errors(registry.address), effect(Effect.DEAD_DROP):
+                dropped += await registry.client.xdel(
+                    PartitionKeys(workflow, number).dead, *entries[start : start + _DROPPED_AT_ONCE]
+                )
+    return dropped

@@ -1,0 +1,176 @@
+"""Runs of a workflow as people look at them: listed page by page, or one with all of its states. Reads only.
+
+There is no index: a list walks through the store by SCAN, a thousand keys at a time, so that the server never
+stands still, however many there are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import msgspec
+
+from headrace.actors.store_registry import Registry
+from headrace.sources.connection import store_errors
+from headrace.workflows.errors import HeadraceError
+from headrace.workflows.keyspace import PartitionKeys, partition_of
+from headrace.workflows.runs import ENDED_FIELD, NUMBER_FIELD, RESULT_FIELD, SHARED_FIELD, STATUS_FIELD
+from headrace.workflows.store import WorkflowDescriptor
+
+AT_ONCE: Final = 1000
+"""Keys of the server that one step looks at: about a millisecond."""
+_NODE: Final = "node:"
+_HEAD: Final = (STATUS_FIELD, NUMBER_FIELD, ENDED_FIELD)
+
+
+class BadCursor(HeadraceError):
+    """A cursor that no list has given."""
+
+    def __init__(self, cursor: str) -> None:
+        super().__init__(f"{cursor!r} is no cursor of this list. Begin without one.")
+        self.cursor = cursor
+
+
+class RunRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One run in a list."""
+
+    workflow: str
+    key: str
+    partition: int
+    status: str
+    """`running`, `completed`, `terminated`, `source closed`, ..."""
+    number: int
+    """Counts the runs of the partition: a key that is used again is another run."""
+    ended: int | None = None
+    """Milliseconds since 1970 UTC."""
+
+    @property
+    def address(self) -> str:
+        """How it is named: `workflow/key`."""
+        return f"{self.workflow}/{self.key}"
+
+
+class RunPage(msgspec.Struct, frozen=True, kw_only=True):
+    """A part of a list."""
+
+    runs: list[RunRow]
+    cursor: str | None
+    """Where to go on; None: that was all. Runs that begin or end meanwhile may be missed, or told twice."""
+
+
+class RunView(msgspec.Struct, frozen=True, kw_only=True):
+    """All of one run."""
+
+    workflow: str
+    key: str
+    partition: int
+    status: str
+    number: int
+    ended: int | None
+    state: msgspec.Raw | None
+    """JSON: the state that its nodes share."""
+    nodes: dict[str, msgspec.Raw]
+    """JSON: the state of each node."""
+    result: msgspec.Raw | None
+    """JSON: result of a completed run, reason of a terminated one."""
+
+
+async def list_runs(
+    registry: Registry, workflow: str, *, status: str | None = None, limit: int = 50, cursor: str = ""
+) -> RunPage:
+    """Runs of a workflow, in no order.
+
+    Args:
+        registry: The store.
+        workflow: Name of the workflow.
+        status: Only those with this one.
+        limit: How many at most.
+        cursor: Where the page before ended.
+
+    Raises:
+        BadCursor: That is none.
+        StoreUnavailable: Ask again.
+    """
+    place, skip = _parse(cursor)
+    found: list[RunRow] = []
+    while True:
+        with store_errors(registry.address):
+            answer: Any = registry.client.scan(place, match=f"hr:{{{workflow}/*}}:run:*", count=AT_ONCE)
+            following, keys = await answer
+        rows = await _rows(registry, workflow, keys[skip:])
+        for index, row in enumerate(rows, start=skip + 1):
+            if row is not None and status in (None, row.status):
+                found.append(row)
+                if len(found) == limit:
+                    is_last = index == len(keys)
+                    rest = f"{following}.0" if is_last else f"{place}.{index}"
+                    return RunPage(runs=found, cursor=None if is_last and not following else rest)
+        if not following:
+            return RunPage(runs=found, cursor=None)
+        place, skip = following, 0
+
+
+def _parse(cursor: str) -> tuple[int, int]:
+    place, _, skip = (cursor or "0.0").partition(".")
+    if not (place.isdecimal() and skip.isdecimal()):
+        raise BadCursor(cursor)
+    return int(place), int(skip)
+
+
+async def _rows(registry: Registry, workflow: str, keys: Sequence[bytes]) -> list[RunRow | None]:
+    """A row for each key; None where the run has gone meanwhile."""
+    if not keys:
+        return []
+    pipe = registry.client.pipeline(transaction=False)
+    for key in keys:
+        pipe.hmget(key, _HEAD)
+    with store_errors(registry.address):
+        answers: list[Any] = await pipe.execute()
+    return [_row(workflow, key.decode(), fields) for key, fields in zip(keys, answers, strict=True)]
+
+
+def _row(workflow: str, name: str, fields: Sequence[bytes | None]) -> RunRow | None:
+    status, number, ended = fields
+    if status is None or number is None:
+        return None
+    tag, _, key = name.removeprefix(f"hr:{{{workflow}/").partition("}:run:")
+    return RunRow(
+        workflow=workflow, key=key, partition=int(tag), status=status.decode(), number=int(number),
+        ended=None if ended is None else int(ended),
+    )  # fmt: skip
+
+
+async def get_run(registry: Registry, descriptor: WorkflowDescriptor, key: str) -> RunView | None:
+    """All of one run; None where there is none with that key.
+
+    Raises:
+        StoreUnavailable: Ask again.
+    """
+    partition = partition_of(key, descriptor.partitions) if descriptor.keyed else 0
+    with store_errors(registry.address):
+        answer: Any = registry.client.hgetall(PartitionKeys(descriptor.name, partition).run(key))
+        found: dict[bytes, bytes] = await answer
+    if not found:
+        return None
+    fields = {name.decode(): value for name, value in found.items()}
+    ended = fields.get(ENDED_FIELD)
+    return RunView(
+        workflow=descriptor.name,
+        key=key,
+        partition=partition,
+        status=fields[STATUS_FIELD].decode(),
+        number=int(fields[NUMBER_FIELD]),
+        ended=None if ended is None else int(ended),
+        state=_raw(fields.get(SHARED_FIELD)),
+        nodes={
+            name.removeprefix(_NODE): msgspec.Raw(value)
+            for name, value in sorted(fields.items())
+            if name.startswith(_NODE)
+        },
+        result=_raw(fields.get(RESULT_FIELD)),
+    )
+
+
+def _raw(text: bytes | None) -> msgspec.Raw | None:
+    return msgspec.Raw(text) if text else None

@@ -1,0 +1,105 @@
+"""`runs`: the runs of a workflow and their states, as the store has them."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from headrace.actors.run_views import RunPage, RunView, get_run, list_runs
+from headrace.cli.exits import ExitCode, NothingRuns, UsageError
+from headrace.cli.finding import found_workflow
+from headrace.cli.project import Project
+from headrace.cli.screen import Screen
+from headrace.cli.times import ago
+from headrace.settings import Loaded
+from headrace.workflows.runs import RUNNING
+
+
+def show_list(
+    workflow: str | None, loaded: Loaded, screen: Screen, *, status: str | None, limit: int, cursor: str, as_json: bool
+) -> ExitCode:
+    """Print a page of runs.
+
+    Raises:
+        HeadraceError: See `found_workflow` and `list_runs`.
+    """
+
+    async def read() -> tuple[str, RunPage]:
+        async with found_workflow(workflow, loaded, Project(Path.cwd()), "runs list") as (registry, descriptor):
+            return descriptor.name, await list_runs(
+                registry, descriptor.name, status=status, limit=limit, cursor=cursor
+            )
+
+    name, page = asyncio.run(read())
+    if as_json:
+        screen.json(page)
+        return ExitCode.OK
+    if not page.runs:
+        screen.say(f"{name} has no runs{f' with status {status}' if status else ''}.")
+        return ExitCode.OK
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("run", overflow="fold")
+    table.add_column("status", no_wrap=True)
+    table.add_column("ended", no_wrap=True)
+    table.add_column("number", justify="right")
+    for run in page.runs:
+        style = "green" if run.status == RUNNING else "dim"
+        table.add_row(Text(run.address), Text(run.status, style), ago(run.ended), str(run.number))
+    screen.show(table)
+    if page.cursor:
+        chosen = f" --status '{status}'" if status else ""
+        screen.say(f"more: headrace runs list {name}{chosen} --limit {limit} --cursor {page.cursor}", "dim")
+    return ExitCode.OK
+
+
+def show_one(address: str, loaded: Loaded, screen: Screen, *, as_json: bool) -> ExitCode:
+    """Print all of a run: status, states, result.
+
+    Args:
+        address: `workflow/key`; of an unkeyed workflow `workflow`.
+        loaded: Settings.
+        screen: Where it is printed.
+        as_json: For programs.
+
+    Raises:
+        NothingRuns: There is no such run.
+        HeadraceError: See `found_workflow`.
+    """
+    name, slash, key = address.partition("/")
+
+    async def read() -> RunView:
+        async with found_workflow(name, loaded, Project(Path.cwd()), "runs show") as (registry, descriptor):
+            if descriptor.keyed and not slash:
+                raise UsageError(f"Say which run: headrace runs show {name}/KEY\nThere are: headrace runs list {name}")
+            view = await get_run(registry, descriptor, key if descriptor.keyed else "")
+        if view is None:
+            raise NothingRuns(f"{name} has no run {key!r}. There are: headrace runs list {name}")
+        return view
+
+    view = asyncio.run(read())
+    if as_json:
+        screen.json(view)
+        return ExitCode.OK
+    style = "green" if view.status == RUNNING else ""
+    ended = f", {ago(view.ended)}" if view.ended is not None else ""
+    head = Text.assemble((address, "bold"), "  ", (view.status, style), f"{ended}  run {view.number} of partition ")
+    screen.write(head.append(str(view.partition)))
+    for title, value in _values(view):
+        screen.say(title, "cyan")
+        screen.say(msgspec.json.format(bytes(value), indent=2).decode())
+    return ExitCode.OK
+
+
+def _values(view: RunView) -> list[tuple[str, Any]]:
+    values: list[tuple[str, Any]] = [(f"node {name}", state) for name, state in view.nodes.items()]
+    if view.state is not None:
+        values.append(("state, shared by its nodes", view.state))
+    if view.result is not None:
+        values.append(("result", view.result))
+    return values

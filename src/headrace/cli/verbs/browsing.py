@@ -1,0 +1,130 @@
+"""`runs` and `dead`: what the store has of a workflow."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from headrace.cli.configured import configure
+from headrace.cli.options import OPERATE, Cursor, Limit, OutputOption, Redis
+from headrace.cli.screen import Screen
+
+_Workflow = Annotated[str | None, typer.Argument(metavar="[WORKFLOW]", help="Name; by default the only one there is.")]
+_Reason = Annotated[
+    str | None, typer.Option("--reason", metavar="WORD", help="Only with this reason: `decode`, `error`, `reject`, ...")
+]
+_Node = Annotated[str | None, typer.Option("--node", metavar="NAME", help="Only those that failed at this node.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs of this module."""
+    runs = typer.Typer(no_args_is_help=True, help="Look at runs: a sensor, a chat session, an order; and their states.")
+    runs.command("list")(list_runs)
+    runs.command("show")(show_run)
+    app.add_typer(runs, name="runs", rich_help_panel=OPERATE)
+    dead = typer.Typer(no_args_is_help=True, help="Look at dead letters: what could not be processed, and why.")
+    dead.command("list")(list_letters)
+    dead.command("show")(show_letter)
+    dead.command("drop")(drop_letters)
+    app.add_typer(dead, name="dead", rich_help_panel=OPERATE)
+
+
+def list_runs(
+    ctx: typer.Context,
+    workflow: _Workflow = None,
+    status: Annotated[
+        str | None,
+        typer.Option("--status", metavar="STATUS", help="Only `running`, `completed`, `terminated`, ..."),
+    ] = None,
+    limit: Limit = 50,
+    cursor: Cursor = "",
+    redis: Redis = None,
+    output: OutputOption = "text",
+) -> None:
+    """List runs, in no order; ended ones are kept for a day.
+
+    Example:  headrace runs list thermometers --status running
+    """
+    from headrace.cli import runs  # noqa: PLC0415
+
+    loaded = configure(ctx, redis=redis)
+    code = runs.show_list(
+        workflow, loaded, Screen(), status=status, limit=limit, cursor=cursor, as_json=output == "json"
+    )
+    raise typer.Exit(int(code))
+
+
+def show_run(
+    ctx: typer.Context,
+    run: Annotated[str, typer.Argument(metavar="WORKFLOW/KEY", help="A run as `runs list` prints it.")],
+    redis: Redis = None,
+    output: OutputOption = "text",
+) -> None:
+    """Show a run: its status, the state of each node as JSON, its result.
+
+    Example:  headrace runs show thermometers/kitchen
+    """
+    from headrace.cli import runs  # noqa: PLC0415
+
+    raise typer.Exit(int(runs.show_one(run, configure(ctx, redis=redis), Screen(), as_json=output == "json")))
+
+
+def list_letters(
+    ctx: typer.Context,
+    workflow: _Workflow = None,
+    reason: _Reason = None,
+    node: _Node = None,
+    limit: Limit = 50,
+    cursor: Cursor = "",
+    redis: Redis = None,
+    output: OutputOption = "text",
+) -> None:
+    """List dead letters, the newest first.
+
+    Example:  headrace dead list thermometers --reason error
+    """
+    from headrace.actors.dead_letters import Filter  # noqa: PLC0415
+    from headrace.cli import dead  # noqa: PLC0415
+
+    loaded, wanted = configure(ctx, redis=redis), Filter(reason=reason, node=node)
+    code = dead.show_list(workflow, loaded, Screen(), wanted, limit=limit, cursor=cursor, as_json=output == "json")
+    raise typer.Exit(int(code))
+
+
+def show_letter(
+    ctx: typer.Context,
+    letter: Annotated[str, typer.Argument(metavar="LETTER", help="A dead letter as `dead list` prints it.")],
+    redis: Redis = None,
+    output: OutputOption = "text",
+) -> None:
+    """Show a dead letter: the event, the error, your part of the traceback.
+
+    Example:  headrace dead show thermometers/3/1764168000000-0
+    """
+    from headrace.cli import dead  # noqa: PLC0415
+
+    raise typer.Exit(int(dead.show_one(letter, configure(ctx, redis=redis), Screen(), as_json=output == "json")))
+
+
+def drop_letters(
+    ctx: typer.Context,
+    targets: Annotated[
+        list[str],
+        typer.Argument(metavar="WORKFLOW|LETTER...", help="A workflow, or letters as `dead list` prints them."),
+    ],
+    reason: _Reason = None,
+    node: _Node = None,
+    everything: Annotated[bool, typer.Option("--all", help="All of the workflow's.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    redis: Redis = None,
+) -> None:
+    """Take dead letters out, for good; asks first. Who did it is kept in the workflow's audit stream.
+
+    Example:  headrace dead drop thermometers --reason tombstone
+    """
+    from headrace.actors.dead_letters import Filter  # noqa: PLC0415
+    from headrace.cli import dead  # noqa: PLC0415
+
+    loaded, wanted = configure(ctx, redis=redis), Filter(reason=reason, node=node)
+    raise typer.Exit(int(dead.drop(targets, wanted, loaded, Screen(), everything=everything, yes=yes)))
