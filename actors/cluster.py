@@ -201,16 +201,32 @@ def start(
 def launch(deployment: Deployment) -> Cluster:
     """As `start`, without waiting."""
     workflow = deployment.workflow
+    if runs_here(workflow):
+        raise AlreadyRunning(workflow, "on this Ray cluster")
+    _run(_publish(deployment))
+    return _start_supervisor(workflow, deployment.redis_url)
+
+
+def revive(deployment: Deployment) -> Cluster | None:
+    """Start a workflow as it was deployed, where its Ray cluster was lost; None when its supervisor is there."""
+    if runs_here(deployment.workflow):
+        return None
+    return _start_supervisor(deployment.workflow, deployment.redis_url)
+
+
+def runs_here(workflow: str) -> bool:
+    """Whether the Ray cluster that this process is connected to has a supervisor of the workflow."""
     try:
         ray.get_actor(supervisor_name(workflow), namespace=NAMESPACE)
     except ValueError:
-        pass  # nobody has the name: as it should be
-    else:
-        raise AlreadyRunning(workflow, "on this Ray cluster")
-    _run(_publish(deployment))
+        return False
+    return True
+
+
+def _start_supervisor(workflow: str, redis_url: str) -> Cluster:
     _kill_shells(workflow)  # left by a supervisor that was ended for good
     try:
-        handle = start_supervisor(workflow, deployment.redis_url)
+        handle = start_supervisor(workflow, redis_url)
     except ValueError as error:
         raise AlreadyRunning(workflow, "on this Ray cluster") from error
     return Cluster(workflow, handle)

@@ -96,6 +96,11 @@ def _is_users(filename: str, root: str) -> bool:
 
 def _locate(target: str, folder: Path) -> CodeRef:
     name, _, attr = target.partition(":")
+    if name.endswith(".ipynb"):
+        raise WorkflowImportError(
+            f"{name} is a notebook: other processes can't import what it defines. Save the workflow to a file"
+            f" (%%writefile flow.py, or jupyter nbconvert --to script {name}) and name that."
+        )
     if name.endswith(".py") or "/" in name:
         file = (folder / name).resolve()
         if not file.is_file():

@@ -13,6 +13,7 @@ import ray
 import structlog
 from ray.exceptions import RayError
 
+from headrace.actors.bundle_store import local_code
 from headrace.actors.engine import Engine, engine_class, make_engine
 from headrace.actors.guardian import Guardian
 from headrace.actors.leases import LeaseKeeper
@@ -59,6 +60,7 @@ class ShellHost:
         self._engine: Engine | None = None
         self._plan: Plan | None = None
         self._problem: Problem | None = None
+        self._code = self._spec.deployment.code
         self._reporter = Reporter(self._spec.deployment.workflow)
         deployment = self._spec.deployment
         self._lease = LeaseKeeper(
@@ -73,7 +75,8 @@ class ShellHost:
     def _import(self) -> None:
         deployment = self._spec.deployment
         try:
-            workflow = import_workflow(deployment.code)
+            self._code = local_code(deployment.code, deployment.redis_url, deployment.workflow)
+            workflow = import_workflow(self._code)
             self._plan = workflow.compile(fuse="all" if deployment.fuse else None, now=BEGINNING)
             for name in (deployment.worker_engine, deployment.node_engine):
                 engine_class(name)
@@ -89,7 +92,7 @@ class ShellHost:
     def _problem_of(self, where: str, word: str, error: Exception) -> Problem:
         if isinstance(error, HeadraceError):
             return Problem(where=where, word=word, sentence=str(error))
-        trace = user_traceback(error, self._spec.deployment.code.folder)
+        trace = user_traceback(error, self._code.folder)
         return Problem(where=where, word=word, sentence=f"{type(error).__name__}: {error}", traceback=trace)
 
     def become(self, blob: bytes) -> bytes:

@@ -19,10 +19,13 @@ class CodeRef(msgspec.Struct, frozen=True, kw_only=True):
     """Where a workflow is found: `attr` of `module`, with `folder` on the path of imports."""
 
     folder: str
+    """On this machine; of a bundle: inside it, "" for all of it."""
     module: str
     attr: str = "workflow"
     version: str
     """Hash of the code: two processes with the same version have equal plans."""
+    bundle: bool = False
+    """The code lies in the store, under `version`: each process unpacks it (`headrace deploy`)."""
 
 
 class UnitSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +47,14 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     partitions: int
     incarnation: str = ""
     """Random id of this life of the workflow, from the store; `launch` puts it in."""
+    cluster: str = ""
+    """Label of the Ray cluster that it was deployed to; empty: `run` or `dev`, whose Ray ends with them."""
+    address: str = ""
+    """Address of that cluster, as it was typed."""
+    target: str = ""
+    """What was deployed, as it was typed: `flow.py:workflow`."""
+    deployed: float = 0.0
+    """Seconds since 1970 UTC."""
     workers: int = 1
     units: tuple[UnitSpec, ...] = ()
     fuse: bool = False

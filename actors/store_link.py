@@ -14,7 +14,7 @@ from typing import Final, TypeAlias
 
 import structlog
 
-from headrace.actors.deployments import get_deployment
+from headrace.actors.deployments import get_deployment, is_stopped
 from headrace.actors.roster import Roster
 from headrace.actors.spec import ClusterStatus, Deployment
 from headrace.actors.store_registry import Registry
@@ -30,12 +30,20 @@ Emit: TypeAlias = Callable[[Callable[[Roster, float], None]], None]
 
 
 class StoreLink:
-    """Reads and writes for the supervisor what is no partition's."""
+    """Reads and writes for the supervisor what is no partition's.
 
-    def __init__(self, redis_url: str, workflow: str, emit: Emit) -> None:
+    Args:
+        redis_url: The store.
+        workflow: Whose supervisor it is.
+        emit: Takes events for the supervisor's thread.
+        on_stop: Called, again and again, once a deployed workflow is not to run any more.
+    """
+
+    def __init__(self, redis_url: str, workflow: str, emit: Emit, on_stop: Callable[[], None]) -> None:
         self._url = redis_url
         self._workflow = workflow
         self._emit = emit
+        self._on_stop = on_stop
         self._bearings: Future[tuple[int, Deployment]] = Future()
         self._names: Sequence[str] = ()
         self._document: ClusterStatus | None = None
@@ -84,3 +92,6 @@ class StoreLink:
         self._emit(lambda roster, now: roster.leases(held, now))
         if self._document is not None:
             await registry.put_status(self._workflow, PROCESS, self._document)
+        _, deployment = self._bearings.result()
+        if deployment.cluster and await is_stopped(registry, self._workflow):
+            self._on_stop()  # `run` and `dev` end by themselves what they have started

@@ -48,6 +48,8 @@ log = structlog.get_logger(__name__)
 
 TICK: Final = 0.25
 """Seconds between two looks at the clock when nothing happens."""
+DRAIN_WITHIN: Final = 20.0
+"""Seconds that workers may take to finish what is in flight when the workflow is stopped."""
 LEASE_TTL: Final = timedelta(seconds=2.5)
 Event: TypeAlias = Callable[[Roster, float], None]
 
@@ -60,7 +62,7 @@ class SupervisorHost:
         self.pid = os.getpid()
         self._workflow = workflow
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
-        self._link = StoreLink(redis_url, workflow, self._events.put)
+        self._link = StoreLink(redis_url, workflow, self._events.put, self._stop_by_request)
         # Ray runs one supervisor of a name: who held the lease before is dead, or about to be.
         self._lease = LeaseKeeper(
             redis_url,
@@ -75,6 +77,7 @@ class SupervisorHost:
         self._status = b""
         self._drained = threading.Event()
         self._stopped = threading.Event()
+        self._ending = threading.Lock()
 
     def start(self) -> None:
         """Begin to supervise, on a thread of its own."""
@@ -110,6 +113,18 @@ class SupervisorHost:
     def watch(self) -> None:
         """Blocks until the process ends."""
         threading.Event().wait()
+
+    def _stop_by_request(self) -> None:
+        """`headrace stop` has said in the store that the workflow is not to run: drain, and end this actor, too."""
+        if not self._ending.acquire(blocking=False):
+            return  # under way
+
+        def end() -> None:
+            log.info("supervisor_stops", workflow=self._workflow)
+            self.shutdown(DRAIN_WITHIN)
+            ray.kill(ray.get_actor(supervisor_name(self._workflow), namespace=NAMESPACE), no_restart=True)
+
+        threading.Thread(target=end, name="headrace-end", daemon=True).start()
 
     def _deposed(self) -> None:
         """Another supervisor of this workflow has taken over (from another Ray cluster): this one must go."""

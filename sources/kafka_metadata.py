@@ -162,15 +162,20 @@ async def _ask_any(client: AIOKafkaClient, topics: list[str]) -> list[Any]:
 
 
 async def ensure_topics(
-    connection: KafkaConnection, topics: Mapping[str, int], *, configs: Mapping[str, str] | None = None
+    connection: KafkaConnection,
+    topics: Mapping[str, int],
+    *,
+    configs: Mapping[str, str] | None = None,
+    replication: int = 1,
 ) -> list[str]:
-    """Make the topics that are missing, each with one replica; those that exist stay as they are.
+    """Make the topics that are missing; those that exist stay as they are.
 
     Args:
         connection: The cluster.
         topics: Name -> how many partitions.
         configs: Topic options for those that are made, such as `{"cleanup.policy": "compact"}`. For records
             with times of long ago give `{"retention.ms": "-1"}`: brokers keep a week by default, by those times.
+        replication: Copies of each topic that is made.
 
     Returns:
         Names of the topics that were made.
@@ -187,7 +192,7 @@ async def ensure_topics(
         if not missing:
             return []
         wanted = [
-            NewTopic(name=name, num_partitions=count, replication_factor=1, topic_configs=dict(configs or {}))
+            NewTopic(name=name, num_partitions=count, replication_factor=replication, topic_configs=dict(configs or {}))
             for name, count in missing.items()
         ]
         with effect(Effect.TOPIC):

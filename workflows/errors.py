@@ -13,6 +13,10 @@ class HeadraceError(Exception):
     """Base of all errors that Headrace raises on purpose."""
 
 
+class ServerUnreachable(HeadraceError):
+    """A server that is needed (Ray, Kafka, Redis) can't be reached, or not used, from here."""
+
+
 @dataclass(frozen=True, slots=True)
 class Problem:
     """One mistake in a workflow, as the build found it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 
 from headrace.settings import SettingsError
-from headrace.workflows.errors import HeadraceError
+from headrace.workflows.errors import HeadraceError, ServerUnreachable
 from headrace.workflows.store import StoreUnavailable, StoreUnsuitable
 
 
@@ -48,7 +48,7 @@ def exit_code_of(error: HeadraceError) -> ExitCode:
             return ExitCode.USAGE
         case Interrupted():
             return ExitCode.INTERRUPTED
-        case StoreUnavailable() | StoreUnsuitable() | ServerError() | NothingRuns():
+        case StoreUnavailable() | StoreUnsuitable() | ServerError() | ServerUnreachable() | NothingRuns():
             return ExitCode.UNREACHABLE
         case _:
             return ExitCode.PROBLEMS

@@ -135,6 +135,11 @@ class Servers:
         """Brokers of the default cluster."""
         return self.clusters.kafka.get(BOOTSTRAP)
 
+    @property
+    def brokers(self) -> list[str]:
+        """Addresses of each Kafka cluster, `host:port,host:port`."""
+        return [connection.bootstrap for connection, _ in self._by_cluster()]
+
     def wait(self) -> None:
         """Wait until the store and all brokers answer.
 
@@ -155,14 +160,26 @@ class Servers:
             most = max([most, *found.values()])
         return most
 
-    def make_topics(self, partitions: int) -> None:
-        """Make the topics that don't exist yet."""
+    def missing_topics(self) -> list[str]:
+        """Topics of the workflow that don't exist."""
+        missing: list[str] = []
+        for connection, topics in self._by_cluster():
+            found = self._ask(connection, list(topics))
+            missing += [topic for topic in topics if topic not in found]
+        return missing
+
+    def make_topics(self, partitions: int, *, replication: int = 1) -> list[str]:
+        """Make the topics that don't exist yet, with so many copies of each; returns their names."""
         self._partitions = partitions
+        all_made: list[str] = []
         for connection, topics in self._by_cluster():
             wanted = dict.fromkeys(topics, partitions)
-            made = self._until(partial(make_topics, connection, wanted), f"Kafka at {connection.address}")
+            ask = partial(make_topics, connection, wanted, replication=replication)
+            made = self._until(ask, f"Kafka at {connection.address}")
             if made:
                 log.info("topics_made", cluster=connection.address, topics=made, partitions=partitions)
+            all_made += made
+        return all_made
 
     def look(self) -> None:
         """Start an embedded server again that has ended by itself.

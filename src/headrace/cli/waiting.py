@@ -85,15 +85,15 @@ async def partitions_of(connection: KafkaConnection, topics: list[str]) -> dict[
     return {name: len(topic.leaders) for name, topic in found.items()}
 
 
-async def make_topics(connection: KafkaConnection, topics: Mapping[str, int]) -> list[str]:
-    """Make those of the topics that don't exist, with that many partitions; returns their names.
+async def make_topics(connection: KafkaConnection, topics: Mapping[str, int], *, replication: int = 1) -> list[str]:
+    """Make those of the topics that don't exist, with that many partitions and copies; returns their names.
 
     Raises:
         ClusterUnavailable: No broker answers, or it refuses.
     """
     with _silent_client():
         try:
-            return await ensure_topics(connection, topics)
+            return await ensure_topics(connection, topics, replication=replication)
         except (KafkaError, OSError, TimeoutError) as error:
             raise connection.unavailable(error) from error
 

@@ -1,0 +1,264 @@
+"""`deploy`: a workflow onto a Ray cluster that exists, where it stays when the command has ended.
+
+Everything is looked at before anything is touched: the workflow, its bundle (imported once as the cluster will), store,
+topics, the cluster's machines, what runs there now. Then: topics, code, and the new version in the place of the old.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from headrace.actors.bundle import Bundle, pack
+from headrace.actors.bundle_check import check_bundle
+from headrace.actors.bundle_store import put_bundle, sweep_bundles
+from headrace.actors.changes import PartitionsFixed, changes_between
+from headrace.actors.cluster import DEFAULT_PARTITIONS, AlreadyRunning, Cluster, deployment_of, launch, runs_here
+from headrace.actors.cluster_probe import Finding, probe_cluster, requirements_of
+from headrace.actors.deployments import begin_change, end_change, get_deployment
+from headrace.actors.loading import load_workflow
+from headrace.actors.ray_connection import connected
+from headrace.actors.spec import CodeRef, Deployment
+from headrace.actors.store_registry import Registry
+from headrace.cli.deploy_report import Report
+from headrace.cli.exits import ExitCode, Interrupted, UsageError
+from headrace.cli.project import Project
+from headrace.cli.screen import Screen
+from headrace.cli.servers import Servers, check_clusters, needs_kafka
+from headrace.cli.stops import is_running
+from headrace.settings import Scalar
+from headrace.sources.connection import address_of
+from headrace.sources.kafka_connection import BOOTSTRAP, KafkaClusters
+from headrace.sources.suitable import choose_durability
+from headrace.workflows.descriptor import descriptor_of
+from headrace.workflows.durability import FAST, Durability
+from headrace.workflows.errors import ServerUnreachable
+from headrace.workflows.plan import Plan
+
+SERVERS_WITHIN: Final = 10.0
+"""Seconds for store and brokers to answer."""
+READY_WITHIN: Final = timedelta(seconds=120)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployOrder:
+    """What is to be deployed, where, and how."""
+
+    target: str
+    address: str
+    redis_url: str
+    kafka: KafkaClusters = field(default_factory=KafkaClusters)
+    workers: int = 1
+    partitions: int | None = None
+    fuse: bool = False
+    durability: str | None = None
+    """By default `fsync`; where the store can't do that, it has to be said."""
+    cluster: str = "default"
+    """Label of the Ray cluster; `supervise` brings back what has its own."""
+    working_dir: Path | None = None
+    requirements: Path | None = None
+    settings: Mapping[str, Scalar] = field(default_factory=dict)
+    make_topics: bool = False
+    replication: int = 1
+    wait: bool = True
+    dry_run: bool = False
+    yes: bool = False
+
+
+def deploy(order: DeployOrder, screen: Screen, *, as_json: bool) -> ExitCode:
+    """Deploy a workflow, or say that nothing would change.
+
+    Raises:
+        HeadraceError: Something is in the way; nothing was touched unless the text says so.
+    """
+    report = Report(screen, as_json=as_json)
+    _Deploying(order, report).run()
+    report.finish()
+    return ExitCode.OK
+
+
+class _Deploying:
+    """One deployment, step by step."""
+
+    def __init__(self, order: DeployOrder, report: Report) -> None:
+        self._order = order
+        self._report = report
+        self._code, workflow = load_workflow(order.target)
+        self._plan: Plan = workflow.compile(fuse="all" if order.fuse else None)
+        self._refuse_missing_addresses()
+        self._name = self._plan.name
+        self._durability = FAST
+        self._who = f"{socket.gethostname()}, process {os.getpid()}"
+
+    def run(self) -> None:
+        """All of it."""
+        order, report = self._order, self._report
+        bundle, code = self._bundle()
+        requirements = requirements_of(order.requirements.read_text()) if order.requirements else []
+        with self._servers() as servers:
+            self._reach(servers)
+            self._durability = self._choose_durability()
+            before, partitions = self._bearings(servers)
+            missing = servers.missing_topics()
+            self._refuse_missing_topics(missing, partitions)
+            after = self._deployment(code, partitions)
+            changes = changes_between(before, after)
+            report.plan(self._name, order.target, after, bundle, changes, missing)
+            with connected(order.address):
+                running = self._running(here=runs_here(self._name))
+                if running and not changes:
+                    report.unchanged(Cluster.connect(self._name).status())
+                    return
+                report.machines(self._probe(servers.brokers, requirements))
+                if order.dry_run:
+                    report.dry_run()
+                    return
+                report.confirm(replaces=running and bool(changes), yes=order.yes)
+                self._touch(servers, bundle, after, partitions, running=running)
+
+    def _touch(self, servers: Servers, bundle: Bundle, after: Deployment, partitions: int, *, running: bool) -> None:
+        """From here on something is changed; under a lock, as others may deploy, stop or revive it."""
+        asyncio.run(self._begin(after.redis_url))
+        try:
+            if self._order.make_topics:
+                self._report.topics_made(servers.make_topics(partitions, replication=self._order.replication))
+            asyncio.run(self._store(bundle, after))
+            if running:
+                self._report.step("stopping the old version: finishing what is in flight")
+                Cluster.connect(self._name).stop()
+            cluster = launch(after)
+        finally:
+            asyncio.run(self._end(after.redis_url))
+        if not self._order.wait:
+            self._report.started(None)
+            return
+        self._report.started(cluster.wait_until_ready(READY_WITHIN, self._report.progress))
+        asyncio.run(self._sweep(after))
+
+    def _refuse_missing_addresses(self) -> None:
+        order = self._order
+        missing = [] if order.address else ["--address ray://HOST:10001"]
+        missing += [] if order.redis_url else ["--redis redis://HOST:6379/0"]
+        if not order.kafka.kafka.get(BOOTSTRAP) and needs_kafka(self._plan):
+            missing.append("--kafka HOST:9092")
+        if missing:
+            raise UsageError(
+                f"{self._plan.name} needs addresses. Type: headrace deploy {order.target} {' '.join(missing)}\n"
+                "Or set ray_address, redis_url and kafka in headrace.toml. The address is that of a running Ray cluster"
+                " (its client's, ray://HOST:10001, from anywhere; HOST:6379 on one of its machines)."
+                f"\nWithout a cluster: headrace run {order.target}"
+            )
+        check_clusters(self._plan, order.kafka)
+
+    def _bundle(self) -> tuple[Bundle, CodeRef]:
+        """The code as it travels, tried out."""
+        imported_from = Path(self._code.folder)
+        root = (self._order.working_dir or imported_from).resolve()
+        if not imported_from.is_relative_to(root):
+            raise UsageError(
+                f"--working-dir {root} does not hold {imported_from}, from where {self._code.module} is imported."
+            )
+        bundle = pack(root)
+        inside = imported_from.relative_to(root).as_posix()
+        code = CodeRef(
+            folder="" if inside == "." else inside, module=self._code.module, attr=self._code.attr,
+            version=bundle.version, bundle=True,
+        )  # fmt: skip
+        check_bundle(bundle, code)
+        return bundle, code
+
+    def _servers(self) -> Servers:
+        deadline = time.monotonic() + SERVERS_WITHIN
+        return Servers(
+            self._plan, redis_url=self._order.redis_url, clusters=self._order.kafka, broker="tansu",
+            project=Project(Path.cwd()), screen=self._report.screen, given_up=lambda: time.monotonic() > deadline,
+        )  # fmt: skip
+
+    def _reach(self, servers: Servers) -> None:
+        try:
+            servers.wait()
+        except Interrupted:
+            sentence = f"Store or brokers have not answered within {SERVERS_WITHIN:.0f} s; nothing was changed."
+            raise ServersAway(sentence) from None
+
+    def _choose_durability(self) -> Durability:
+        asked = Durability.parse(self._order.durability) if self._order.durability else None
+        return asyncio.run(choose_durability(self._order.redis_url, asked))
+
+    def _bearings(self, servers: Servers) -> tuple[Deployment | None, int]:
+        """The deployment before, and how many partitions there are."""
+
+        async def ask() -> tuple[Deployment | None, int]:
+            async with Registry(self._order.redis_url, connections=1) as registry:
+                descriptor = await registry.workflow(self._name)
+                before = await get_deployment(registry, self._name)
+            return before, descriptor.partitions if descriptor else 0
+
+        before, stored = asyncio.run(ask())
+        asked = self._order.partitions or self._plan.partitions
+        if stored and asked and stored != asked:
+            raise PartitionsFixed(self._name, stored, asked)
+        if not self._plan.keyed:
+            return before, 1
+        return before, stored or asked or servers.source_partitions() or DEFAULT_PARTITIONS
+
+    def _refuse_missing_topics(self, missing: Sequence[str], partitions: int) -> None:
+        if missing and not self._order.make_topics:
+            raise UsageError(
+                f"These topics don't exist: {', '.join(missing)}. Make them, or say --make-topics: each with"
+                f" {partitions} partitions and replication 1 (--replication N)."
+            )
+
+    def _deployment(self, code: CodeRef, partitions: int) -> Deployment:
+        order = self._order
+        return deployment_of(
+            self._plan, code, order.redis_url, partitions=partitions, workers=order.workers, fuse=order.fuse,
+            settings=dict(order.settings), cluster=order.cluster, address=order.address, target=order.target,
+            deployed=time.time(), durability=str(self._durability), kafka=dict(order.kafka.kafka),
+            clusters={name: dict(options) for name, options in order.kafka.clusters.items()},
+        )  # fmt: skip
+
+    def _running(self, *, here: bool) -> bool:
+        """Whether it runs on this cluster; it must run nowhere else."""
+
+        async def ask() -> tuple[bool, Deployment | None]:
+            async with Registry(self._order.redis_url, connections=1) as registry:
+                return await is_running(registry, self._name), await get_deployment(registry, self._name)
+
+        held, stored = asyncio.run(ask())
+        if held and not here:
+            place = "by headrace run or dev" if stored is None or not stored.cluster else f"at {stored.address}"
+            raise AlreadyRunning(self._name, f"elsewhere ({place}), with the same store")
+        return here
+
+    def _probe(self, brokers: Sequence[str], requirements: Sequence[str]) -> list[Finding]:
+        return probe_cluster(address_of(self._order.redis_url), brokers, requirements)
+
+    async def _begin(self, url: str) -> None:
+        async with Registry(url, connections=1) as registry:
+            await begin_change(registry, self._name, self._who)
+
+    async def _end(self, url: str) -> None:
+        async with Registry(url, connections=1) as registry:
+            await end_change(registry, self._name, self._who)
+
+    async def _store(self, bundle: Bundle, after: Deployment) -> None:
+        async with Registry(after.redis_url, connections=1) as registry:
+            await put_bundle(registry, self._name, bundle)
+            descriptor = descriptor_of(self._plan, after.partitions, after.code.version, durability=after.durability)
+            await registry.publish_workflow(descriptor)
+
+    async def _sweep(self, after: Deployment) -> None:
+        async with Registry(after.redis_url, connections=1) as registry:
+            await sweep_bundles(registry, self._name, {after.code.version})
+
+
+class ServersAway(ServerUnreachable):
+    """Store or brokers don't answer."""
