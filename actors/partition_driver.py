@@ -85,7 +85,9 @@ class PartitionDriver:
         except PartitionTorn as error:
             self._stand_still(str(error))
             return False
-        core = self._core = PartitionCore(shared.plan, self.number, shared.partitions, head, shared.limits)
+        core = self._core = PartitionCore(
+            shared.plan, self.number, shared.partitions, head, shared.limits, shared.formats.packers
+        )
         self._outgoing = Outgoing(
             core, head, shared=shared, under_way=self._under_way, wake=self.wake, on_fenced=self._fenced
         )
@@ -203,11 +205,11 @@ class PartitionDriver:
         if batches:
             shared.activity.begin()
             point("after:pull")
-            if shared.unpacking.may_wait(batches):
+            if shared.formats.may_wait(batches):
                 self._unpacking = True
                 self._under_way.spawn(self._unpack(core, batches))
             else:
-                core.offer(shared.unpacking.unpack(batches), now_ms())
+                core.offer(shared.formats.unpack(batches), now_ms())
             return True
         if self._linger.remaining():
             return False  # what a batch node waits with comes before any end
@@ -219,7 +221,7 @@ class PartitionDriver:
 
     async def _unpack(self, core: PartitionCore, batches: Sequence[Records]) -> None:
         """Offer records that a decoder has to read first, which may wait; nothing else is pulled meanwhile."""
-        unpacked = await self._shared.unpacking.unpack_waiting(batches)
+        unpacked = await self._shared.formats.unpack_waiting(batches)
         if core is not self._core:
             return
         self._unpacking = False

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from headrace.actors.activity import Activity
+from headrace.actors.formats import Formats
 from headrace.actors.node_calls import NodeCalls
 from headrace.actors.relay import Relay
 from headrace.actors.sizing import Sizing
-from headrace.actors.unpacking import Unpacking
 from headrace.sources.reader import OnProblem
 from headrace.workflows.partition import Limits
 from headrace.workflows.plan import Plan
@@ -52,7 +52,7 @@ class Shared:
     relay: Relay
     runners: dict[int, UnitRunner]
     """Units inside the worker."""
-    unpacking: Unpacking
+    formats: Formats
     sizing: Sizing
     activity: Activity
     limits: Limits

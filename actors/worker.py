@@ -14,6 +14,7 @@ import uvloop
 from headrace.actors.activity import Activity
 from headrace.actors.engine import OnReport
 from headrace.actors.feeds import Feeds, make_feeds
+from headrace.actors.formats import Formats
 from headrace.actors.node_calls import NodeCalls
 from headrace.actors.outlets import make_outlets
 from headrace.actors.partition_driver import PartitionDriver
@@ -35,7 +36,6 @@ from headrace.actors.spec import (
     RoleSpec,
 )  # fmt: skip
 from headrace.actors.store import Store
-from headrace.actors.unpacking import Unpacking
 from headrace.sources.feeding import Surroundings
 from headrace.workflows.calls import CallResult
 from headrace.workflows.durability import Durability
@@ -112,8 +112,8 @@ class Worker:
             (unit.index, replica) for unit in plan.units if not unit.in_worker for replica in range(unit.replicas)
         ]
         self._nodes = NodeCalls(places, self._finished, self._connected, self._report)
-        self._unpacking = Unpacking(plan, self._problem)
-        await self._unpacking.open()
+        self._formats = Formats(plan, self._problem)
+        await self._formats.open()
         surroundings = Surroundings(
             workflow=plan.name, partitions=deployment.partitions, keyed=plan.keyed, redis_url=deployment.redis_url,
             clock=self._store.time, on_ready=self._ready, on_problem=self._problem, on_closed=self._source_closed,
@@ -125,7 +125,7 @@ class Worker:
         await self._relay.open()
         self._shared = Shared(
             plan=plan, partitions=deployment.partitions, worker=self._spec.actor, store=self._store, feed=self._feeds,
-            nodes=self._nodes, relay=self._relay, runners=self._runners, unpacking=self._unpacking,
+            nodes=self._nodes, relay=self._relay, runners=self._runners, formats=self._formats,
             sizing=Sizing(), activity=Activity(), limits=Limits(), on_problem=self._problem,
             on_lost=self._partition_lost,
         )  # fmt: skip
@@ -160,7 +160,7 @@ class Worker:
             await driver.drop()
         await self._relay.close()
         await self._feeds.close()
-        await self._unpacking.close()
+        await self._formats.close()
         for runner in self._runners.values():
             await runner.close()
         await self._store.close()

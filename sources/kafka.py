@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, TypeAlias, Union, overload
 
 from typing_extensions import TypeVar
 
-from headrace.sources.own_formats import Decoder, KafkaRecord
+from headrace.sources.cloudevents import CloudEvents
+from headrace.sources.own_formats import Decoder, Encoder, KafkaRecord
 from headrace.workflows.actions import Tombstone
 from headrace.workflows.codec import type_name, without_tombstone
 from headrace.workflows.ports import Sink, Source
@@ -130,10 +131,24 @@ class KafkaSource(Source[D], Generic[D]):
 
 @dataclass(frozen=True, eq=False)
 class KafkaSink(Sink[D], Generic[D]):
-    """A topic that data are sent to as JSON, under the run's key; the event's id is in the headers."""
+    """A topic that data are sent to; the event's id is in the headers (`headrace-id`), the same in every repeat.
+
+    Headers for tracing (`traceparent`, `tracestate`, `baggage`) go from the event to what comes of it.
+    """
 
     topic: str
     type: builtins.type[D]
+    key: str | Callable[[Any], str] | None = field(default=None, kw_only=True)
+    """Field or function of the data that is the record's key; None: the run's key. A tombstone has the run's key."""
+    format: Format | CloudEvents = field(default="json", kw_only=True)
+    """`json`, `msgpack`, `raw`, `cloudevents`, or `CloudEvents(...)` with attributes of your choice."""
+    encoder: Encoder[Any] | Callable[[Any], bytes] | None = field(default=None, kw_only=True)
+    """Writes another format, in place of `format`."""
+    headers: Sequence[str] | Literal["all"] = field(default=(), kw_only=True)
+    """Which headers of the event go on, besides those for tracing; `all`: every one that does not describe the
+    event's own value (`content-type`, `ce_...`, `headrace-...`)."""
+    tombstones: bool = field(default=False, kw_only=True)
+    """It takes `Tombstone` as well: that leaves as a record of the run's key without a value."""
     cluster: str | None = field(default=None, kw_only=True)
     """Name of its cluster, which the deployment has an address for; None: the default one."""
     name: str = field(default="", kw_only=True)
@@ -141,5 +156,55 @@ class KafkaSink(Sink[D], Generic[D]):
 
     kind: ClassVar[str] = "kafka"
 
+    if TYPE_CHECKING:  # as above
+
+        @overload
+        def __init__(
+            self: KafkaSink[V],
+            topic: str,
+            type: builtins.type[V],
+            *,
+            key: str | Callable[[V], str] | None = ...,
+            format: Format | CloudEvents = ...,
+            encoder: Encoder[V] | Callable[[V], bytes] | None = ...,
+            headers: Sequence[str] | Literal["all"] = ...,
+            tombstones: Literal[False] = ...,
+            cluster: str | None = ...,
+            name: str = ...,
+        ) -> None: ...
+        @overload
+        def __init__(
+            self: KafkaSink[V | Tombstone],
+            topic: str,
+            type: builtins.type[V],
+            *,
+            key: str | Callable[[V], str] | None = ...,
+            format: Format | CloudEvents = ...,
+            encoder: Encoder[V] | Callable[[V], bytes] | None = ...,
+            headers: Sequence[str] | Literal["all"] = ...,
+            tombstones: Literal[True],
+            cluster: str | None = ...,
+            name: str = ...,
+        ) -> None: ...
+        def __init__(self, topic: str, type: builtins.type[Any], **options: Any) -> None: ...
+
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name or self.topic)
+        if self.tombstones:
+            object.__setattr__(self, "type", Union[self.type, Tombstone])  # noqa: UP007  of a type that is a value
+
+    @property
+    def is_plain(self) -> bool:
+        """Its records are JSON under the run's key, with no headers but those for tracing."""
+        return self.format == "json" and self.encoder is None and self.key is None and not self.headers
+
+    def check(self) -> list[Fault]:
+        """See `Sink.check`."""
+        if isinstance(self.format, CloudEvents):
+            other = self.encoder is not None
+            return [Fault("format", "has both format= and encoder=", "Leave one of them out")] if other else []
+        found = format_faults(self.format, self.type, "encoder" if self.encoder is not None else None)
+        if isinstance(self.headers, str) and self.headers != "all":
+            cure = f"Write headers=({self.headers!r},), or headers='all'"
+            found.append(Fault("headers", f"headers={self.headers!r} is one name, not several", cure))
+        return found

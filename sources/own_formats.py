@@ -39,7 +39,9 @@ class KafkaRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The record's timestamp, in milliseconds since 1970 UTC."""
 
 
-class _Opened:
+class Opened:
+    """What has to be opened before it is used, and closed."""
+
     async def open(self) -> None:
         """Get what it needs (a client, a schema). Called once in each worker, before any event.
 
@@ -50,7 +52,7 @@ class _Opened:
         """Let go of it; not called when the process is killed."""
 
 
-class Decoder(_Opened, Generic[D]):
+class Decoder(Opened, Generic[D]):
     """Reads values of a format that Headrace does not know: `KafkaSource("t", T, decoder=MyDecoder())`.
 
     An instance lives in the user's module, is imported there by each process, and never pickled. `open`,
@@ -70,7 +72,7 @@ class Decoder(_Opened, Generic[D]):
         raise NotImplementedError(f"{type(self).__name__} has no decode method")
 
 
-class Encoder(_Opened, Generic[D]):
+class Encoder(Opened, Generic[D]):
     """Writes values of a format that Headrace does not know: `KafkaSink("t", T, encoder=MyEncoder())`.
 
     An instance lives in the user's module, is imported there by each process, and never pickled.

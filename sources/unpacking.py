@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from headrace.sources.cloudevents import Parsed, data_of, is_json, parse
-from headrace.sources.own_formats import Decoder, KafkaRecord, Unavailable
+from headrace.sources.own_formats import Decoder, KafkaRecord, Opened, Unavailable
 from headrace.workflows.cloudevents import attributes_of
 from headrace.workflows.codec import has_any, json_codec
 from headrace.workflows.errors import HeadraceError
@@ -23,17 +23,11 @@ from headrace.workflows.records import Headers, Records
 _BAD = (msgspec.MsgspecError, HeadraceError, ValueError, TypeError, RecursionError)
 
 
-class Unpacker:
+class Unpacker(Opened):
     """Puts the values of one source's records into JSON."""
 
     waits: ClassVar[bool] = False
     """It runs user code that may wait: call it on a thread."""
-
-    async def open(self) -> None:
-        """Get what it needs; called once, before any record."""
-
-    async def close(self) -> None:
-        """Let go of it."""
 
     def unpack(self, records: Records) -> Records:
         """The same records, with what came in `original`; those that can't be read are in `faults`.

@@ -19,6 +19,7 @@ from .commit import Answer, DeadLetter, Head
 from .dispatch import Dispatch, Dispatcher
 from .epoch import Epoch
 from .intake import EVENT_CAP, SourceIntake, Taken, misplaced
+from .packing import Packer
 from .plan import Plan
 from .program import unit_programs
 from .records import Records
@@ -52,12 +53,22 @@ class Limits:
 class PartitionCore:
     """One partition of one workflow, as its owner runs it."""
 
-    def __init__(self, plan: Plan, partition: int, partitions: int, head: Head, limits: Limits | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        partition: int,
+        partitions: int,
+        head: Head,
+        limits: Limits | None = None,
+        packers: Mapping[int, Packer] | None = None,
+    ) -> None:
         self.plan = plan
         self.partition = partition
         self.partitions = partitions
         self.owner = head.owner
         self.limits = limits or Limits()
+        self.packers = packers or {}
+        """By sink: what makes its messages, where they are not plain JSON under the run's key."""
         self.programs = unit_programs(plan)
         self.runs = RunTable(plan, self.programs, self.limits.held_runs)
         self.router = Router(self)
@@ -188,6 +199,7 @@ class PartitionCore:
 
     def advance(self, now: int) -> None:
         """Whatever can go on now does: epochs enter, calls start, a finished epoch is to be saved."""
+        self.router.now = now
         earlier_done = True
         for epoch in self.epochs:
             if not epoch.entered:
@@ -213,6 +225,7 @@ class PartitionCore:
             self._instructions.append(self.dispatcher.again(dispatch, result.need))
             return
         del self.dispatcher.busy[place]
+        self.router.now = now
         self.router.finished(dispatch, result, now)
         self.advance(now)
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
+from .actions import Reject
 from .calls import ENTER, CallResult, Ended, Exit, Failed, Path
 from .commit import DeadLetter, Output, Reply
 from .dispatch import Dispatch, is_serial
 from .epoch import End, Epoch, Flow, Item
 from .outcome import END_COMPLETED, END_TERMINATED
+from .packing import Emission, traced
 from .plan import COMPLETE, SINK, TERMINATE, Target
 from .runs import RunRecord
 
@@ -25,6 +27,8 @@ class Router:
     def __init__(self, core: PartitionCore) -> None:
         self._core = core
         self._plan = core.plan
+        self.now = 0
+        """Milliseconds since 1970 UTC, when the core was last told."""
         self._serial = {region.index for region in core.plan.regions if is_serial(region)}
 
     def enter(self, epoch: Epoch) -> None:
@@ -280,8 +284,24 @@ class Router:
         root = epoch.roots[slot]
         run = epoch.runs[slot]
         assert run is not None
-        output = Output(sink, epoch.event_id(slot), run.key, epoch.times[root], epoch.blobs[slot])
-        epoch.pending.outputs.append((root, epoch.paths.get(slot, ()), run, output))
+        id_, time, text, path = epoch.event_id(slot), epoch.times[root], epoch.blobs[slot], epoch.paths.get(slot, ())
+        headers = epoch.headers[root] if epoch.headers else ()
+        packer = self._core.packers.get(sink)
+        if packer is None:
+            output = Output(sink, id_, run.key, time, text or None, traced(headers) if headers else ())
+        else:
+            try:
+                key, value, own = packer.pack(Emission(id_, run.key, time, text, headers))
+            except Exception as error:  # noqa: BLE001  the user's encoder may raise anything
+                reason = error.reason if isinstance(error, Reject) else f"{type(error).__name__}: {error}"
+                letter = DeadLetter(
+                    id=id_, key=run.key, source=self._plan.sinks[sink].name, node=None, reason="encode", error=reason,
+                    time=self.now, data=text or None, headers=headers,
+                )  # fmt: skip
+                self.dead(epoch, root, path, letter)
+                return
+            output = Output(sink, id_, key, time, value, own)
+        epoch.pending.outputs.append((root, path, run, output))
 
 
 def _type_name(type: object) -> str:

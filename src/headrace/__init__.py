@@ -9,9 +9,10 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from headrace.sources.cloudevents import CloudEvents
 from headrace.sources.custom import CustomSource, Raw, Record, Split
 from headrace.sources.kafka import KafkaSink, KafkaSource
-from headrace.sources.own_formats import Decoder, KafkaRecord, Unavailable
+from headrace.sources.own_formats import Decoder, Encoder, KafkaRecord, Unavailable
 from headrace.sources.requests import MessageSource, RequestSource
 from headrace.sources.schedule import ScheduleSource
 from headrace.sources.webhook import WebhookSink
@@ -40,11 +41,13 @@ __all__ = [
     "BatchNode",
     "ChannelSource",
     "CloudEvent",
+    "CloudEvents",
     "CodecError",
     "Complete",
     "Context",
     "CustomSource",
     "Decoder",
+    "Encoder",
     "Event",
     "Exponential",
     "Failure",

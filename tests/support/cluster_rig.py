@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import httpx
+import msgspec
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from brokers import Topics
@@ -33,6 +34,7 @@ from headrace.workflows.descriptor import descriptor_of
 from headrace.workflows.handles import SinkHandle, SourceHandle
 from headrace.workflows.keyspace import partition_of
 from headrace.workflows.plan import SourcePlan
+from headrace.workflows.records import Headers
 from rigs import D, Ended, F, Fuse, Rig, Senders
 from waiting import until_async
 
@@ -117,8 +119,10 @@ class ClusterRig(Rig):
     def send(self, source: SourceHandle[D], *data: D, key: str | None = None) -> None:
         self._run(self._send(self._source(source), data, key))
 
-    def send_raw(self, source: SourceHandle[Any], value: bytes | None, *, key: str | None) -> None:
-        self._run(self._produce(self._source(source), value, key, key))
+    def send_raw(
+        self, source: SourceHandle[Any], value: bytes | None, *, key: str | None, headers: Headers = ()
+    ) -> None:
+        self._run(self._produce(self._source(source), value, key, key, headers))
 
     def senders(self, source: SourceHandle[D], *batches: Sequence[D]) -> Senders:
         senders = ProcessSenders(self, self._channel(self._source(source)), batches)
@@ -151,7 +155,9 @@ class ClusterRig(Rig):
         self.settle()
         plan = next(row for row in self.plan.sinks if row.name == sink.name)
         heads = [self._run(self._store.head(number)) for number in range(self.partitions)]
-        decode = self.plan.types[plan.type].codec.decode
+        data_type = self.plan.types[plan.type]
+        packed = plan.sink.format == "msgpack"
+        decode = msgspec.msgpack.Decoder(data_type.type).decode if packed else data_type.codec.decode
         assert len(self.plan.sinks) == 1, "the outbox counts the outputs of all sinks together"
         return [decode(blob) for blob in self._run(self._read(plan.sink.topic, sum(head.outbox for head in heads)))]
 
@@ -217,13 +223,17 @@ class ClusterRig(Rig):
                 run = key if plan.key is None else str(getattr(item, str(plan.key)))
                 await self._produce(plan, self.plan.types[plan.type].codec.encode(item), key, run)
 
-    async def _produce(self, plan: SourcePlan, value: bytes | None, key: str | None, run: str | None) -> None:
+    async def _produce(
+        self, plan: SourcePlan, value: bytes | None, key: str | None, run: str | None, headers: Headers = ()
+    ) -> None:
         if self._producer is None:
             self._producer = AIOKafkaProducer(bootstrap_servers=self._bootstrap, max_request_size=LARGEST)
             await self._producer.start()
         partition = self._home(run) if run else 0
         record_key = None if key is None else key.encode()
-        placed = await self._producer.send_and_wait(plan.source.topic, value, key=record_key, partition=partition)
+        placed = await self._producer.send_and_wait(
+            plan.source.topic, value, key=record_key, partition=partition, headers=list(headers)
+        )
         self._appended[partition, f"{plan.name}/{partition}"] = placed.offset + 1
 
     async def _ask(self, path: str, body: bytes) -> Any:

@@ -14,6 +14,7 @@ from headrace import SourceClosed, Workflow
 from headrace.testing import Harness, RunView
 from headrace.workflows.commit import DeadLetter
 from headrace.workflows.handles import SinkHandle, SourceHandle
+from headrace.workflows.records import Headers
 
 F = TypeVar("F", bound=Flow)
 D = TypeVar("D")
@@ -64,7 +65,9 @@ class Rig(ABC):
         """Send events, one after the other."""
 
     @abstractmethod
-    def send_raw(self, source: SourceHandle[Any], value: bytes | None, *, key: str | None) -> None:
+    def send_raw(
+        self, source: SourceHandle[Any], value: bytes | None, *, key: str | None, headers: Headers = ()
+    ) -> None:
         """Send bytes to a topic; None is a tombstone."""
 
     @abstractmethod
@@ -174,8 +177,10 @@ class HarnessRig(Rig):
         for item in data:
             self.harness.send(source, item, key=key)
 
-    def send_raw(self, source: SourceHandle[Any], value: bytes | None, *, key: str | None) -> None:
-        self.harness.send_raw(source, value, key=key)
+    def send_raw(
+        self, source: SourceHandle[Any], value: bytes | None, *, key: str | None, headers: Headers = ()
+    ) -> None:
+        self.harness.send_raw(source, value, key=key, headers=dict(headers))
 
     def senders(self, source: SourceHandle[D], *batches: Sequence[D]) -> Senders:
         senders = HarnessSenders(self.harness, source, batches)

@@ -11,10 +11,12 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from headrace.sources.formats import unpackers_of
+from headrace.sources.own_formats import Opened
+from headrace.sources.packing import packers_of
 from headrace.sources.unpacking import DecoderUnpacker
 from headrace.testing.inputs import Inputs
 from headrace.testing.problems import HarnessError
-from headrace.testing.writing import ready_or
+from headrace.testing.writing import KeepingPacker, ready_or
 from headrace.workflows.actions import Reject
 from headrace.workflows.commit import Answer, DeadLetter, Output
 from headrace.workflows.dispatch import Dispatch
@@ -75,6 +77,7 @@ class Engine:
         self.closed: set[int] = set()
         """Indexes of sources that were closed."""
         self.crashes = 0
+        self.packers = {index: KeepingPacker(packer) for index, packer in packers_of(plan).items()}
         self._unpackers = unpackers_of(plan)
         for index, unpacker in self._unpackers.items():
             if isinstance(unpacker, DecoderUnpacker):
@@ -96,16 +99,20 @@ class Engine:
         for unit in self.plan.units:
             for replica in range(unit.replicas):
                 await self._start(unit.index, replica)
-        for unpacker in self._unpackers.values():
-            await unpacker.open()
+        for opened in self._opened():
+            await opened.open()
 
     async def close(self) -> None:
         """Close all nodes, the last opened first."""
         while self._runners:
             _, runner = self._runners.popitem()
             await runner.close()
-        for unpacker in self._unpackers.values():
-            await unpacker.close()
+        for opened in self._opened():
+            await opened.close()
+
+    def _opened(self) -> list[Opened]:
+        encoders = [packer.encoder for packer in self.packers.values() if packer.encoder is not None]
+        return [*self._unpackers.values(), *encoders]
 
     async def settle(self) -> None:
         """Process, commit and deliver until nothing is left to do."""
@@ -138,7 +145,7 @@ class Engine:
         self._point("before:acquire")
         head = self.store.acquire(number, term=1, placement=1, worker="harness")
         self._point("after:acquire")
-        core = PartitionCore(self.plan, number, self.partitions, head)
+        core = PartitionCore(self.plan, number, self.partitions, head, packers=self.packers)
         tenure = self._tenures[number] = _Tenure(core, dict(head.positions))
         tenure.outgoing.extend(self.store.outbox(number, 0, head.outbox + 1))
         return tenure

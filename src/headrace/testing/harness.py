@@ -42,6 +42,11 @@ class Sent(Generic[D]):
     key: str
     time: datetime
     data: D
+    """As it was returned."""
+    value: bytes | None
+    """As the sink gets it, in its format; None: a tombstone."""
+    headers: Mapping[str, str]
+    """Those that a record has besides `headrace-id`."""
 
 
 class Harness:
@@ -297,10 +302,13 @@ class Harness:
         if plan is None:
             raise HarnessError(f"sink {sink.name} is no part of workflow {self._plan.name}")
         return [
-            Sent(output.id, output.key, datetime.fromtimestamp(output.time / 1000, UTC), self._data(output))
+            Sent(
+                output.id, output.key, datetime.fromtimestamp(output.time / 1000, UTC), self._data(output),
+                output.data, {name: value.decode("utf-8", "replace") for name, value in output.headers},
+            )
             for output in self._left
             if output.sink == plan.index
-        ]
+        ]  # fmt: skip
 
     def remainder(self, source: SourceHandle[D]) -> list[D]:
         """What lies in a source and is not processed, in order within each partition."""
@@ -352,7 +360,9 @@ class Harness:
         """What left, as it was returned."""
         if output.data is None:
             return Tombstone()
-        return self._plan.types[self._plan.sinks[output.sink].type].codec.decode(output.data)
+        packer = self._engine.packers.get(output.sink)
+        text = output.data if packer is None else packer.texts[output.id]
+        return self._plan.types[self._plan.sinks[output.sink].type].codec.decode(text)
 
 
 def _milliseconds(time: datetime) -> int:

@@ -9,12 +9,12 @@ import msgspec
 
 from headrace.sources.cloudevents import binary, written_time
 from headrace.sources.own_formats import KafkaRecord
+from headrace.sources.packing import PLAIN, KafkaPacker
 from headrace.workflows.actions import Tombstone
+from headrace.workflows.packing import Emission, Message
 from headrace.workflows.plan import Codec, SourcePlan
 from headrace.workflows.records import Headers
 
-PLAIN: Final[dict[Any, str]] = {bytes: "application/octet-stream", str: "text/plain; charset=utf-8"}
-"""Media types of data that are no JSON."""
 READY: Final = b"\0headrace.testing\0"
 """Begins a value that no decoder has to read: JSON of the source's type follows."""
 
@@ -48,6 +48,22 @@ def written(source: SourcePlan, codec: Codec, data: Any, *, id: str, time_ms: in
             value = codec.encode(data) if kind is None else _raw(data)
             return value, tuple(binary(attributes, kind or "application/json"))
     return codec.encode(data), ()
+
+
+class KeepingPacker:
+    """Packs for a sink, and remembers the data: what left can be shown as it was returned, whatever its format."""
+
+    def __init__(self, packer: KafkaPacker) -> None:
+        self._packer = packer
+        self.encoder = packer.encoder
+        self.texts: dict[str, bytes] = {}
+        """By the message's id: JSON text."""
+
+    def pack(self, emission: Emission) -> Message:
+        """See `Packer.pack`."""
+        message = self._packer.pack(emission)
+        self.texts[emission.id] = emission.text
+        return message
 
 
 def ready_or(decode: Callable[[KafkaRecord], Any], codec: Codec) -> Callable[[KafkaRecord], Any]:

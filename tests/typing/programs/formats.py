@@ -3,7 +3,18 @@ from datetime import datetime
 
 import msgspec
 
-from headrace import Context, Decoder, Event, KafkaRecord, KafkaSource, Tombstone, Workflow
+from headrace import (
+    CloudEvents,
+    Context,
+    Decoder,
+    Encoder,
+    Event,
+    KafkaRecord,
+    KafkaSink,
+    KafkaSource,
+    Tombstone,
+    Workflow,
+)
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -49,7 +60,28 @@ packed = workflow.source(KafkaSource("packed", Order, key="id", format="msgpack"
 decoded = workflow.source(KafkaSource("decoded", Order, key=lambda order: order.id, decoder=ReadsOrders()))
 by_function = workflow.source(KafkaSource("by-function", Order, time=lambda order: order.at, decoder=read_order))
 deleted = workflow.source(KafkaSource("deleted", Order, key=lambda order: order.id, tombstones="deliver"))
-packed.to(counting)
 decoded.to(counting)
 by_function.to(counting)
-deleted.to(noting)
+
+
+class WritesOrders(Encoder[Order]):
+    def encode(self, data: Order) -> bytes:
+        return msgspec.msgpack.encode(data)
+
+
+def write_order(data: Order) -> bytes:
+    return data.id.encode()
+
+
+def forward(event: Event[Order], ctx: Context) -> Order | Tombstone:
+    return Tombstone()
+
+
+forwarding = workflow.node(forward)
+encoded = workflow.sink(KafkaSink("encoded", Order, encoder=WritesOrders(), key=lambda order: order.id))
+written = workflow.sink(KafkaSink("written", Order, encoder=write_order, headers=["tenant"]))
+clouds = workflow.sink(KafkaSink("clouds", Order, format=CloudEvents(type="order", mode="structured")))
+kept = workflow.sink(KafkaSink("kept", Order, format="msgpack", tombstones=True))
+packed.to(counting, encoded, written, clouds, kept)
+deleted.to(noting, kept)
+forwarding.to(kept)

@@ -1,7 +1,21 @@
-# Wrong options of sources: each of the last six lines is refused by both checkers.
-from formats import Order, Parcel, ReadsOrders, counting, deleted, read_parcel, shipping, workflow
+# Wrong options of sources and sinks: each of the last eleven lines is refused by both checkers.
+from formats import (
+    Order,
+    Parcel,
+    ReadsOrders,
+    WritesOrders,
+    counting,
+    deleted,
+    encoded,
+    forwarding,
+    read_parcel,
+    shipping,
+    workflow,
+    write_order,
+    written,
+)
 
-from headrace import KafkaSource
+from headrace import KafkaSink, KafkaSource
 
 KafkaSource("parcels", Parcel, decoder=ReadsOrders())
 workflow.source(KafkaSource("parcels", Order, decoder=read_parcel)).to(counting)
@@ -9,3 +23,8 @@ KafkaSource("orders", Order, format="xml")
 KafkaSource("orders", Order, tombstones="keep")
 KafkaSource("orders", Order, key=lambda order: order.customer)
 deleted.to(counting, shipping)
+KafkaSink("parcels", Parcel, encoder=WritesOrders())
+KafkaSink("parcels", Parcel, encoder=write_order)
+KafkaSink("orders", Order, key=lambda order: order.customer)
+forwarding.to(encoded)
+deleted.to(written)

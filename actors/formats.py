@@ -1,4 +1,4 @@
-"""Puts what a worker's sources gave into JSON, before its core sees it; decoders that may wait have a thread."""
+"""The formats of a worker's sources and sinks: users' decoders and encoders are opened, and have a thread, here."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import structlog
 
 from headrace.actors.node_host import UserThread
 from headrace.sources.formats import unpackers_of
-from headrace.sources.own_formats import Unavailable
+from headrace.sources.own_formats import Opened, Unavailable
+from headrace.sources.packing import packers_of
 from headrace.sources.problems import Problems
 from headrace.sources.reader import OnProblem
 from headrace.sources.unpacking import Unpacker
@@ -20,50 +21,62 @@ from headrace.workflows.records import Records
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 
-WORD: Final = "decoder"
-"""Of the problem that is named while a decoder can't be opened, or says that it is `Unavailable`."""
+DECODER: Final = "decoder"
+"""Word of the problem that is named while a decoder can't be opened, or says that it is `Unavailable`."""
+ENCODER: Final = "encoder"
+"""Word of the problem that is named while an encoder can't be opened."""
 _WAIT: Final = 0.5
 _LONGEST_WAIT: Final = 5.0
 
 
-class Unpacking:
-    """The unpackers of one worker. Used from its loop only.
+class Formats:
+    """Unpackers of a worker's sources and packers of its sinks. Used from its loop only.
 
     Args:
         plan: The workflow.
-        on_problem: Told what a decoder waits for.
+        on_problem: Told what a decoder or encoder waits for.
     """
 
     def __init__(self, plan: Plan, on_problem: OnProblem) -> None:
         self._names = {row.index: row.name for row in plan.sources}
         self._unpackers = unpackers_of(plan)
         self._waiting = {index for index, unpacker in self._unpackers.items() if unpacker.waits}
+        self.packers = packers_of(plan)
+        """By sink; those that need none write plain JSON."""
+        self._opened: list[tuple[str, str, Opened]] = [
+            (DECODER, plan.sources[index].name, self._unpackers[index]) for index in sorted(self._waiting)
+        ]
+        self._opened += [
+            (ENCODER, plan.sinks[index].name, packer.encoder)
+            for index, packer in self.packers.items()
+            if packer.encoder is not None
+        ]
         self._problems = Problems(on_problem)
-        self._thread = UserThread() if self._waiting else None
+        self._thread = UserThread() if self._opened else None
 
     async def open(self) -> None:
-        """Open the decoders; tries until they are."""
-        for index in sorted(self._waiting):
-            unpacker, wait = self._unpackers[index], _WAIT
+        """Open decoders and encoders; tries until they are."""
+        for word, name, opened in self._opened:
+            wait = _WAIT
             while True:
                 try:
-                    await self._on_thread(unpacker.open())
+                    await self._on_thread(opened.open())
                     break
                 except Exception as error:  # noqa: BLE001  user code
-                    self._tell(index, f"does not open: {type(error).__name__}: {error}")
+                    self._tell(word, name, f"does not open: {type(error).__name__}: {error}")
                 await asyncio.sleep(wait)
                 wait = min(2 * wait, _LONGEST_WAIT)
-            self._problems.solved(WORD, self._names[index])
+            self._problems.solved(word, name)
 
     async def close(self) -> None:
         """Close them."""
         if self._thread is None:
             return
-        for index in sorted(self._waiting):
+        for word, name, opened in self._opened:
             try:
-                await self._on_thread(self._unpackers[index].close())
+                await self._on_thread(opened.close())
             except Exception as error:  # noqa: BLE001  user code: the process ends anyway
-                log.warning("close_failed", source=self._names[index], reason=f"{type(error).__name__}: {error}")
+                log.warning("close_failed", part=f"{word} of {name}", reason=f"{type(error).__name__}: {error}")
         self._thread.stop()
 
     def may_wait(self, batches: Sequence[Records]) -> bool:
@@ -94,17 +107,16 @@ class Unpacking:
             try:
                 unpacked = await self._on_thread(_call(self._unpackers[index], records))
             except Unavailable as error:
-                self._tell(index, f"can't go on: {error}")
+                self._tell(DECODER, self._names[index], f"can't go on: {error}")
             else:
-                self._problems.solved(WORD, self._names[index])
+                self._problems.solved(DECODER, self._names[index])
                 return unpacked
             await asyncio.sleep(wait)
             wait = min(2 * wait, _LONGEST_WAIT)
 
-    def _tell(self, index: int, what: str) -> None:
-        name = self._names[index]
-        if self._problems.tell(WORD, name, f"The decoder of source {name} {what}"):
-            log.warning("decoder_unavailable", source=name, reason=what)
+    def _tell(self, word: str, name: str, what: str) -> None:
+        if self._problems.tell(word, name, f"The {word} of {name} {what}"):
+            log.warning("format_waits", part=f"{word} of {name}", reason=what)
 
     async def _on_thread(self, work: Coroutine[Any, Any, T]) -> T:
         assert self._thread is not None
