@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from headrace.actors.spec import Deployment
 from headrace.sources.feeding import Surroundings, readers_of
-from headrace.sources.kafka_connection import KafkaConnection, connection_of
+from headrace.sources.kafka_connection import by_cluster
+from headrace.sources.kafka_group import group_of
 from headrace.sources.kafka_reader import KafkaReader
 from headrace.sources.reader import Reader
 from headrace.workflows.plan import Plan, SourcePlan
@@ -90,14 +91,11 @@ def make_feeds(plan: Plan, deployment: Deployment, surroundings: Surroundings) -
 def _kafka_readers(
     sources: Sequence[SourcePlan], deployment: Deployment, surroundings: Surroundings
 ) -> list[KafkaReader]:
-    clusters: dict[str, tuple[KafkaConnection, list[SourcePlan]]] = {}
-    for source in sources:
-        connection = connection_of(source.source, deployment)
-        clusters.setdefault(connection.name, (connection, []))[1].append(source)
     return [
         KafkaReader(
             plans, connection=connection, partitions=deployment.partitions, on_ready=surroundings.on_ready,
-            on_problem=surroundings.on_problem,
+            on_problem=surroundings.on_problem, group=group_of(deployment.workflow, connection),
+            start_over=deployment.start_over,
         )
-        for connection, plans in clusters.values()
+        for connection, plans in by_cluster(sources, lambda plan: plan.source, deployment)
     ]  # fmt: skip

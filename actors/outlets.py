@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 
 from headrace.actors.spec import Deployment
-from headrace.sources.kafka_connection import KafkaConnection, connection_of
+from headrace.sources.kafka_connection import by_cluster
 from headrace.sources.kafka_sink import KafkaOutput
 from headrace.sources.outlet import Outlet, Portion, Refused
 from headrace.workflows.commit import Output
 from headrace.workflows.errors import HeadraceError
-from headrace.workflows.plan import Plan, SinkPlan
+from headrace.workflows.plan import Plan
 
 
 class Strays:
@@ -41,15 +41,12 @@ class Strays:
 
 def make_outlets(plan: Plan, deployment: Deployment) -> tuple[list[Outlet], Callable[[Output], int]]:
     """The outlets that the sinks of a plan need, and which one (by index) takes an output."""
-    clusters: dict[str, tuple[KafkaConnection, list[SinkPlan]]] = {}
     for sink in plan.sinks:
         if sink.sink.kind != "kafka":
             raise HeadraceError(f"sink {sink.name}: this version can't send to a sink of kind {sink.sink.kind!r}")
-        connection = connection_of(sink.sink, deployment)
-        clusters.setdefault(connection.name, (connection, []))[1].append(sink)
     outlets: list[Outlet] = []
     index_of: dict[int, int] = {}
-    for connection, sinks in clusters.values():
+    for connection, sinks in by_cluster(plan.sinks, lambda row: row.sink, deployment):
         index_of.update((sink.index, len(outlets)) for sink in sinks)
         outlets.append(KafkaOutput(sinks, connection=connection))
     strays = len(outlets)

@@ -65,6 +65,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """Options of the default Kafka cluster: `bootstrap_servers`, TLS, SASL (secrets only as references)."""
     clusters: dict[str, dict[str, str]] = {}
     """Options of named Kafka clusters, for sources and sinks with `cluster=`."""
+    start_over: bool = False
+    """Begin anew even where a consumer group has positions of a partition that the store knows nothing of."""
     durability: str = "fast"
     """When what follows from a commit may leave: `fast`, `fsync`, `replicas`, `replicas:2`; see `Durability`."""
     settings: dict[str, str | int | float | bool] = {}

@@ -44,7 +44,13 @@ def deploy(name: str, redis_url: str, bootstrap: str, *, fused: bool, topic: str
     ref, workflow = load_workflow(f"benchmarks.flow:{attr}", ROOT)
     plan = workflow.compile(fuse="all" if fused else None)
     deployment = deployment_of(
-        plan, ref, redis_url, fuse=fused, kafka={"bootstrap_servers": bootstrap}, partitions=PARTITIONS
+        plan,
+        ref,
+        redis_url,
+        fuse=fused,
+        kafka={"bootstrap_servers": bootstrap},
+        partitions=PARTITIONS,
+        start_over=True,  # the topic has been read by the run before
     )
 
     async def publish() -> None:

@@ -155,7 +155,7 @@ def overload(redis: Valkey, bootstrap: str, seconds: float, rate: int) -> dict[s
     ref, workflow = load_workflow("benchmarks.slow_flow:workflow", ROOT)
     plan = workflow.compile()
     kafka = {"bootstrap_servers": bootstrap}
-    cluster = start(deployment_of(plan, ref, redis.url, kafka=kafka, partitions=PARTITIONS))
+    cluster = start(deployment_of(plan, ref, redis.url, kafka=kafka, partitions=PARTITIONS, start_over=True))
     watch = Watch(cluster)
     slow_until = int((time.time() + seconds) * 1000)
     sent = asyncio.run(produce(bootstrap, 3 * rate, seconds, slow_until, 1 / rate))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 from aiokafka import errors
 from aiokafka.admin import AIOKafkaAdminClient
@@ -15,6 +15,8 @@ from aiokafka.conn import collect_hosts, create_conn
 
 from headrace.sources.kafka_security import KafkaOptionError, check_options, client_arguments
 from headrace.workflows.errors import HeadraceError
+
+T = TypeVar("T")
 
 REQUEST_TIMEOUT_MS: Final = 8_000
 """A broker that does not answer is named within 10 s."""
@@ -253,3 +255,19 @@ def connection_of(port: UsesCluster, where: NamesClusters) -> KafkaConnection:
     check_options(options)
     rest = {name: value for name, value in options.items() if name != BOOTSTRAP}
     return KafkaConnection(port.cluster or "", options[BOOTSTRAP], rest)
+
+
+def by_cluster(
+    items: Iterable[T], port: Callable[[T], UsesCluster], where: NamesClusters
+) -> list[tuple[KafkaConnection, list[T]]]:
+    """Sources or sinks (or what has one) with the cluster that they are on, one entry for each cluster.
+
+    Raises:
+        UnknownCluster: As `connection_of`.
+        KafkaOptionError: As `connection_of`.
+    """
+    found: dict[str, tuple[KafkaConnection, list[T]]] = {}
+    for item in items:
+        connection = connection_of(port(item), where)
+        found.setdefault(connection.name, (connection, []))[1].append(item)
+    return list(found.values())

@@ -18,6 +18,7 @@ from headrace.sources.kafka_fetch import Fetcher
 from headrace.sources.kafka_group import GroupPositions
 from headrace.sources.kafka_log import Log, Predecessor, offset_of, topic_id_of
 from headrace.sources.kafka_metadata import Topic
+from headrace.sources.kafka_prior import PriorWork, lost_because
 from headrace.sources.problems import Problems
 from headrace.sources.reader import OnProblem, OnReady
 from headrace.workflows.errors import HeadraceError
@@ -65,8 +66,9 @@ class KafkaReader:
         partitions: S, the workflow's number of partitions.
         on_ready: See `Reader`.
         on_problem: See `Reader`. Words: those of `ClusterUnavailable`, `kafka_refused`, `topic_missing`, `gap`,
-            `log_lost` (the log ends before our position, or is another one), `corrupt`, `kafka_failed`.
-        group: Consumer group that is told of committed positions, for lag tools; None: none is.
+            `log_lost` (the log ends before our position, or is another one), `state_lost`, `corrupt`, `kafka_failed`.
+        group: Consumer group that is told of committed positions; None: none is.
+        start_over: A partition without positions begins even where the group has some of it.
 
     Raises:
         HeadraceError: Two of the sources read the same topic.
@@ -81,6 +83,7 @@ class KafkaReader:
         on_ready: OnReady,
         on_problem: OnProblem,
         group: str | None = None,
+        start_over: bool = False,
     ) -> None:
         self._sources: dict[str, SourcePlan] = {}
         for plan in sources:
@@ -99,7 +102,9 @@ class KafkaReader:
         """What was lost before it could be read, in the order it was found out."""
         self._clock = asyncio.get_running_loop().time
         self._fetcher = Fetcher(self, connection, self._problems, self._clock)
+        self._address = connection.address
         self._group = GroupPositions(group, connection) if group else None
+        self._prior = PriorWork(group, connection, self._know_more) if group and not start_over else None
 
     async def open(self) -> None:
         """Begin to connect; returns at once."""
@@ -113,9 +118,9 @@ class KafkaReader:
         """Read `partition` on from `positions`; see `Reader`. Returns before anything has arrived."""
         self._drop(partition)
         self._assigned[partition] = dict(positions)
-        if self._topics:
-            self.reconcile(self._topics)
-        self._fetcher.wake()
+        if self._prior is not None and not positions:
+            self._prior.ask(partition)
+        self._know_more()
 
     async def revoke(self, partition: int) -> None:
         """Read `partition` no longer; see `Reader`."""
@@ -149,6 +154,8 @@ class KafkaReader:
         await self._fetcher.close()
         if self._group is not None:
             await self._group.close()
+        if self._prior is not None:
+            await self._prior.close()
         for partition in list(self._logs):
             self._drop(partition)
 
@@ -198,7 +205,8 @@ class KafkaReader:
                 continue
             self._problems.solved("topic_missing", name)
             for partition, positions in self._assigned.items():
-                self._reconcile_partition(partition, positions, plan, topic)
+                if self._may_begin(partition):
+                    self._reconcile_partition(partition, positions, plan, topic)
 
     def resolve(self, log: Log, extent: LogExtent) -> None:
         """Where a log without a position begins, or what to do about one that the log does not reach."""
@@ -223,6 +231,33 @@ class KafkaReader:
             log.fetch_offset = wanted
 
     # Parts of the above.
+
+    def _know_more(self) -> None:
+        if self._topics:
+            self.reconcile(self._topics)
+        self._fetcher.wake()
+
+    def _may_begin(self, partition: int) -> bool:
+        """Whether what the store says of the partition can be believed: see `PriorWork`."""
+        if self._prior is None:
+            return True
+        places = [
+            (topic.name, number)
+            for name, topic in self._topics.items()
+            if name in self._sources
+            for number in topic.leaders
+            if number % self._partitions == partition
+        ]
+        lost = self._prior.of(partition, places)
+        if not lost:
+            self._problems.forget(f"state of {partition}")
+            return not self._prior.is_open(partition)
+        self._prior.recheck(partition)
+        reason = lost_because(self._prior.group, self._address, lost)
+        sentence = f"There is no state of partition {partition}, but {reason}."
+        if self._problems.tell("state_lost", f"state of {partition}", sentence):
+            logger.error("state_lost", partition=partition, group=self._prior.group, places=len(lost))
+        return False
 
     def _reconcile_partition(self, partition: int, positions: dict[str, str], plan: SourcePlan, topic: Topic) -> None:
         mine = self._logs[partition]
@@ -299,6 +334,9 @@ class KafkaReader:
             log.pieces.clear()
             self._problems.forget(log.origin)
             self._problems.forget(f"fetch {log.origin}")
+        if self._prior is not None:
+            self._prior.forget(partition)
+            self._problems.forget(f"state of {partition}")
 
 
 def _settings(plan: SourcePlan) -> ReadsTopic:

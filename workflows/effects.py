@@ -43,6 +43,8 @@ class Effect(Enum):
     """A write that says nothing: who waits for it has waited for all before it."""
     WAKE = "wake"
     """Callers are told that their replies are there, and durable."""
+    GROUP = "group"
+    """Positions told to a consumer group."""
     REMOVE = "remove"
     """A workflow taken out of the store."""
     DEAD_DROP = "dead-drop"

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
-from aiokafka.errors import GroupCoordinatorNotAvailableError
 
 from brokers import Broker, Topics
 from headrace.embedded.ports import free_port
@@ -17,18 +15,8 @@ from headrace.sources.kafka_log import FETCH_BELOW, offset_of, topic_id_of
 from headrace.sources.kafka_metadata import ensure_topics
 from headrace.sources.kafka_reader import KafkaReader
 from headrace.workflows.errors import HeadraceError
-from kafka_reading import Reading, offsets, plain, plan_of, values
+from kafka_reading import Reading, numbered, offsets, plain, plan_of, values, write
 from waiting import until_async
-
-
-async def write(bootstrap: str, topic: str, payloads: Sequence[bytes], partition: int = 0) -> None:
-    async with AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all") as producer:
-        sent = [await producer.send(topic, payload, partition=partition) for payload in payloads]
-        await asyncio.gather(*sent)
-
-
-def numbered(first: int, after: int) -> list[bytes]:
-    return [b"%d" % number for number in range(first, after)]
 
 
 async def test_partition_s_reads_the_topic_partitions_that_are_s_modulo_the_number(
@@ -323,33 +311,6 @@ async def test_lag_is_told_by_origin(kafka: Broker, topic: Topics) -> None:
         assert not reading.reader.caught_up()
         await reading.take(4)
         assert reading.reader.caught_up()
-
-
-async def test_a_group_is_told_of_committed_positions_for_lag_tools(
-    kafka: Broker, topic: Topics, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    if not kafka.transactions:
-        pytest.skip("this broker answers for groups in a form that no client reads")
-    monkeypatch.setattr("headrace.sources.kafka_group._EVERY", 0.1)
-    name = topic(partitions=2)
-    group = f"{name}-group"
-    await write(kafka.bootstrap, name, numbered(0, 5), 1)
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
-    await admin.start()
-
-    async def is_told() -> bool:
-        try:
-            entries = await admin.list_consumer_group_offsets(group)
-        except GroupCoordinatorNotAvailableError:  # the broker's first group: its topic is being made
-            return False
-        return any(place.partition == 1 and entry.offset == 5 for place, entry in entries.items())
-
-    async with Reading(kafka.bootstrap, name, partitions=2, group=group) as reading:
-        await reading.assign()
-        await reading.take(5)
-        reading.reader.committed(1, {**reading.positions, "inbox": "17-0"})
-        await until_async(is_told, "the group has the position")
-    await admin.close()
 
 
 async def test_two_sources_of_one_topic_are_refused() -> None:

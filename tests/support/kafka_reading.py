@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from aiokafka import AIOKafkaProducer
 
 from headrace.sources.kafka import KafkaSource
 from headrace.sources.kafka_connection import KafkaConnection
@@ -15,9 +17,9 @@ from headrace.workflows.records import Records
 from waiting import DEADLINE, until_async
 
 
-def plain(bootstrap: str) -> KafkaConnection:
+def plain(bootstrap: str, **options: str) -> KafkaConnection:
     """A cluster that asks for nothing."""
-    return KafkaConnection("", bootstrap)
+    return KafkaConnection("", bootstrap, options)
 
 
 def plan_of(topic: str, index: int = 0, **more: Any) -> SourcePlan:
@@ -35,6 +37,7 @@ class Reading:
     partitions: int = 1
     source: SourcePlan | None = None
     group: str | None = None
+    start_over: bool = False
     problems: dict[str, str] = field(default_factory=dict)
     """Those that stand, by word."""
     ready: set[int] = field(default_factory=set)
@@ -52,6 +55,7 @@ class Reading:
             on_ready=self._on_ready,
             on_problem=self._on_problem,
             group=self.group,
+            start_over=self.start_over,
         )
 
     async def __aenter__(self) -> Reading:
@@ -103,3 +107,13 @@ def values(taken: list[Records]) -> list[bytes | None]:
 
 def offsets(taken: list[Records], origin: str) -> list[Any]:
     return [offset for records in taken if records.origin == origin for offset in records.offsets]
+
+
+async def write(bootstrap: str, topic: str, payloads: Sequence[bytes], partition: int = 0) -> None:
+    async with AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all") as producer:
+        sent = [await producer.send(topic, payload, partition=partition) for payload in payloads]
+        await asyncio.gather(*sent)
+
+
+def numbered(first: int, after: int) -> list[bytes]:
+    return [b"%d" % number for number in range(first, after)]

@@ -15,7 +15,8 @@ from headrace.cli.screen import Screen
 from headrace.cli.waiting import check_store, make_topics, partitions_of, until_there
 from headrace.embedded import ApacheKafka, Server, Tansu, Valkey
 from headrace.sources.connection import address_of
-from headrace.sources.kafka_connection import BOOTSTRAP, KafkaClusters, KafkaConnection, connection_of
+from headrace.sources.kafka_connection import BOOTSTRAP, KafkaClusters, KafkaConnection, by_cluster, connection_of
+from headrace.sources.kafka_prior import refuse_lost_state
 from headrace.workflows.plan import Plan
 
 log = structlog.get_logger(__name__)
@@ -168,6 +169,14 @@ class Servers:
             missing += [topic for topic in topics if topic not in found]
         return missing
 
+    def refuse_lost_state(self) -> None:
+        """See that a workflow which the store does not know has not run before.
+
+        Raises:
+            StateLost: It has.
+        """
+        self._until(partial(refuse_lost_state, self._plan.name, self._plan.sources, self.clusters), "Kafka")
+
     def make_topics(self, partitions: int, *, replication: int = 1) -> list[str]:
         """Make the topics that don't exist yet, with so many copies of each; returns their names."""
         self._partitions = partitions
@@ -199,12 +208,13 @@ class Servers:
 
     def _by_cluster(self) -> list[tuple[KafkaConnection, Mapping[str, bool]]]:
         """Clusters of the workflow; topic -> whether it is read."""
-        found: dict[str, tuple[KafkaConnection, dict[str, bool]]] = {}
-        for port, is_read in _ports(self._plan):
-            connection = connection_of(port, self.clusters)
-            topics = found.setdefault(connection.name, (connection, {}))[1]
-            topics[port.topic] = topics.get(port.topic, False) or is_read
-        return list(found.values())
+        found: list[tuple[KafkaConnection, Mapping[str, bool]]] = []
+        for connection, ports in by_cluster(_ports(self._plan), lambda row: row[0], self.clusters):
+            topics: dict[str, bool] = {}
+            for port, is_read in ports:
+                topics[port.topic] = topics.get(port.topic, False) or is_read
+            found.append((connection, topics))
+        return found
 
     def _ask(self, connection: KafkaConnection, topics: list[str]) -> dict[str, int]:
         return self._until(partial(partitions_of, connection, topics), f"Kafka at {connection.address}")

@@ -68,6 +68,8 @@ class Order:
     keep: bool = False
     """Go on when the run of an unkeyed workflow has ended."""
     make_topics: bool = False
+    start_over: bool = False
+    """Begin anew although the workflow has run before, with another store."""
     settings: Mapping[str, Scalar] = field(default_factory=dict)
     """For the nodes."""
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -148,6 +150,7 @@ class _Session:
             )  # fmt: skip
             self._tell_children(servers)
             servers.wait()
+            self._refuse_lost_state(servers)
             self._durability = self._choose_durability(servers.redis_url, asked)
             partitions = self._choose_partitions(servers)
             if order.make_topics:
@@ -169,7 +172,8 @@ class _Session:
         kafka = {"kafka": dict(servers.clusters.kafka), "clusters": dict(servers.clusters.clusters)}
         deployment = deployment_of(
             plan, self._ref, servers.redis_url, partitions=partitions, fuse=order.fuse, workers=order.workers,
-            settings=dict(order.settings), durability=str(self._durability), **kafka,
+            settings=dict(order.settings), durability=str(self._durability),
+            start_over=order.start_over, **kafka,
         )  # fmt: skip
         cluster = launch(deployment)
         watch = Watch(cluster, plan, servers, self._screen, live=order.live, keep=order.keep)
@@ -201,6 +205,10 @@ class _Session:
         os.environ[REDIS_URL] = servers.redis_url
         if servers.kafka:
             os.environ[KAFKA] = servers.kafka
+
+    def _refuse_lost_state(self, servers: Servers) -> None:
+        if not self._order.start_over and not asyncio.run(self._stored_partitions(servers.redis_url)):
+            servers.refuse_lost_state()
 
     def _choose_partitions(self, servers: Servers) -> int:
         """By option, workflow, first start, topic, default; those of the first start can't be changed."""

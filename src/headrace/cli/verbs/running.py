@@ -79,6 +79,9 @@ def run(  # noqa: PLR0913, PLR0917  each is an option of the verb
     fuse: FuseOption = None,
     durability: DurabilityOption = None,
     make_topics: Annotated[bool, typer.Option("--make-topics", help="Make topics that don't exist.")] = False,
+    start_over: Annotated[
+        bool, typer.Option("--start-over", help="Begin anew although its consumer group says that it has run before.")
+    ] = False,
     keep: Annotated[bool, typer.Option("--keep", help="Stay when the run of an unkeyed workflow has ended.")] = False,
     live: Live = None,
 ) -> None:
@@ -101,6 +104,6 @@ def run(  # noqa: PLR0913, PLR0917  each is an option of the verb
         kafka_options=settings.kafka, clusters=settings.clusters,
         workers=settings.workers, partitions=settings.partitions, fuse=settings.fuse == "all",
         durability=settings.durability, settings=settings.settings, environment=for_children(loaded), keep=keep,
-        make_topics=make_topics, live=screen.is_terminal if live is None else live,
+        make_topics=make_topics, start_over=start_over, live=screen.is_terminal if live is None else live,
     )  # fmt: skip
     raise typer.Exit(int(run_session(order, screen)))
