@@ -17,7 +17,7 @@ PROGRAMS = Path(__file__).parent / "programs"
 RIGHT = (
     "temperature.py", "chat.py", "approval.py", "anomaly.py", "returns.py", "own_source.py", "formats.py",
 )  # fmt: skip
-WRONG = {"wrong.py": 9, "wrong_returns.py": 7, "wrong_formats.py": 11}
+WRONG = {"wrong.py": 9, "wrong_returns.py": 7, "wrong_formats.py": 13}
 """Files, and how many of their last lines are wrong."""
 
 

@@ -15,6 +15,8 @@ from headrace import (
     Tombstone,
     Workflow,
 )
+from headrace.avro import AvroDecoder, AvroEncoder
+from headrace.registry import SchemaRegistry
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -55,6 +57,7 @@ def ship(event: Event[Parcel], ctx: Context) -> None: ...
 
 
 workflow = Workflow("formats")
+registry = SchemaRegistry("http://registry:8081")
 counting, noting, shipping = workflow.node(count), workflow.node(note), workflow.node(ship)
 packed = workflow.source(KafkaSource("packed", Order, key="id", format="msgpack", time="at"))
 decoded = workflow.source(KafkaSource("decoded", Order, key=lambda order: order.id, decoder=ReadsOrders()))
@@ -85,3 +88,6 @@ kept = workflow.sink(KafkaSink("kept", Order, format="msgpack", tombstones=True)
 packed.to(counting, encoded, written, clouds, kept)
 deleted.to(noting, kept)
 forwarding.to(kept)
+avro = workflow.source(KafkaSource("avro", Order, key="id", decoder=AvroDecoder(Order, registry)))
+out = workflow.sink(KafkaSink("out", Order, encoder=AvroEncoder(Order, registry, schema="{}", subject="out-value")))
+avro.to(counting, out)

@@ -1,4 +1,4 @@
-# Wrong options of sources and sinks: each of the last eleven lines is refused by both checkers.
+# Wrong options of sources and sinks: each of the last thirteen lines is refused by both checkers.
 from formats import (
     Order,
     Parcel,
@@ -9,6 +9,7 @@ from formats import (
     encoded,
     forwarding,
     read_parcel,
+    registry,
     shipping,
     workflow,
     write_order,
@@ -16,6 +17,7 @@ from formats import (
 )
 
 from headrace import KafkaSink, KafkaSource
+from headrace.avro import AvroDecoder, AvroEncoder
 
 KafkaSource("parcels", Parcel, decoder=ReadsOrders())
 workflow.source(KafkaSource("parcels", Order, decoder=read_parcel)).to(counting)
@@ -28,3 +30,5 @@ KafkaSink("parcels", Parcel, encoder=write_order)
 KafkaSink("orders", Order, key=lambda order: order.customer)
 forwarding.to(encoded)
 deleted.to(written)
+KafkaSource("parcels", Parcel, decoder=AvroDecoder(Order, registry))
+KafkaSink("parcels", Parcel, encoder=AvroEncoder(Order, registry, schema="{}", subject="orders-value"))
