@@ -65,8 +65,9 @@ class KafkaSource(Source[D], Generic[D]):
     tombstones: Literal["dead-letter", "skip", "deliver"] = field(default="dead-letter", kw_only=True)
     """What becomes of a record without a value: a dead letter, nothing, or an event of the record's own key whose
     data is a `Tombstone`; its nodes then take `D | Tombstone`."""
-    start: Literal["earliest", "latest"] = field(default="earliest", kw_only=True)
-    """Where to begin in a topic partition that was never read; later the committed position counts."""
+    start: Literal["earliest", "latest"] | datetime = field(default="earliest", kw_only=True)
+    """Where to begin in a topic partition that was never read: its start, its end, or the first record whose timestamp
+    is at or after a time (with time zone; the end, if there is none). Later the committed position counts."""
     on_gap: Literal["fail", "earliest", "latest"] = field(default="fail", kw_only=True)
     """When the log no longer has what is to be read next (it is named in any case): stand still, go on with
     what is left, or skip to the end."""
@@ -91,7 +92,7 @@ class KafkaSource(Source[D], Generic[D]):
             format: Format = ...,
             decoder: Decoder[V] | Callable[[KafkaRecord], V] | None = ...,
             tombstones: Literal["dead-letter", "skip"] = ...,
-            start: Literal["earliest", "latest"] = ...,
+            start: Literal["earliest", "latest"] | datetime = ...,
             on_gap: Literal["fail", "earliest", "latest"] = ...,
             cluster: str | None = ...,
             name: str = ...,
@@ -107,7 +108,7 @@ class KafkaSource(Source[D], Generic[D]):
             format: Format = ...,
             decoder: Decoder[V] | Callable[[KafkaRecord], V] | None = ...,
             tombstones: Literal["deliver"],
-            start: Literal["earliest", "latest"] = ...,
+            start: Literal["earliest", "latest"] | datetime = ...,
             on_gap: Literal["fail", "earliest", "latest"] = ...,
             cluster: str | None = ...,
             name: str = ...,
@@ -123,6 +124,9 @@ class KafkaSource(Source[D], Generic[D]):
         """See `Source.check`."""
         del now, keyed
         found = format_faults(self.format, self.type, "decoder" if self.decoder is not None else None)
+        if isinstance(self.start, datetime) and self.start.tzinfo is None:
+            message = f"start={self.start.isoformat()} has no time zone, so it is another moment on another machine"
+            found.append(Fault("start", message, "Write start=datetime(..., tzinfo=UTC)"))
         if self.tombstones not in _TOMBSTONES:
             message = f"tombstones={self.tombstones!r} is no way to treat records without a value"
             found.append(Fault("tombstones", message, f"Write one of {', '.join(map(repr, _TOMBSTONES))}"))

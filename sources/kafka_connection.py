@@ -210,7 +210,10 @@ class KafkaConnection:
             word = "kafka_tls"
         elif isinstance(error, KafkaOptionError):
             word = "kafka_options"
-        return ClusterUnavailable(self.address, word, cause, _CURES[word])
+        cure = _CURES[word]
+        if isinstance(error, ConnectionResetError) or (word == "kafka_unreachable" and "closed" in cause):
+            cure += " A broker that closes the connection at once may want TLS, or none: see security_protocol."
+        return ClusterUnavailable(self.address, word, cause, cure)
 
     def _arguments(self) -> dict[str, Any]:
         try:

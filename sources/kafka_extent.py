@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Set
+from collections.abc import Iterable, Mapping, Set
 from typing import Any, Final, NamedTuple
 
 from aiokafka import errors
@@ -52,6 +52,31 @@ async def log_extents(
         (topic, number): LogExtent(firsts[topic, number], rest[0] if rest and rest[0] >= 0 else high, high)
         for topic, partitions in answer.topics
         for number, code, high, *rest in partitions
+        if errors.for_code(code) is errors.NoError
+    }
+
+
+async def offsets_from(
+    client: AIOKafkaClient, node: int, times: Mapping[tuple[str, int], int]
+) -> dict[tuple[str, int], int | None]:
+    """First offset with a timestamp at or after a time; None: the log has none so late.
+
+    Args:
+        client: Connected.
+        node: The broker that leads these topic partitions; others are left out of the answer.
+        times: By (topic, topic partition), in milliseconds since 1970 UTC.
+
+    Raises:
+        KafkaError: The broker does not answer.
+    """
+    if not times:
+        return {}
+    asked = by_topic((topic, (number, at)) for (topic, number), at in times.items())
+    answer = await client.send(node, OffsetRequest(-1, READ_COMMITTED, asked))
+    return {
+        (topic, number): rest[-1] if rest[-1] >= 0 else None
+        for topic, partitions in answer.topics
+        for number, code, *rest in partitions
         if errors.for_code(code) is errors.NoError
     }
 

@@ -20,7 +20,7 @@ from aiokafka.protocol.fetch import FetchRequest
 
 from headrace.sources.kafka_batches import FetchedBatches
 from headrace.sources.kafka_connection import WORDS, ClusterUnavailable, KafkaConnection
-from headrace.sources.kafka_extent import READ_COMMITTED, LogExtent, by_topic, log_extents
+from headrace.sources.kafka_extent import READ_COMMITTED, LogExtent, by_topic, log_extents, offsets_from
 from headrace.sources.kafka_log import Log
 from headrace.sources.kafka_metadata import Topic, describe_topics
 from headrace.sources.problems import Problems
@@ -67,8 +67,12 @@ class Owner(Protocol):
         """All that are read now."""
         ...
 
-    def resolve(self, log: Log, extent: LogExtent) -> None:
-        """What the broker has of the log: decide where to go on."""
+    def time_of(self, log: Log) -> int | None:
+        """Time that decides where the log begins, in milliseconds since 1970 UTC; None: none does."""
+        ...
+
+    def resolve(self, log: Log, extent: LogExtent, at: int | None) -> None:
+        """What the broker has of the log, and its first offset from `time_of` on: decide where to go on."""
 
     def arrived(self, log: Log) -> None:
         """Its buffer has something new."""
@@ -240,13 +244,16 @@ class Fetcher:
 
     async def _resolve_at(self, client: AIOKafkaClient, node: int, logs: list[Log]) -> None:
         extents = await log_extents(client, node, {(log.topic, log.number) for log in logs})
+        times = {(log.topic, log.number): at for log in logs if (at := self._owner.time_of(log)) is not None}
+        found = await offsets_from(client, node, times)
         for log in logs:
-            extent = extents.get((log.topic, log.number))
-            if extent is None:
+            place = (log.topic, log.number)
+            extent = extents.get(place)
+            if extent is None or (place in times and place not in found):
                 log.not_before = self._clock() + _BACKOFF[-1]
                 self.refresh(_BACKOFF[-1])
             elif not log.dropped and log.fetch_offset is None:
-                self._owner.resolve(log, extent)
+                self._owner.resolve(log, extent, found.get(place))
 
     async def _serve(self, client: AIOKafkaClient, node: int) -> None:
         """Fetch from one broker, one request after the other, as long as it answers."""

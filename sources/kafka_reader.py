@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import structlog
 from aiokafka.util import NO_EXTENSIONS
 
 from headrace.sources.kafka_batches import CorruptBatch
+from headrace.sources.kafka_beginnings import Beginnings, Gap
 from headrace.sources.kafka_connection import KafkaConnection
 from headrace.sources.kafka_extent import LogExtent
 from headrace.sources.kafka_fetch import Fetcher
@@ -37,24 +37,6 @@ class ReadsTopic(Protocol):
     def topic(self) -> str:
         """Its name in the cluster."""
         ...
-
-    @property
-    def start(self) -> Literal["earliest", "latest"]:
-        """Where to begin when the store has no position."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Records that a log lost before they were read."""
-
-    origin: str
-    first: int
-    """First offset that is missing."""
-    after: int
-    """Offset after the last one that is missing (`on_gap="latest"`: that was passed over)."""
-    action: str
-    """`fail`, `earliest` or `latest`."""
 
 
 class KafkaReader:
@@ -98,13 +80,18 @@ class KafkaReader:
         self._logs: dict[int, dict[str, Log]] = defaultdict(dict)
         self._topics: dict[str, Topic] = {}
         self._turn = 0
-        self.gaps: list[Gap] = []
-        """What was lost before it could be read, in the order it was found out."""
+        by_index = {plan.index: plan for plan in sources}
+        self._beginnings = Beginnings(by_index, self._problems, on_ready)
         self._clock = asyncio.get_running_loop().time
         self._fetcher = Fetcher(self, connection, self._problems, self._clock)
         self._address = connection.address
         self._group = GroupPositions(group, connection) if group else None
         self._prior = PriorWork(group, connection, self._know_more) if group and not start_over else None
+
+    @property
+    def gaps(self) -> list[Gap]:
+        """What was lost before it could be read, in the order it was found out."""
+        return self._beginnings.gaps
 
     async def open(self) -> None:
         """Begin to connect; returns at once."""
@@ -208,27 +195,13 @@ class KafkaReader:
                 if self._may_begin(partition):
                     self._reconcile_partition(partition, positions, plan, topic)
 
-    def resolve(self, log: Log, extent: LogExtent) -> None:
-        """Where a log without a position begins, or what to do about one that the log does not reach."""
-        first, stable, high = extent
-        log.high_watermark = high
-        wanted = log.pieces[-1].end if log.pieces else log.position
-        if wanted is None:
-            latest = _settings(self._sources[log.topic]).start == "latest" and not log.from_start
-            log.start_at(stable if latest else first)
-            log.announce = latest
-            if latest:
-                self._on_ready(log.owner)
-        elif wanted < first:
-            self._gap(log, wanted, first, stable)
-        elif wanted > high:
-            self._lost(
-                log,
-                f"{log.origin} ends at offset {high}, but its state is as of offset {wanted}: the broker has lost "
-                "records (or the topic was made again). Restore the topic, or remove the workflow's state with it.",
-            )
-        else:
-            log.fetch_offset = wanted
+    def time_of(self, log: Log) -> int | None:
+        """See `Beginnings`."""
+        return self._beginnings.time_of(log)
+
+    def resolve(self, log: Log, extent: LogExtent, at: int | None) -> None:
+        """See `Beginnings`."""
+        self._beginnings.resolve(log, extent, at)
 
     # Parts of the above.
 
@@ -293,35 +266,12 @@ class KafkaReader:
         now = now or log.topic_id
         if kept is None or now is None or kept == now:
             return True
-        self._lost(
+        self._beginnings.lost(
             log,
             f"The topic {log.topic!r} was deleted and made again: its state is as of another log. "
             "Remove the workflow's state, or bring the old topic back.",
         )
         return False
-
-    def _gap(self, log: Log, wanted: int, first: int, stable: int) -> None:
-        # What to do when the log has lost records before they were read (retention).
-        action = str(getattr(self._sources[log.topic].source, "on_gap", "fail"))
-        after = max(stable, first) if action == "latest" else first
-        gap = Gap(log.origin, wanted, after, action)
-        self.gaps.append(gap)
-        sentence = f"{log.origin} has lost offsets {wanted} to {after - 1} before they were read (retention)."
-        if action == "fail":
-            log.stopped = True
-            sentence += " It stands still; choose on_gap='earliest' or 'latest' to go on without them."
-        else:
-            log.fetch_offset = after
-            log.position = after if not log.pieces else log.position
-            sentence += f" Reading goes on at offset {after}."
-        logger.warning("gap", origin=gap.origin, first=gap.first, after=gap.after, action=action)
-        self._problems.tell("gap", log.origin, sentence)
-
-    def _lost(self, log: Log, sentence: str) -> None:
-        log.stopped = True
-        log.pieces.clear()
-        logger.error("log_lost", origin=log.origin, reason=sentence)
-        self._problems.tell("log_lost", log.origin, sentence)
 
     def _corrupt(self, log: Log, error: CorruptBatch) -> None:
         log.not_before = self._clock() + _CORRUPT_SECONDS

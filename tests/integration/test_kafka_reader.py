@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
@@ -97,6 +98,40 @@ async def test_a_source_may_begin_at_the_end_and_the_end_is_kept_before_anything
         taken = await reading.take(1)
 
     assert values(taken) == [b"new"]
+
+
+@pytest.mark.parametrize(("hour", "first"), [(0, 0), (2, 2), (9, None)])
+async def test_a_source_may_begin_at_a_time_and_what_that_means_is_kept(
+    kafka: Broker, topic: Topics, hour: int, first: int | None
+) -> None:
+    """Records of 0, 1, 2 and 3 o'clock, and times half a millisecond before the hour."""
+    if not kafka.transactions:
+        pytest.skip("this broker can't look for a time")
+    name = topic(retention_ms="-1")
+    day = datetime(2024, 5, 1, tzinfo=UTC)
+    await write(kafka.bootstrap, name, numbered(0, 4), times=[day + timedelta(hours=hour) for hour in range(4)])
+    source = plan_of(name, start=day + timedelta(hours=hour, microseconds=-500))
+
+    async with Reading(kafka.bootstrap, name, source=source) as reading:
+        await reading.assign()
+        await until_async(lambda: reading.ready, "it is known where to begin")
+        if first is None:
+            await reading.take(0)
+            assert offset_of(reading.positions["readings/0"]) == 4, "the end, kept before anything comes"
+            await write(kafka.bootstrap, name, [b"new"])
+            assert values(await reading.take(1)) == [b"new"]
+        else:
+            assert values(await reading.take(4 - first)) == numbered(first, 4)
+
+
+async def test_a_position_counts_more_than_the_time_to_begin_at(kafka: Broker, topic: Topics) -> None:
+    name = topic()
+    await write(kafka.bootstrap, name, numbered(0, 4))
+    source = plan_of(name, start=datetime(2099, 1, 1, tzinfo=UTC))
+
+    async with Reading(kafka.bootstrap, name, source=source) as reading:
+        await reading.assign({"readings/0": "3"})
+        assert values(await reading.take(1)) == [b"3"]
 
 
 async def test_a_missing_topic_is_named_and_read_once_it_is_there(kafka: Broker, topic: Topics) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from aiokafka import AIOKafkaProducer
@@ -109,9 +110,16 @@ def offsets(taken: list[Records], origin: str) -> list[Any]:
     return [offset for records in taken if records.origin == origin for offset in records.offsets]
 
 
-async def write(bootstrap: str, topic: str, payloads: Sequence[bytes], partition: int = 0) -> None:
+async def write(
+    bootstrap: str, topic: str, payloads: Sequence[bytes], partition: int = 0, *, times: Sequence[datetime] = ()
+) -> None:
+    """Append these, with the timestamps given or the present one."""
+    stamps = [int(time.timestamp() * 1000) for time in times] or [None] * len(payloads)
     async with AIOKafkaProducer(bootstrap_servers=bootstrap, acks="all") as producer:
-        sent = [await producer.send(topic, payload, partition=partition) for payload in payloads]
+        sent = [
+            await producer.send(topic, payload, partition=partition, timestamp_ms=stamp)
+            for payload, stamp in zip(payloads, stamps, strict=True)
+        ]
         await asyncio.gather(*sent)
 
 

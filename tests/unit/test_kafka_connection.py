@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import pickle
 import ssl
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -161,3 +162,13 @@ def test_the_clients_own_log_has_no_credentials(
         logging.getLogger("aiokafka.conn").debug("Request to %s", "somebody")
 
     assert [line.getMessage() for line in caplog.records] == ["Request to somebody"]
+
+
+def test_a_time_to_begin_at_needs_a_time_zone() -> None:
+    now = datetime.now(UTC)
+    local: KafkaSource[Any] = KafkaSource("readings", dict, start=datetime(2026, 5, 1))  # noqa: DTZ001  that is the point
+    aware: KafkaSource[Any] = KafkaSource("readings", dict, start=datetime(2026, 5, 1, tzinfo=UTC))
+
+    (fault,) = local.check(now, keyed=True)
+    assert "time zone" in str(fault)
+    assert aware.check(now, keyed=True) == []

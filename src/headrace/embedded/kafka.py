@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from headrace.embedded.errors import ServerFailed
+from headrace.embedded.kafka_listeners import Security
 from headrace.embedded.maven import jars, java, java_missing, maven_missing
 from headrace.embedded.ports import LOOPBACK, free_port
 from headrace.embedded.probes import kafka_answers
@@ -29,6 +30,7 @@ class ApacheKafka(Server):
         port: Port to listen on; None: a free one.
         heap: Limit of the Java heap, as `-Xmx` takes it.
         options: More of the broker's settings by name, such as `{"message.max.bytes": "8388608"}`.
+        security: Further listeners, with TLS or SASL; see `address`.
         start_within: How long `start` waits for an answer, the download not counted.
     """
 
@@ -44,13 +46,16 @@ class ApacheKafka(Server):
         port: int | None = None,
         heap: str = "512m",
         options: Mapping[str, str] | None = None,
+        security: Security | None = None,
         start_within: timedelta = timedelta(seconds=60),
     ) -> None:
         super().__init__(folder=folder, port=port, start_within=start_within)
         self._cache = cache.absolute()
         self._heap = heap
         self._options = dict(options or {})
+        self._security = security or Security(listeners=())
         self._controller_port: int | None = None
+        self._ports: dict[str, int] = {}
 
     @classmethod
     def missing(cls) -> str | None:
@@ -65,7 +70,13 @@ class ApacheKafka(Server):
         """For clients: `127.0.0.1:PORT`."""
         return f"{LOOPBACK}:{self.port}"
 
+    def address(self, protocol: str) -> str:
+        """`127.0.0.1:PORT` of the listener with this protocol, once it has been started."""
+        return f"{LOOPBACK}:{self._ports[protocol]}"
+
     def _prepare(self) -> None:
+        for listener in self._security.listeners:
+            self._ports.setdefault(listener.protocol, free_port())
         if self._controller_port is None:
             self._controller_port = free_port()
         settings = self._settings(self._controller_port)
@@ -82,12 +93,15 @@ class ApacheKafka(Server):
         return self.folder / "data"
 
     def _settings(self, controller_port: int) -> dict[str, str]:
+        further = {listener.name: self.address(listener.protocol) for listener in self._security.listeners}
+        clients = ",".join(f"{name}://{address}" for name, address in {"PLAINTEXT": self.bootstrap, **further}.items())
+        protocols = ",".join(f"{listener.name}:{listener.protocol}" for listener in self._security.listeners)
         return {
             "process.roles": "broker,controller",
             "node.id": "1",
-            "listeners": f"PLAINTEXT://{self.bootstrap},CONTROLLER://{LOOPBACK}:{controller_port}",
-            "advertised.listeners": f"PLAINTEXT://{self.bootstrap}",
-            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "listeners": f"{clients},CONTROLLER://{LOOPBACK}:{controller_port}",
+            "advertised.listeners": clients,
+            "listener.security.protocol.map": f"PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,{protocols}".rstrip(","),
             "inter.broker.listener.name": "PLAINTEXT",
             "controller.listener.names": "CONTROLLER",
             "controller.quorum.bootstrap.servers": f"{LOOPBACK}:{controller_port}",
@@ -104,6 +118,7 @@ class ApacheKafka(Server):
             # After a kill the broker may register again only when its last session has ended (9 s by default).
             "broker.session.timeout.ms": "4000",
             "broker.heartbeat.interval.ms": "1000",
+            **self._security.settings(),
             **self._options,
         }
 
@@ -111,6 +126,7 @@ class ApacheKafka(Server):
         cluster = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
         # One argument: the id may begin with a dash.
         storage = ["format", "--standalone", f"--cluster-id={cluster}", "--config", str(self._properties)]
+        storage += [argument for user in self._security.scram_users for argument in ("--add-scram", user)]
         formatted = subprocess.run(
             self._java("kafka.tools.StorageTool", *storage), capture_output=True, text=True, check=False
         )
