@@ -100,8 +100,9 @@ class SplitPump:
         self._problems.forget(self.origin)
 
     async def _close(self) -> None:
-        try:
-            await asyncio.wait_for(self._thread.call(self._session.close), _CLOSE_WITHIN)
+        try:  # not by `wait_for`: until Python 3.12 it swallows a cancellation that comes with the answer
+            async with asyncio.timeout(_CLOSE_WITHIN):
+                await self._thread.call(self._session.close)
         except TimeoutError:
             _log.warning("source_not_closed", origin=self.origin, reason=f"busy for {_CLOSE_WITHIN:g} s")
         except Exception:  # noqa: BLE001  user code: whatever it raises

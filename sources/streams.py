@@ -188,7 +188,8 @@ class StreamReader:
 
     async def _change(self, seconds: float | None) -> None:
         try:
-            await asyncio.wait_for(self._changed.wait(), seconds)
+            async with asyncio.timeout(seconds):  # `wait_for` may swallow a cancellation, until Python 3.12
+                await self._changed.wait()
         except TimeoutError:
             return
 

@@ -26,7 +26,6 @@ from headrace import (
     RequestSource,
     Result,
     Retry,
-    ScheduleSource,
     Source,
     Terminate,
     Timeout,
@@ -649,11 +648,6 @@ def use_wait(workflow: Workflow, readings: Any) -> None:
     wait.on(Timeout).to(None)
 
 
-def use_schedule(workflow: Workflow, readings: Any) -> None:
-    workflow.source(ScheduleSource("0 * * * *")).to(None)
-    readings.to(None)
-
-
 def use_failure(workflow: Workflow, readings: Any) -> None:
     node = workflow.node(count)
     readings.to(node)
@@ -664,7 +658,6 @@ def use_failure(workflow: Workflow, readings: Any) -> None:
     ("write", "what"),
     [
         (use_wait, ["MessageSource", "workflow.wait"]),
-        (use_schedule, ["ScheduleSource"]),
         (use_failure, ["`.on(Failure)`"]),
         (lambda workflow, readings: readings.to(workflow.sink(WebhookSink(Reading))), ["WebhookSink"]),
         (lambda workflow, readings: readings.to(workflow.node(count, retry=Retry(5))), ["retry="]),

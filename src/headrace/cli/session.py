@@ -37,8 +37,10 @@ from headrace.sources.kafka_connection import BOOTSTRAP, KafkaClusters
 from headrace.sources.suitable import choose_durability
 from headrace.workflows.descriptor import descriptor_of
 from headrace.workflows.durability import FAST, Durability, DurabilityUnchosen
-from headrace.workflows.errors import HeadraceError
+from headrace.workflows.errors import HeadraceError, WorkflowError
 from headrace.workflows.plan import Plan
+from headrace.workflows.ports import BEGINNING
+from headrace.workflows.workflow import Workflow
 
 KAFKA: Final = "HEADRACE_KAFKA"
 """Environment variable with the brokers' addresses."""
@@ -90,14 +92,14 @@ def run_session(order: Order, screen: Screen) -> ExitCode:
         HeadraceError: It could not be started; see `exits.exit_code_of`.
     """
     ref, workflow = load_workflow(order.target)
-    plan = workflow.compile(fuse="all" if order.fuse else None)
+    plan = workflow.compile(fuse="all" if order.fuse else None, now=BEGINNING)  # past times: see _choose_partitions
     _refuse_missing_addresses(order, plan)
     project = Project(Path.cwd())
     project.prepare()
     project.refuse_second(plan.name)
     signals = Signals(lambda: _end_at_once(project, plan.name, screen))
     with signals:
-        return _Session(order, plan, ref, project, screen, signals).run()
+        return _Session(order, workflow, plan, ref, project, screen, signals).run()
 
 
 def _refuse_missing_addresses(order: Order, plan: Plan) -> None:
@@ -126,9 +128,11 @@ class _Session:
     """One workflow that is being run by this process."""
 
     def __init__(
-        self, order: Order, plan: Plan, ref: CodeRef, project: Project, screen: Screen, signals: Signals
-    ) -> None:
+        self, order: Order, workflow: Workflow, plan: Plan, ref: CodeRef, project: Project, screen: Screen,
+        signals: Signals,
+    ) -> None:  # fmt: skip
         self._order = order
+        self._workflow = workflow
         self._plan = plan
         self._ref = ref
         self._project = project
@@ -214,6 +218,8 @@ class _Session:
         """By option, workflow, first start, topic, default; those of the first start can't be changed."""
         stored = asyncio.run(self._stored_partitions(servers.redis_url))
         asked = self._order.partitions or self._plan.partitions
+        if not stored and (problems := self._workflow.check()):
+            raise WorkflowError(self._plan.name, problems)  # a time that is past is a mistake at the first start only
         if stored and asked and stored != asked:
             raise HeadraceError(
                 f"{self._plan.name} has {stored} partitions in this store since its first start, not {asked}. This can"

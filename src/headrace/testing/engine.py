@@ -14,6 +14,7 @@ from headrace.sources.formats import unpackers_of
 from headrace.sources.own_formats import Opened
 from headrace.sources.packing import packers_of
 from headrace.sources.unpacking import DecoderUnpacker
+from headrace.testing.clockwork import Clockwork
 from headrace.testing.inputs import Inputs
 from headrace.testing.problems import HarnessError
 from headrace.testing.writing import KeepingPacker, ready_or
@@ -74,6 +75,7 @@ class Engine:
         channels = {source.name: source.source.capacity for source in plan.sources if source.source.kind == "channel"}
         self.store = MemoryStore(channels=channels)
         self.inputs = Inputs(plan, self.store)
+        self._clockwork = Clockwork(plan, partitions, self.inputs, now)
         self.closed: set[int] = set()
         """Indexes of sources that were closed."""
         self.crashes = 0
@@ -114,6 +116,28 @@ class Engine:
         encoders = [packer.encoder for packer in self.packers.values() if packer.encoder is not None]
         return [*self._unpackers.values(), *encoders]
 
+    async def advance(self, milliseconds: int) -> None:
+        """Let time pass from one occurrence of a schedule to the next, each processed in its own moment."""
+        target = self.now + milliseconds
+        while (due := self._clockwork.next()) is not None and due <= target:
+            self.now = max(self.now, due)
+            self.closed |= self._clockwork.strike(self.now)
+            await self.settle()
+        self.now = target
+        await self.settle()
+
+    async def outage(self, milliseconds: int) -> None:
+        """Die, and come back so much later."""
+        self._forget()
+        self.now += milliseconds
+        self.closed |= self._clockwork.strike(self.now)
+        await self.settle()
+
+    def _forget(self) -> None:
+        self.crashes += 1
+        self._tenures.clear()
+        self._runners.clear()
+
     async def settle(self) -> None:
         """Process, commit and deliver until nothing is left to do."""
         while True:
@@ -121,9 +145,7 @@ class Engine:
                 while [number for number in range(self.partitions) if await self._turn(number)]:
                     pass
             except Crash:
-                self.crashes += 1
-                self._tenures.clear()
-                self._runners.clear()
+                self._forget()
             else:
                 return
 

@@ -128,11 +128,19 @@ class Harness:
         return datetime.fromtimestamp(self._engine.now / 1000, UTC)
 
     def advance(self, time: timedelta) -> None:
-        """Let time pass; what falls due meanwhile happens."""
+        """Let time pass; what falls due meanwhile happens, each event of a schedule at its own time."""
+        self._thread.run(self._engine.advance(self._duration("advance", time)))
+
+    def outage(self, time: timedelta) -> None:
+        """Have the process die, and come back so much later: what schedules missed is treated as they say."""
+        self._thread.run(self._engine.outage(self._duration("outage", time)))
+
+    def _duration(self, name: str, time: timedelta) -> int:
         if time < timedelta(0):
-            raise HarnessError(f"advance({time!r}): time goes forward only")
-        self._engine.now += time // timedelta(milliseconds=1)
-        self._settle()
+            raise HarnessError(f"{name}({time!r}): time goes forward only")
+        if self._batching:
+            raise HarnessError(f"{name} inside batch() would not let anything happen: call it outside")
+        return time // timedelta(milliseconds=1)
 
     def send(
         self,

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from datetime import datetime, time, timedelta
 
 import msgspec
 
-from headrace import Context, CustomSource, Event, Raw, Record, Split, Workflow
+from headrace import Context, CustomSource, Event, Raw, Record, ScheduleSource, Split, Workflow
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -58,3 +59,13 @@ workflow = Workflow("own")
 shown = workflow.node(show)
 workflow.source(Poll(Reading, name="poll", key="sensor")).to(shown)
 workflow.source(Wait(Reading, name="wait", key=lambda reading: reading.sensor)).to(shown)
+
+
+def tick(event: Event[datetime], ctx: Context) -> None:
+    print(event.data.isoformat())
+
+
+ticking = workflow.node(tick)
+workflow.source(ScheduleSource("0 6 * * *", run="plant", timezone="Europe/Berlin")).to(ticking)
+workflow.source(ScheduleSource(every=timedelta(minutes=1), run="plant", name="minutes", catch_up="all")).to(ticking)
+workflow.source(ScheduleSource.weekly(["monday", "friday"], time(9), run="plant", name="weekly")).to(ticking)

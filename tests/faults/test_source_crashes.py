@@ -1,0 +1,47 @@
+"""Sources without a log of their own count each record once, also when workers die."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from small import Small
+from solo import solo
+from waiting import until
+
+COUNT = 2_000
+
+
+@pytest.mark.slow
+def test_G01_a_custom_source_counts_each_record_once_over_crashes(tmp_path: Path, redis_url: str) -> None:
+    numbers = Small.of("numbers", tmp_path, redis_url)
+    (tmp_path / "numbers.txt").write_text("\n".join(map(str, range(COUNT))))
+
+    for index, point in enumerate(("before:commit:3", "after:commit:3")):
+        with solo(numbers, index=index, placement=index + 1, partitions=(0,), crash_at=point) as one:
+            until(lambda one=one: one.crashed, f"it has crashed at {point}")
+    with solo(numbers, index=2, placement=3, partitions=(0,)):
+        until(lambda: numbers.run().get("status") == b"source closed", "the source is read to its end")
+
+    found = msgspec.json.decode(numbers.run()["node:add"])
+    assert found == {"count": COUNT, "total": sum(range(COUNT))}
+
+
+@pytest.mark.slow
+def test_schedule_happens_exactly_once_when_its_worker_is_killed(tmp_path: Path, redis_url: str) -> None:
+    ticks = Small.of("ticks", tmp_path, redis_url)
+
+    def times() -> list[int]:
+        return msgspec.json.decode(ticks.run().get("node:keep", b"[]"), type=list[int])
+
+    with solo(ticks, index=0, placement=1, partitions=(0,)):
+        until(lambda: len(times()) >= 5, "it has happened a few times")
+    before = times()
+    with solo(ticks, index=1, placement=2, partitions=(0,)):
+        until(lambda: len(times()) >= len(before) + 10, "it goes on")
+
+    assert times()[: len(before)] == before
+    assert {later - earlier for earlier, later in pairwise(times())} == {100}
