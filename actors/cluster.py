@@ -28,6 +28,8 @@ from headrace.actors.spec import (
 )
 from headrace.actors.store_registry import Registry
 from headrace.actors.supervisor import start_supervisor
+from headrace.sources.suitable import check_durability
+from headrace.workflows.durability import Durability
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.plan import Plan, UnitPlan
 
@@ -236,6 +238,7 @@ async def _publish(deployment: Deployment) -> None:
     name = supervisor_name(deployment.workflow)
     deadline = time.monotonic() + deployment.lease_ttl + 1.0
     async with Registry(deployment.redis_url, connections=1) as registry:
+        await check_durability(registry.client, registry.address, Durability.parse(deployment.durability))
         # A supervisor that was killed a moment ago holds its lease for a little longer.
         while (await registry.leases([name]))[name] is not None:
             if time.monotonic() > deadline:

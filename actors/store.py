@@ -76,16 +76,6 @@ class Store(Registry):
         self._keys: dict[int, PartitionKeys] = {}
         self._fields: dict[bytes, str] = {}
 
-    async def open(self) -> None:
-        """Connect, and make sure that state is safe there, at the level asked for.
-
-        Raises:
-            StoreUnavailable: It cannot be reached; try again.
-            StoreUnsuitable: It might lose state by its configuration.
-        """
-        await super().open()
-        await self.durable.look()
-
     def keys(self, partition: int) -> PartitionKeys:
         """Names of what the partition holds."""
         keys = self._keys.get(partition)

@@ -88,6 +88,7 @@ def _set(server: Valkey, name: str, value: str) -> None:
 @pytest.fixture
 async def store(syncing: Valkey) -> AsyncIterator[Store]:
     async with Store(syncing.url, "w", channels={"lines": 9}, durability=FSYNC) as store:
+        await store.durable.look()
         yield store
 
 
@@ -118,6 +119,7 @@ async def test_a_repeat_is_waited_for_on_whichever_connection_it_comes(syncing: 
     commit = Commit(sequence=1)
     async with Store(syncing.url, "w", durability=FSYNC) as first, Store(syncing.url, "w", durability=FSYNC) as second:
         owner = await owned(first)
+        await second.durable.look()
         _set(syncing, "appendfsync", "no")
         with pytest.raises(NotDurable, match="not synced"):
             await first.commit(0, owner, commit)
@@ -322,7 +324,7 @@ async def test_a_server_that_cannot_do_it_is_refused_at_start(
         _set(syncing, name, value)
 
     with pytest.raises(StoreUnsuitable, match=cause) as refused:
-        await Store(syncing.url, "w", durability=durability).open()
+        await choose_durability(syncing.url, durability)
 
     assert "durability" in refused.value.cure
 
@@ -391,7 +393,7 @@ def _answers(client: Any) -> bool:
 
 async def test_a_server_without_waitaof_is_refused(old_redis: str) -> None:
     with pytest.raises(StoreUnsuitable, match=r"redis 7\.0.* has no WAITAOF"):
-        await Store(old_redis, "w", durability=FSYNC).open()
+        await choose_durability(old_redis, FSYNC)
 
 
 @pytest.fixture
