@@ -11,13 +11,13 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import ray
-import redis
 import structlog
 from ray.exceptions import RayError
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
 from headrace.actors.spec import NAMESPACE, supervisor_name
+from headrace.sources.connection import address_of, store_errors
+from headrace.sources.store_clients import connect_thread
+from headrace.workflows.errors import HeadraceError
 from headrace.workflows.keyspace import lease_key
 
 log = structlog.get_logger(__name__)
@@ -45,9 +45,8 @@ class Guardian:
         self._patience = PATIENCE + rank * BETWEEN_WORKERS
         self._end = end or _end
         self._seen = time.monotonic()
-        self._client = redis.Redis.from_url(
-            redis_url, socket_timeout=PERIOD, socket_connect_timeout=PERIOD, retry=Retry(NoBackoff(), 0), protocol=2
-        )
+        self._url, self._address = redis_url, address_of(redis_url)
+        self._client: Any = None
 
     def start(self) -> None:
         """Begin to look."""
@@ -60,10 +59,12 @@ class Guardian:
 
     def look(self, now: float) -> None:
         """One look: a store that does not answer says nothing about the supervisor."""
-        client: Any = self._client
         try:
-            held = client.get(lease_key(self._name)) is not None
-        except (redis.RedisError, OSError) as error:
+            with store_errors(self._address):
+                if self._client is None:
+                    self._client = connect_thread(self._url, answer_within=PERIOD)
+                held = self._client.get(lease_key(self._name)) is not None
+        except HeadraceError as error:
             log.debug("guardian_blind", reason=str(error))
             self._seen = now
             return

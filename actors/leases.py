@@ -13,14 +13,12 @@ from datetime import timedelta
 from types import TracebackType
 from typing import Any, Final, Self
 
-import redis
 import structlog
-from redis import exceptions
-from redis.backoff import NoBackoff
-from redis.retry import Retry
 
-from headrace.sources.connection import address_of
+from headrace.sources.connection import address_of, store_errors
+from headrace.sources.store_clients import connect_thread
 from headrace.workflows.effects import Effect, effect
+from headrace.workflows.errors import HeadraceError
 from headrace.workflows.keyspace import lease_key
 
 _log = structlog.get_logger(__name__)
@@ -37,7 +35,6 @@ _RELEASE: Final = """#!lua flags=allow-oom
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0
 """
-_ERRORS: Final = (exceptions.RedisError, OSError)
 
 
 class LeaseKeeper:
@@ -73,13 +70,9 @@ class LeaseKeeper:
         self._away = False
         self._wake = threading.Event()
         self._stopped = False
-        self._client = redis.Redis.from_url(
-            url,
-            socket_timeout=max(0.2, self._ttl / 3),
-            socket_connect_timeout=max(0.2, self._ttl / 3),
-            retry=Retry(NoBackoff(), 0),
-            protocol=2,
-        )
+        self._url = url
+        self._client: Any = None
+        """Made at the first need: an address that leads nowhere yet must not end the process."""
         self._thread = threading.Thread(target=self._keep, name=f"lease-{name}", daemon=True)
 
     @property
@@ -107,9 +100,10 @@ class LeaseKeeper:
             self._thread.join(timeout=self._ttl)
         try:
             self._write(_RELEASE, self.incarnation)
-        except _ERRORS as error:
+        except HeadraceError as error:
             _log.info("lease_not_given_back", lease=self.name, reason=str(error))
-        self._client.close()
+        if self._client is not None:
+            self._client.close()
 
     def __enter__(self) -> Self:
         return self.start()
@@ -130,7 +124,7 @@ class LeaseKeeper:
         asked = time.monotonic()
         try:
             mine = self._write(_RENEW, self.incarnation, round(self._ttl * 1000), int(self._take_over))
-        except _ERRORS as error:
+        except HeadraceError as error:
             if not self._away:
                 _log.warning("lease_not_renewed", lease=self.name, store=self._address, reason=str(error))
             self._away = True
@@ -150,6 +144,8 @@ class LeaseKeeper:
         return False
 
     def _write(self, script: str, *arguments: str | int) -> bool:
-        untyped: Any = self._client
-        with effect(Effect.LEASE):
-            return bool(untyped.execute_command("EVAL", script, 1, lease_key(self.name), *arguments))
+        with store_errors(self._address):
+            if self._client is None:
+                self._client = connect_thread(self._url, answer_within=max(0.2, self._ttl / 3))
+            with effect(Effect.LEASE):
+                return bool(self._client.execute_command("EVAL", script, 1, lease_key(self.name), *arguments))

@@ -13,6 +13,7 @@ import msgspec
 
 from headrace.actors.store_registry import Registry
 from headrace.sources.connection import store_errors
+from headrace.sources.routing import scan
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.keyspace import PartitionKeys, partition_of
 from headrace.workflows.runs import ENDED_FIELD, NUMBER_FIELD, RESULT_FIELD, SHARED_FIELD, STATUS_FIELD
@@ -96,8 +97,7 @@ async def list_runs(
     found: list[RunRow] = []
     while True:
         with store_errors(registry.address):
-            answer: Any = registry.client.scan(place, match=f"hr:{{{workflow}/*}}:run:*", count=AT_ONCE)
-            following, keys = await answer
+            following, keys = await scan(registry.client, place, f"hr:{{{workflow}/*}}:run:*", AT_ONCE)
         rows = await _rows(registry, workflow, keys[skip:])
         for index, row in enumerate(rows, start=skip + 1):
             if row is not None and status in (None, row.status):

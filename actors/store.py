@@ -17,6 +17,7 @@ import structlog
 from headrace.actors.store_registry import Registry
 from headrace.sources.connection import Script, store_errors
 from headrace.sources.durable import Durable
+from headrace.sources.routing import servers_of
 from headrace.workflows.commit import STRAY, Answer, Commit, DeadLetter, Head, Output, Reply
 from headrace.workflows.durability import FAST, Durability
 from headrace.workflows.effects import Effect
@@ -27,6 +28,7 @@ _log = structlog.get_logger(__name__)
 
 _FOLDER: Final = Path(__file__).parent / "scripts"
 _ACQUIRE: Final = Script(_FOLDER / "acquire.lua")
+_HEAD: Final = Script(_FOLDER / "head.lua")
 _LOAD: Final = Script(_FOLDER / "load.lua")
 _COMMIT: Final = Script(_FOLDER / "commit.lua")
 _OUTBOX: Final = Script(_FOLDER / "outbox.lua")
@@ -48,7 +50,7 @@ class Store(Registry):
     Every method raises `StoreUnavailable` while the server is away, and may be asked again.
 
     Args:
-        url: `redis://host:port/database`.
+        url: `redis://host:port/database`, or another form of `StoreAddress.parse`.
         workflow: Name of the workflow.
         channels: Channel sources of the workflow: name -> places in each partition.
         sinks: Names of the workflow's sinks, by index: an outbox outlives the version that wrote it.
@@ -190,19 +192,16 @@ class Store(Registry):
 
     async def head(self, partition: int) -> Head:
         """A partition's head as it is now, for people and tests: nothing is acquired."""
-        keys = self.keys(partition)
         with store_errors(self.address):
-            async with self.client.pipeline(transaction=True) as pipe:
-                pipe.hgetall(keys.head)
-                pipe.hgetall(keys.positions)
-                fields, positions = await pipe.execute()
-        named = _text(fields)
-        return head_of(named.get("owner", ""), named, _text(positions))
+            fields, positions = await _HEAD.ask(self.client, self.keys(partition).head)
+        named = _text_pairs(fields)
+        return head_of(named.get("owner", ""), named, _text_pairs(positions))
 
     async def time(self) -> int:
         """The store's time: milliseconds since 1970 UTC."""
         with store_errors(self.address):
-            seconds, microseconds = await self.client.time()
+            there = (await servers_of(self.client))[0]
+            seconds, microseconds = await self.client.time(**there)
         return int(seconds) * 1000 + int(microseconds) // 1000
 
     async def run(self, partition: int, key: str) -> dict[str, bytes]:
@@ -254,7 +253,3 @@ def _as_text(numbers: Mapping[str, int]) -> dict[str, str]:
 def _text_pairs(flat: list[bytes]) -> dict[str, str]:
     pairs = iter(flat)
     return {name.decode(): value.decode() for name, value in zip(pairs, pairs, strict=True)}
-
-
-def _text(fields: Mapping[bytes, bytes]) -> dict[str, str]:
-    return {name.decode(): value.decode() for name, value in fields.items()}

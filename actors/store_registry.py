@@ -24,7 +24,7 @@ class Registry:
     Made in the process that uses it, closed there: `async with Registry(url) as registry`.
 
     Args:
-        url: `redis://host:port/database`; user and password may be part of it.
+        url: `redis://host:port/database`, or another form of `StoreAddress.parse`.
         connections: How many connections at most.
     """
 
@@ -83,7 +83,10 @@ class Registry:
         if not names:
             return {}
         with store_errors(self.address):
-            values: list[Any] = await self.client.mget([lease_key(name) for name in names])
+            async with self.client.pipeline(transaction=False) as pipe:  # in a cluster they are not in one place
+                for name in names:
+                    pipe.get(lease_key(name))
+                values: list[Any] = await pipe.execute()
         return {name: None if value is None else value.decode() for name, value in zip(names, values, strict=True)}
 
     async def put_status(self, workflow: str, process: str, document: Any, *, keep_ms: int = 15_000) -> None:
@@ -96,7 +99,7 @@ class Registry:
         prefix = status_prefix(workflow)
         with store_errors(self.address):
             keys = sorted([key async for key in self.client.scan_iter(match=_literal(prefix) + "*", count=1000)])
-            values = await self.client.mget(keys) if keys else []
+            values: list[Any] = await self.client.mget(keys) if keys else []
         return {
             key.decode().removeprefix(prefix): msgspec.json.decode(value)
             for key, value in zip(keys, values, strict=True)

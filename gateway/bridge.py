@@ -19,6 +19,7 @@ import structlog
 
 from headrace.actors.store_requests import Admission, Request, RequestStore
 from headrace.sources.connection import connect, store_errors
+from headrace.sources.routing import subscription
 from headrace.workflows.durability import FAST, Durability
 from headrace.workflows.store import StoreUnavailable
 
@@ -159,6 +160,8 @@ class Bridge:
             except StoreUnavailable as problem:
                 if self.listening or pause == _FIRST_PAUSE:
                     _log.warning("replies_interrupted", reason=problem.cause)
+            except Exception:  # noqa: BLE001  a listener that ended would let all callers wait in vain
+                _log.exception("replies_interrupted")
             pause = _FIRST_PAUSE if self.listening else min(2 * pause, _LONGEST_PAUSE)
             self.listening = False
             await asyncio.sleep(pause)
@@ -166,18 +169,18 @@ class Bridge:
     async def _listen(self) -> None:
         """Hand out wake-ups until the connection breaks; always ends by an error."""
         with store_errors(self._store.address):
-            async with self._client.pubsub() as subscription:
-                await subscription.subscribe(self._channel)
+            async with subscription(self._client) as heard:
+                await heard.subscribe(self._channel)
                 tried = False
                 while True:
-                    message = await subscription.get_message(timeout=_QUIET)
+                    message = await heard.get_message(timeout=_QUIET)
                     if message is not None:
                         tried = False
                         await self._take(message)
                     elif tried:
                         raise StoreUnavailable(self._store.address, f"no answer to a ping within {_QUIET:g} s")
                     else:
-                        await subscription.ping()
+                        await heard.ping()
                         tried = True
 
     async def _take(self, message: dict[str, Any]) -> None:

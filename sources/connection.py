@@ -10,53 +10,27 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final, TypeAlias
-from urllib.parse import urlsplit
+from typing import Any, Final
 
-import redis.asyncio
 from redis import exceptions
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
 
+from headrace.sources.references import ReferenceUnresolved
+from headrace.sources.routing import Argument, Client, at_owner
+from headrace.sources.store_address import address_of
+from headrace.sources.store_clients import ANSWER_WITHIN, CONNECT_WITHIN, connect
 from headrace.workflows.effects import Effect, effect
-from headrace.workflows.store import StoreFull, StoreUnavailable, StoreUnsuitable
+from headrace.workflows.store import StoreDenied, StoreFull, StoreUnavailable
 
-Client: TypeAlias = redis.asyncio.Redis
-Argument: TypeAlias = str | bytes | int
+__all__ = [
+    "ANSWER_WITHIN", "CONNECT_WITHIN", "Argument", "Client", "Script", "address_of", "connect", "store_errors",
+]  # fmt: skip
 
-ANSWER_WITHIN: Final = 3.0
-"""Seconds after which a command without an answer counts as failed (the server may be suspended)."""
-CONNECT_WITHIN: Final = 3.0
-_WAIT_FOR_CONNECTION: Final = 5.0
-
-
-def connect(url: str, *, connections: int = 16, blocking: bool = False) -> Client:
-    """A client for this process and loop; it connects at its first command.
-
-    Args:
-        url: `redis://host:port/database`, `rediss://` or `unix://`.
-        connections: How many at most; who wants one more waits for it.
-        blocking: For commands that wait at the server (`XREAD BLOCK`): no time limit on answers.
-    """
-    pool = redis.asyncio.BlockingConnectionPool.from_url(
-        url,
-        max_connections=connections,
-        timeout=_WAIT_FOR_CONNECTION,
-        socket_timeout=None if blocking else ANSWER_WITHIN,
-        socket_connect_timeout=CONNECT_WITHIN,
-        retry=Retry(NoBackoff(), 0),
-        protocol=2,
-    )
-    return redis.asyncio.Redis.from_pool(pool)
-
-
-def address_of(url: str) -> str:
-    """The part of a URL that may be shown: without user and password."""
-    parts = urlsplit(url)
-    if parts.scheme == "unix":
-        return f"unix:{parts.path}"
-    database = parts.path.strip("/")
-    return f"{parts.hostname or 'localhost'}:{parts.port or 6379}" + (f"/{database}" if database else "")
+_TEMPORARY: Final = (
+    "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "MOVED", "ASK", "UNBLOCKED", "LOADING",
+)  # fmt: skip
+"""Answers of a server that is in trouble, or about to be another one."""
+_MOVING: Final = "access a non local key"
+"""What a script is told of keys of a slot that is on its way to another server."""
 
 
 @contextmanager
@@ -64,16 +38,27 @@ def store_errors(address: str) -> Iterator[None]:
     """Turn what the Redis client raises into errors of ours that say what to do."""
     try:
         yield
-    except exceptions.AuthenticationError as error:
-        raise StoreUnsuitable(address, str(error), "Put user and password into the URL.") from error
+    except (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.NoPermissionError) as error:
+        raise StoreDenied(address, str(error)) from error
     except exceptions.OutOfMemoryError as error:
         raise StoreFull(f"The store at {address}", str(error)) from error
-    except (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.ReadOnlyError, OSError) as error:
+    except (
+        exceptions.ConnectionError,
+        exceptions.TimeoutError,
+        exceptions.ReadOnlyError,
+        exceptions.ClusterError,
+        exceptions.RedisClusterException,
+        ReferenceUnresolved,
+        OSError,
+    ) as error:
         raise StoreUnavailable(address, str(error) or type(error).__name__) from error
     except exceptions.ResponseError as error:
-        if str(error).startswith(("MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY")):
+        if str(error).startswith(_TEMPORARY) or _MOVING in str(error) or isinstance(error, _REDIRECTIONS):
             raise StoreUnavailable(address, str(error)) from error
         raise
+
+
+_REDIRECTIONS: Final = (exceptions.AskError, exceptions.TryAgainError, exceptions.MasterDownError)
 
 
 class Script:
@@ -90,20 +75,18 @@ class Script:
 
     async def ask(self, client: Client, key: str, *arguments: Argument) -> Any:
         """Run it as a read: the server refuses any write in it."""
-        untyped: Any = client
         try:
-            return await untyped.evalsha_ro(self.sha, 1, key, *arguments)
+            return (await at_owner(client, key, ("EVALSHA_RO", self.sha, 1, key, *arguments)))[0]
         except exceptions.NoScriptError:
-            return await untyped.eval_ro(self.text, 1, key, *arguments)
+            return (await at_owner(client, key, ("EVAL_RO", self.text, 1, key, *arguments)))[0]
 
     async def write(self, client: Client, kind: Effect, key: str, *arguments: Argument) -> Any:
         """Run it as the durable effect `kind`."""
-        untyped: Any = client
         with effect(kind):
             try:
-                return await untyped.execute_command("EVALSHA", self.sha, 1, key, *arguments)
+                return (await at_owner(client, key, ("EVALSHA", self.sha, 1, key, *arguments)))[0]
             except exceptions.NoScriptError:
-                return await untyped.execute_command("EVAL", self.text, 1, key, *arguments)
+                return (await at_owner(client, key, ("EVAL", self.text, 1, key, *arguments)))[0]
 
     async def write_then(
         self, client: Client, kind: Effect, then: Sequence[Argument], key: str, *arguments: Argument
@@ -113,24 +96,12 @@ class Script:
         Returns:
             What the script answered, and what the command did: also an error, if that is its answer.
         """
-        try:
-            return await _in_one_go(client, kind, ("EVALSHA", self.sha, 1, key, *arguments), then)
-        except exceptions.NoScriptError:
-            return await _in_one_go(client, kind, ("EVAL", self.text, 1, key, *arguments), then)
-
-
-async def _in_one_go(
-    client: Client, kind: Effect, command: Sequence[Argument], then: Sequence[Argument]
-) -> tuple[Any, Any]:
-    """Two commands that travel together, on one connection. Only the first one's errors are raised."""
-    with effect(kind):
-        async with client.pipeline(transaction=False) as pipe:
-            pipe.execute_command(*command)
-            pipe.execute_command(*then)
-            answer, after = await pipe.execute(raise_on_error=False)
-        if isinstance(answer, Exception):
-            raise answer
-    return answer, after
+        with effect(kind):
+            try:
+                answers = await at_owner(client, key, ("EVALSHA", self.sha, 1, key, *arguments), then)
+            except exceptions.NoScriptError:
+                answers = await at_owner(client, key, ("EVAL", self.text, 1, key, *arguments), then)
+        return answers[0], answers[1]
 
 
 _SHARED: Final = Path(__file__).parent / "scripts"

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from redis import exceptions
-
 from headrace.sources.connection import Client, address_of, connect, store_errors
+from headrace.sources.routing import servers_of
 from headrace.workflows.durability import Durability, DurabilityUnchosen
-from headrace.workflows.store import StoreUnsuitable
+from headrace.workflows.store import StoreDenied, StoreUnsuitable
 
 _OLDEST: Final = (7, 0)
 _WAITAOF_SINCE: Final = (7, 2)
@@ -17,31 +16,32 @@ _SYNCED: Final = Durability("fsync")
 
 
 async def check_server(client: Client, address: str) -> str:
-    """Make sure that state is safe in this server.
+    """Make sure that state is safe in this server, or in all of a cluster.
 
     Returns:
         Its name and version, such as `valkey 9.1.2`.
 
     Raises:
         StoreUnavailable: It cannot be reached.
-        StoreUnsuitable: It might drop keys by itself, or is too old.
+        StoreUnsuitable: It might drop keys by itself, or is too old, or does not let us in.
     """
-    with store_errors(address):
-        info: dict[str, Any] = await client.info()
+    name = ""
+    for info, _ in await _looks(client, address, "server", "memory"):
         policy = info.get("maxmemory_policy")
-    if policy != "noeviction":
-        raise StoreUnsuitable(
-            address,
-            f"with maxmemory-policy {policy} it drops state when its memory is full",
-            "Set it to noeviction (CONFIG SET maxmemory-policy noeviction, and in its configuration file).",
-        )
-    if _version(info) < _OLDEST:
-        raise StoreUnsuitable(address, f"it is {_name(info)}", "Use Redis 7.0, Valkey 7.2, or newer.")
-    return _name(info)
+        if policy != "noeviction":
+            raise StoreUnsuitable(
+                address,
+                f"with maxmemory-policy {policy} it drops state when its memory is full",
+                "Set it to noeviction (CONFIG SET maxmemory-policy noeviction, and in its configuration file).",
+            )
+        name = _name(info)
+        if _version(info) < _OLDEST:
+            raise StoreUnsuitable(address, f"it is {name}", "Use Redis 7.0, Valkey 7.2, or newer.")
+    return name
 
 
 async def check_durability(client: Client, address: str, durability: Durability) -> None:
-    """Make sure that the server can do what a level promises, as it is set up now.
+    """Make sure that the server, or each of a cluster, can do what a level promises, as it is set up now.
 
     Raises:
         StoreUnavailable: It cannot be reached.
@@ -49,14 +49,26 @@ async def check_durability(client: Client, address: str, durability: Durability)
     """
     if not durability.waits:
         return
-    with store_errors(address):
-        info: dict[str, Any] = await client.info("server", "persistence", "replication")
-    problem = await _sync_problem(client, address, info) if durability.level == "fsync" else None
-    if durability.level == "replicas":
-        problem = _replica_problem(info, durability.replicas)
-    if problem is not None:
-        cause, cure = problem
-        raise StoreUnsuitable(address, cause, f"{cure}.")
+    for info, there in await _looks(client, address, "server", "persistence", "replication"):
+        if durability.level == "fsync":
+            problem = await _sync_problem(client, address, info, there)
+        else:
+            problem = _replica_problem(info, durability.replicas)
+        if problem is not None:
+            cause, cure = problem
+            raise StoreUnsuitable(address, cause, f"{cure}.")
+
+
+async def _looks(client: Client, address: str, *sections: str) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """What each server says of itself, and how to ask it more."""
+    untyped: Any = client
+    try:
+        with store_errors(address):
+            return [(await untyped.info(*sections, **there), there) for there in await servers_of(client)]
+    except StoreDenied as error:
+        raise StoreUnsuitable(
+            address, error.cause, "Check user and password in its address, and what the user may do there (INFO)."
+        ) from error
 
 
 async def choose_durability(url: str, asked: Durability | None) -> Durability:
@@ -79,7 +91,9 @@ async def choose_durability(url: str, asked: Durability | None) -> Durability:
     return asked or _SYNCED
 
 
-async def _sync_problem(client: Client, address: str, info: dict[str, Any]) -> tuple[str, str] | None:
+async def _sync_problem(
+    client: Client, address: str, info: dict[str, Any], there: dict[str, Any]
+) -> tuple[str, str] | None:
     """Why this server does not sync before it answers, and the cure; None: it does."""
     if _version(info) < _WAITAOF_SINCE:
         return f"{_name(info)} has no WAITAOF", f"Use Valkey, or Redis 7.2 or newer. {_OTHER_LEVEL}"
@@ -91,9 +105,9 @@ async def _sync_problem(client: Client, address: str, info: dict[str, Any]) -> t
     untyped: Any = client
     try:
         with store_errors(address):
-            policy: dict[str, str] = await untyped.config_get("appendfsync", "no-appendfsync-on-rewrite")
-    except exceptions.ResponseError as error:
-        return f"how it syncs can't be seen ({error})", f"Allow CONFIG GET (+config|get). {_OTHER_LEVEL}"
+            policy: dict[str, str] = await untyped.config_get("appendfsync", "no-appendfsync-on-rewrite", **there)
+    except StoreDenied as error:
+        return f"how it syncs can't be seen ({error.cause})", f"Allow the user CONFIG GET (+config|get). {_OTHER_LEVEL}"
     if policy.get("appendfsync") != "always":
         # Under `everysec` WAITAOF answers before a sync (Valkey 9.1: at the first look at an empty buffer).
         return f"appendfsync is {policy.get('appendfsync')}", (

@@ -69,6 +69,21 @@ class NotDurable(StoreUnavailable):
         return f"the store at {self.address} does not make writes durable at level {self.level}: {self.cause}"
 
 
+class StoreDenied(StoreUnavailable):
+    """The store refuses user or password, or does not allow the user what Headrace needs.
+
+    Asked again all the same: secrets and rights are changed while all runs.
+    """
+
+    word: ClassVar[str] = "store_denied"
+
+    def _sentence(self) -> str:
+        return (
+            f"the store at {self.address} does not let us: {self.cause}. Check user and password in its address, and"
+            " what the user may do there"
+        )
+
+
 class StoreUnsuitable(StoreError):
     """The store answers, but state would not be safe in it as it is set up.
 

@@ -5,8 +5,10 @@
 -- server that hung) is as stale as an older placement: it would fence the owner by a token that nobody knows.
 -- Answers {ACQUIRED, fields of the head, positions}, {STALE, term, placement} or {TORN, sequence, reason}.
 -- include: room.lua
+-- include: settled.lua
 local head = KEYS[1]
 local base = string.sub(head, 1, -5)
+if moving(base) then return redis.error_reply(MOVING) end
 local asked = cmsgpack.unpack(ARGV[1])
 local term, placement = asked[1], asked[2]
 

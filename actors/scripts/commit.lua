@@ -7,8 +7,10 @@
 -- A script is isolated, but an error in the middle leaves what was written before it. So everything is checked
 -- first, and a mark stands in the head while it writes: an owner that finds the mark stops.
 -- include: room.lua
+-- include: settled.lua
 local head = KEYS[1]
 local base = string.sub(head, 1, -5)
+if moving(base) then return redis.error_reply(MOVING) end
 local asked = cmsgpack.unpack(ARGV[1])
 local owner, sequence, positions, runs, fresh, ended = asked[1], asked[2], asked[3], asked[4], asked[5], asked[6]
 local outputs, dead, replies, trims, counters = asked[7], asked[8], asked[9], asked[10], asked[11]

@@ -3,7 +3,9 @@
 -- KEYS[1] head; ARGV[1] channel, [2] sender, [3] its number, [4] '1' when it holds a token, [5] key, [6] time (ms),
 -- [7] data. Answers APPENDED, WAIT (take a token first), FULL (the token was one too many) or CLOSED.
 -- include: room.lua
+-- include: settled.lua
 local base = string.sub(KEYS[1], 1, -5)
+if moving(base) then return redis.error_reply(MOVING) end
 local channel, sender, number = ARGV[1], ARGV[2], tonumber(ARGV[3])
 local stream, credits, last = base .. 'channel:' .. channel, base .. 'credits:' .. channel, base .. 'sender:' .. sender
 

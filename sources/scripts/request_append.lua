@@ -2,7 +2,9 @@
 -- One request into the inbox; a repeat (same id) is answered, not appended again.
 -- KEYS[1] head; ARGV[1] id, [2] key, [3] source, [4] body, [5] reply channel, [6] quota of the inbox.
 -- Answers APPENDED, ALREADY or FULL.
+-- include: settled.lua
 local base = string.sub(KEYS[1], 1, -5)
+if moving(base) then return redis.error_reply(MOVING) end
 local inbox, seen = base .. 'inbox', base .. 'request:' .. ARGV[1]
 -- It is written again, so that a wait that follows speaks of this request.
 if redis.call('SET', seen, '1', 'XX', 'PX', 600000) then return 'ALREADY' end

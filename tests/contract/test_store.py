@@ -14,9 +14,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from headrace.actors.store import Store
+from headrace.embedded import Valkey
 from headrace.workflows.commit import Answer, Commit, Output, Reply
 from headrace.workflows.memory_store import MemoryStore
 from headrace.workflows.store import StalePlacement, StoreContract
+from stores import StoreCluster, TlsFront, make_certificates
 
 CHANNELS = {"lines": 2}
 
@@ -47,7 +49,11 @@ def loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 @pytest.fixture
 def server(redis_url: str, loop: asyncio.AbstractEventLoop) -> Iterator[Driver]:
-    store = Driver(Store(redis_url, f"contract-{secrets.token_hex(4)}", channels=CHANNELS), loop)
+    yield from _opened(redis_url, loop)
+
+
+def _opened(url: str, loop: asyncio.AbstractEventLoop) -> Iterator[Driver]:
+    store = Driver(Store(url, f"contract-{secrets.token_hex(4)}", channels=CHANNELS), loop)
     store.open()
     yield store
     store.close()
@@ -58,7 +64,29 @@ def memory(loop: asyncio.AbstractEventLoop) -> Driver:
     return Driver(MemoryStore(channels=CHANNELS), loop)
 
 
-@pytest.fixture(params=["memory", "server"])
+@pytest.fixture(scope="module")
+def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with StoreCluster(tmp_path_factory.mktemp("cluster")) as cluster:
+        yield cluster.url
+
+
+@pytest.fixture
+def cluster(cluster_url: str, loop: asyncio.AbstractEventLoop) -> Iterator[Driver]:
+    yield from _opened(cluster_url, loop)
+
+
+@pytest.fixture(scope="module")
+def tls_url(valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with TlsFront(make_certificates(tmp_path_factory.mktemp("certificates")), valkey.port) as front:
+        yield front.url
+
+
+@pytest.fixture
+def tls(tls_url: str, loop: asyncio.AbstractEventLoop) -> Iterator[Driver]:
+    yield from _opened(tls_url, loop)
+
+
+@pytest.fixture(params=["memory", "server", "tls", "cluster"])
 def store(request: pytest.FixtureRequest) -> Driver:
     driver: Driver = request.getfixturevalue(request.param)
     return driver

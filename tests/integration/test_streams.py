@@ -12,7 +12,8 @@ from headrace.actors.store_requests import Request, RequestStore
 from headrace.embedded import Valkey
 from headrace.sources.channel import ChannelSender, ChannelSource
 from headrace.sources.requests import RequestSource
-from headrace.sources.streams import UNREACHABLE, StreamReader
+from headrace.sources.stream_group import UNREACHABLE
+from headrace.sources.streams import StreamReader
 from headrace.workflows.plan import SourcePlan
 from headrace.workflows.records import Records
 from waiting import until_async

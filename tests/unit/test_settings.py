@@ -183,6 +183,8 @@ def test_a_variable_that_is_nearly_a_setting_is_noted(tmp_path: Path) -> None:
     [
         (("redis_url",), "redis://user:pa:ss@host:6379/0", "redis://user:******@host:6379/0"),
         (("redis_url",), "redis://host:6379/0", "redis://host:6379/0"),
+        (("redis_url",), "redis://host:6379/0?password=geheim&db=1", "redis://host:6379/0?password=******&db=1"),
+        (("redis_url",), "redis://host:6379/0?password=file:/run/x", "redis://host:6379/0?password=file:/run/x"),
         (("redis_url",), "env:REDIS_URL", "env:REDIS_URL"),
         (("kafka", "sasl_plain_password"), "geheim", "******"),
         (("kafka", "sasl_plain_password"), "file:/run/secrets/kafka", "file:/run/secrets/kafka"),

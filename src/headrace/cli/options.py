@@ -18,7 +18,11 @@ Target = Annotated[
 OutputOption = Annotated[Output, typer.Option("--output", "-o", help="For people, or for programs.")]
 Redis = Annotated[
     str | None,
-    typer.Option("--redis", metavar="URL", help="Redis or Valkey: redis://host:port/0."),
+    typer.Option(
+        "--redis",
+        metavar="URL",
+        help="Redis or Valkey: redis://host:port/0, rediss://, redis+sentinel://, redis+cluster://.",
+    ),
 ]
 Kafka = Annotated[
     str | None,

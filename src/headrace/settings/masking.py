@@ -12,6 +12,7 @@ HIDDEN: Final = "******"
 _SECRET: Final = re.compile(
     r"pass(word|wd|phrase)?$|secret|token|credential|(api|private|access)_?key$|jaas", re.IGNORECASE
 )
+_IN_OPTIONS: Final = re.compile(r"([?&][a-z_]*password=)(?!env:|file:)[^&#]+")
 _REFERENCE: Final = re.compile(r"^(env|file):")
 
 
@@ -29,8 +30,9 @@ def shown(path: Path, value: Any) -> Any:
 
 
 def _without_password(text: str) -> str:
-    if "://" not in text or "@" not in text:
+    if "://" not in text:
         return text
+    text = _IN_OPTIONS.sub(rf"\1{HIDDEN}", text)
     parts = urlsplit(text)
     user, _, host = parts.netloc.rpartition("@")
     name, colon, _ = user.partition(":")

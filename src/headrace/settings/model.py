@@ -24,7 +24,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What a workflow is run with. Every field is a key of `headrace.toml`, and `HEADRACE_<KEY>` in the environment."""
 
     redis_url: str = ""
-    """Store: `redis://user:password@host:6379/0`, `rediss://` for TLS. May be a reference, see `masking`."""
+    """Store: `redis://host:6379/0`, `rediss://` by TLS, `redis+sentinel://`, `redis+cluster://`; see `StoreAddress`.
+    May be a reference, as may be the password in it."""
     kafka: dict[str, str] = {}
     """Kafka cluster of sources and sinks that name none: `bootstrap_servers`, and any option of the client
     (`security_protocol`, `sasl_mechanism`, ...). A plain string is `bootstrap_servers`."""
