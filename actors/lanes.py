@@ -72,14 +72,15 @@ class Lane:
         """These are to leave, behind all before them."""
         self.chunks.append(_Chunk(sequences, outputs))
 
-    def portion(self, limit: int) -> Portion:
-        """The first `limit` of them, to whole commits; they stay here until `left`."""
+    def portion(self, limit: int, size: int) -> Portion:
+        """The first `limit` of them, or `size` bytes, to whole commits; they stay here until `left`."""
         outputs: list[Output] = []
         through = 0
         for chunk in self.chunks:
             outputs += chunk.outputs
+            size -= size_of(chunk.outputs)
             through = chunk.sequences[-1]
-            if len(outputs) >= limit:
+            if len(outputs) >= limit or size <= 0:
                 break
         return Portion(outputs, through)
 

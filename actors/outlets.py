@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from headrace.actors.spec import Deployment
-from headrace.sources.kafka_connection import by_cluster
+from headrace.sources.kafka_connection import KafkaConnection, by_cluster
 from headrace.sources.kafka_sink import KafkaOutput
+from headrace.sources.kafka_transactions import KafkaTransactions, Origin
 from headrace.sources.outlet import Outlet, Portion, Refused
 from headrace.workflows.commit import Output
+from headrace.workflows.durability import Durability
 from headrace.workflows.errors import HeadraceError
-from headrace.workflows.plan import Plan
+from headrace.workflows.plan import Plan, SinkPlan
 
 
 class Strays:
@@ -39,20 +42,57 @@ class Strays:
         """See `Outlet`."""
 
 
-def make_outlets(plan: Plan, deployment: Deployment) -> tuple[list[Outlet], Callable[[Output], int]]:
-    """The outlets that the sinks of a plan need, and which one (by index) takes an output."""
+class Outlets(NamedTuple):
+    """Where the outputs of a workflow go."""
+
+    all: list[Outlet]
+    index_of: Callable[[Output], int]
+    """Which of them takes an output."""
+
+    def counters(self) -> dict[str, int]:
+        """How many sinks deliver exactly once, and how many at least once, as far as brokers have said."""
+        counts = {"sinks_exactly_once": 0, "sinks_at_least_once": 0}
+        for outlet in self.all:
+            if isinstance(outlet, KafkaTransactions) and outlet.exactly_once:
+                counts["sinks_exactly_once"] += len(outlet.sinks)
+            elif isinstance(outlet, KafkaOutput) or (
+                isinstance(outlet, KafkaTransactions) and outlet.exactly_once is False
+            ):
+                counts["sinks_at_least_once"] += len(outlet.sinks)
+        return {name: count for name, count in counts.items() if count}
+
+
+def make_outlets(plan: Plan, deployment: Deployment) -> Outlets:
+    """The outlets that the sinks of a plan need: one for each Kafka cluster and way of delivery."""
     for sink in plan.sinks:
         if sink.sink.kind != "kafka":
             raise HeadraceError(f"sink {sink.name}: this version can't send to a sink of kind {sink.sink.kind!r}")
     outlets: list[Outlet] = []
     index_of: dict[int, int] = {}
-    for connection, sinks in by_cluster(plan.sinks, lambda row: row.sink, deployment):
-        index_of.update((sink.index, len(outlets)) for sink in sinks)
-        outlets.append(KafkaOutput(sinks, connection=connection))
+    for connection, of_cluster in by_cluster(plan.sinks, lambda row: row.sink, deployment):
+        for transactional in (True, False):
+            sinks = [sink for sink in of_cluster if (sink.sink.delivery == "exactly-once") is transactional]
+            if sinks:
+                index_of.update((sink.index, len(outlets)) for sink in sinks)
+                outlets.append(_kafka(sinks, connection, deployment, transactional=transactional))
     strays = len(outlets)
     outlets.append(Strays())
 
     def outlet_of(output: Output) -> int:
         return index_of.get(output.sink, strays)
 
-    return outlets, outlet_of
+    return Outlets(outlets, outlet_of)
+
+
+def _kafka(
+    sinks: Sequence[SinkPlan], connection: KafkaConnection, deployment: Deployment, *, transactional: bool
+) -> Outlet:
+    if not transactional:
+        return KafkaOutput(sinks, connection=connection)
+    origin = Origin(
+        workflow=deployment.workflow,
+        incarnation=deployment.incarnation,
+        partitions=deployment.partitions,
+        durable=Durability.parse(deployment.durability).waits,
+    )
+    return KafkaTransactions(sinks, origin, connection=connection)

@@ -20,6 +20,8 @@ log = structlog.get_logger(__name__)
 
 ROUND: Final = 5_000
 """Outputs that go to an outlet together."""
+ROUND_BYTES: Final = 8 << 20
+"""The same, by the size of their data: a transaction has ten seconds."""
 AT_ONCE: Final = 4
 """Partitions that a transactional outlet is given at a time: what waits meanwhile goes together later."""
 BACKLOG: Final = 50_000
@@ -218,14 +220,14 @@ class Sender:
 
     async def _round(self, lanes: list[Lane]) -> None:
         """Send what waits in these lanes, until it has left or they are dropped."""
-        limit = max(1, ROUND // len(lanes))
+        limit, size = max(1, ROUND // len(lanes)), ROUND_BYTES // len(lanes)
         wait = _WAIT
         portions: dict[Lane, Portion] = {}
         while lanes := await self._still_ours(lanes):
             try:
                 await self._begin(lanes)
                 ready = [lane for lane in lanes if lane.begun and lane.first is not None]
-                portions = {lane: portions.get(lane) or lane.portion(limit) for lane in ready}
+                portions = {lane: portions.get(lane) or lane.portion(limit, size) for lane in ready}
                 if not portions:
                     break
                 refused = await self._outlet.send({lane.stay.origin.number: row for lane, row in portions.items()})

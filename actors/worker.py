@@ -120,8 +120,8 @@ class Worker:
         )  # fmt: skip
         self._feeds: Feeds = make_feeds(plan, deployment, surroundings)
         await self._feeds.open()
-        outlets, outlet_of = make_outlets(plan, deployment)
-        self._relay = Relay(outlets, outlet_of, self._problem, self._wake_all)
+        self._outlets = make_outlets(plan, deployment)
+        self._relay = Relay(self._outlets.all, self._outlets.index_of, self._problem, self._wake_all)
         await self._relay.open()
         self._shared = Shared(
             plan=plan, partitions=deployment.partitions, worker=self._spec.actor, store=self._store, feed=self._feeds,
@@ -211,6 +211,7 @@ class Worker:
             "calls_resent": self._nodes.resent,
             "ended": sum(driver.state == "ended" for driver in drivers),
             "lag": self._feeds.lag(),
+            **self._outlets.counters(),
             **self._shared.activity.counters(),
         }
         where = self._spec.role.name

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from typing import Any, Final, NamedTuple
 
 from aiokafka import errors
@@ -12,7 +12,9 @@ from aiokafka.protocol.fetch import FetchRequest
 from aiokafka.protocol.offset import OffsetRequest
 
 READ_COMMITTED: Final = 1
+READ_UNCOMMITTED: Final = 0
 _EARLIEST: Final = -2
+_FIELDS_OF_VERSION_4: Final = 3
 
 
 class LogExtent(NamedTuple):
@@ -79,6 +81,17 @@ async def offsets_from(
         for number, code, *rest in partitions
         if errors.for_code(code) is errors.NoError
     }
+
+
+def aborted_of(rest: Sequence[Any]) -> Sequence[tuple[int, int]]:
+    """Aborted transactions of one topic partition in a fetch answer.
+
+    Args:
+        rest: What follows the high watermark: stable offset, (start of the log,) aborted transactions, ..., records.
+    """
+    if len(rest) <= 1:
+        return ()
+    return rest[1 if len(rest) == _FIELDS_OF_VERSION_4 else 2] or ()
 
 
 def by_topic(items: Iterable[tuple[str, Any]]) -> list[tuple[str, list[Any]]]:

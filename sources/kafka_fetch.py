@@ -20,7 +20,7 @@ from aiokafka.protocol.fetch import FetchRequest
 
 from headrace.sources.kafka_batches import FetchedBatches
 from headrace.sources.kafka_connection import WORDS, ClusterUnavailable, KafkaConnection
-from headrace.sources.kafka_extent import READ_COMMITTED, LogExtent, by_topic, log_extents, offsets_from
+from headrace.sources.kafka_extent import READ_COMMITTED, LogExtent, aborted_of, by_topic, log_extents, offsets_from
 from headrace.sources.kafka_log import Log
 from headrace.sources.kafka_metadata import Topic, describe_topics
 from headrace.sources.problems import Problems
@@ -311,10 +311,8 @@ class Fetcher:
             data = rest[-1]
             log.high_watermark = high
             log.answers += 1
-            # [stable offset, start of the log (version 5), aborted transactions, ..., records]
-            aborted = rest[1 if len(rest) == _FIELDS_OF_VERSION_4 else 2] if len(rest) > 1 else None
             if data:
-                piece = FetchedBatches(data, offset, aborted or ())
+                piece = FetchedBatches(data, offset, aborted_of(rest))
                 if piece.end > offset:
                     log.beyond_since = None
                     log.arrived(piece)
@@ -347,9 +345,6 @@ class Fetcher:
         log.fetch_offset = None
         log.beyond_since = None
         self._changed.set()
-
-
-_FIELDS_OF_VERSION_4: Final = 3
 
 
 def _silent(node: int, error: BaseException | None) -> str:

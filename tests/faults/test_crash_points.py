@@ -9,7 +9,13 @@ from rig import Rig
 from solo import solo
 from waiting import until
 
-OF_A_WORKER = {kind.value for kind in (Effect.ACQUIRE, Effect.COMMIT, Effect.RELAY_SEND, Effect.OUTBOX_TRIM)}
+OF_A_WORKER = {
+    kind.value
+    for kind in (
+        Effect.ACQUIRE, Effect.COMMIT, Effect.TRANSACTION_INIT, Effect.TRANSACTION_BEGIN, Effect.RELAY_SEND,
+        Effect.TRANSACTION_COMMIT, Effect.OUTBOX_TRIM,
+    )
+}  # fmt: skip
 POINTS = [point for point in CRASH_POINTS if point.partition(":")[2] in OF_A_WORKER]
 STEPS = ["after:pull", "after:load"]
 

@@ -51,9 +51,9 @@ def test_G1_a_worker_notices_that_the_store_lost_its_last_commits(quiet_rig: Rig
         own_valkey.start()
         assert sum(run(_positions(quiet_rig))) == 1_000
 
-        quiet_rig.check()  # also where no event comes that would have to be committed
+        quiet_rig.check(repeats=True)  # also where no event comes that would have to be committed
         quiet_rig.load.send(500)
-        quiet_rig.check()
+        quiet_rig.check(repeats=True)
         assert worker.lost() == {}
         until(lambda: worker.status()["problems"] == [], "nothing is wrong any more")
 

@@ -58,7 +58,7 @@ def test_F04_the_store_loses_its_last_seconds(rig: Rig, own_valkey: Valkey, tmp_
         own_valkey.start()
         rig.wait_for_commits([sequence + 5 for sequence in run(rig.sequences())])
 
-    rig.check()
+    rig.check(repeats=True)
     until(lambda: not rig.status().problems, "nothing is wrong any more")
 
 

@@ -204,6 +204,7 @@ def test_a_sink_takes_tombstones_only_where_it_says_so() -> None:
         (lambda: unchecked("t", Alert, format=CloudEvents(), encoder=Lines()), "both format= and encoder="),
         (lambda: unchecked("t", Alert, key="sensr"), "Alert has no field 'sensr'"),
         (lambda: unchecked("t", Alert, headers="tenant"), "headers='tenant' is one name"),
+        (lambda: unchecked("t", Alert, delivery="once"), "there is no delivery 'once'"),
     ],
 )
 def test_options_that_mean_nothing_are_refused_by_the_build(sink: Any, message: str) -> None:
