@@ -8,6 +8,7 @@ from typing import Any
 
 from headrace import Context, Event, KafkaSink, KafkaSource, Workflow
 from headrace.actors.activity import Activity
+from headrace.actors.formats import Formats
 from headrace.actors.node_calls import NodeCalls
 from headrace.actors.partition_driver import PartitionDriver
 from headrace.actors.relay import Relay
@@ -50,6 +51,9 @@ class NoFeed:
         pass
 
     async def revoke(self, partition: int) -> None:
+        pass
+
+    def committed(self, partition: int, positions: dict[str, str]) -> None:
         pass
 
     def pull(self, partition: int, limit: int) -> Sequence[Records]:
@@ -105,7 +109,7 @@ async def owner(store: RecordingStore) -> AsyncIterator[PartitionDriver]:
     await relay.open()
     shared: Any = Shared(
         plan=plan(), partitions=1, worker="w", store=store, feed=NoFeed(),  # type: ignore[arg-type]
-        nodes=NodeCalls([], ignore, ignore, ignore), relay=relay, runners={},
+        nodes=NodeCalls([], ignore, ignore, ignore), relay=relay, runners={}, formats=Formats(plan(), ignore),
         sizing=Sizing(), activity=Activity(), limits=Limits(), on_problem=ignore, on_lost=ignore,
     )  # fmt: skip
     driver = PartitionDriver(0, shared)
