@@ -23,6 +23,7 @@ from headrace.actors.spec import (
     CodeRef,
     Deployment,
     UnitSpec,
+    encode,
     shell_prefix,
     supervisor_name,
 )
@@ -160,6 +161,33 @@ class Cluster:
                 raise NotRunning(self.workflow, waited, status)
             time.sleep(PERIOD)
 
+    def hold(self, timeout: timedelta = timedelta(seconds=10)) -> bool:
+        """Finish and commit what is in flight, and begin nothing new, until `replace`.
+
+        Returns:
+            False when that was not done in time: nothing is lost if one goes on all the same.
+        """
+        seconds = timeout.total_seconds()
+        try:
+            return bool(ray.get(self._supervisor.hold.remote(seconds), timeout=seconds + 5))
+        except (RayActorError, GetTimeoutError) as error:
+            log.warning("supervisor_unavailable", workflow=self.workflow, reason=str(error).splitlines()[0])
+            return False
+
+    def replace(self, deployment: Deployment) -> None:
+        """Run another version, on the same states and with the same partitions; returns before it is up.
+
+        Spares that have not imported any code (`Deployment.late_code`) take the roles; other processes are replaced.
+
+        Raises:
+            StoreUnavailable: It could not be said in the store: the old version goes on once it is told to.
+        """
+        complete = _run(_say(deployment))
+        try:
+            ray.get(self._supervisor.replace.remote(encode(complete)), timeout=5.0)
+        except (RayActorError, GetTimeoutError) as error:  # it will find the new version in the store
+            log.warning("supervisor_unavailable", workflow=self.workflow, reason=str(error).splitlines()[0])
+
     def stop(self, timeout: timedelta = timedelta(seconds=20)) -> bool:
         """Finish and commit what is in flight, then end all processes of the workflow. Its state stays.
 
@@ -234,6 +262,15 @@ def _start_supervisor(workflow: str, redis_url: str) -> Cluster:
     return Cluster(workflow, handle)
 
 
+async def _say(deployment: Deployment) -> Deployment:
+    """Write down what is to run; returns it with what belongs to this life of the workflow."""
+    async with Registry(deployment.redis_url, connections=1) as registry:
+        incarnation = await claim_incarnation(registry, deployment.workflow, secrets.token_hex(8))
+        complete = msgspec.structs.replace(deployment, incarnation=incarnation)
+        await put_deployment(registry, complete)
+        return complete
+
+
 async def _publish(deployment: Deployment) -> None:
     name = supervisor_name(deployment.workflow)
     deadline = time.monotonic() + deployment.lease_ttl + 1.0
@@ -244,8 +281,7 @@ async def _publish(deployment: Deployment) -> None:
             if time.monotonic() > deadline:
                 raise AlreadyRunning(deployment.workflow, f"with the same store ({registry.address})")
             await asyncio.sleep(PERIOD)
-        incarnation = await claim_incarnation(registry, deployment.workflow, secrets.token_hex(8))
-        await put_deployment(registry, msgspec.structs.replace(deployment, incarnation=incarnation))
+    await _say(deployment)
 
 
 def _kill_all(workflow: str, supervisor: ActorHandle[Any]) -> None:

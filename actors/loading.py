@@ -82,12 +82,13 @@ def user_traceback(error: BaseException, folder: str | Path) -> str:
     """
     root = str(Path(folder).resolve())
     summary = traceback.TracebackException.from_exception(error)
-    frames = [frame for frame in summary.stack if _is_users(frame.filename, root)]
+    frames = [frame for frame in summary.stack if is_users(frame.filename, root)]
     lines = traceback.format_list(frames) + list(summary.format_exception_only())
     return "".join(lines).rstrip()
 
 
-def _is_users(filename: str, root: str) -> bool:
+def is_users(filename: str, root: str) -> bool:
+    """Whether a file is the user's: it lies in `root`, and belongs to no installed package and not to Headrace."""
     path = Path(filename).resolve()
     if "site-packages" in path.parts or not path.is_file():
         return False

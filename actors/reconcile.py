@@ -78,7 +78,7 @@ Instruction: TypeAlias = StartShell | Become | Send | Kill
 
 def reconcile(roster: Roster, now: float) -> list[Instruction]:
     """What is to be done now; the roster notes it as under way."""
-    if roster.stopping:
+    if roster.stopping or roster.holding:
         return [*_drain(roster), *_polls(roster, now)]
     instructions: list[Instruction] = [*_kills(roster, now)]
     if not roster.adopting(now):

@@ -59,6 +59,8 @@ class Roster:
     map_version: int = 0
     count: int = 0
     stopping: bool = False
+    holding: bool = False
+    """Workers finish what is in flight and get nothing new: another version is about to come."""
     settled: bool = False
     """All workers have served once: partitions may be placed without waiting for the rest."""
     started_at: float = 0.0
@@ -71,6 +73,11 @@ class Roster:
 
     def __post_init__(self) -> None:
         self.started_at = self.now
+        self._lay_out()
+
+    def _lay_out(self) -> None:
+        """Roles and partitions of the deployment; nobody has any."""
+        self.slots = {}
         self.partitions = [Ownership() for _ in range(self.deployment.partitions)]
         for index in range(self.deployment.workers):
             worker = WorkerRole(index)
@@ -80,13 +87,26 @@ class Roster:
                 node = NodeRole(unit.index, replica)
                 self.slots[node.name] = Slot(node, f"{unit.name}/{replica}", unit.resources, self.now)
 
+    def replace(self, deployment: Deployment, now: float) -> None:
+        """Another version: whoever has, or waits for, a role of the one before is to go. Spares that fit any stay."""
+        self.deployment, self.now = deployment, now
+        for process in self.processes.values():
+            if process.role is not None or process.reserved is not None or not deployment.late_code:
+                process.role = process.reserved = None
+                process.enter("lapsed", now)
+        self._lay_out()
+        self.holding = self.settled = False
+        self.started_at, self.map_version = now, self.map_version + 1
+        self.start_failures, self.start_retry_at, self.start_problem = 0, 0.0, None
+
     # Who is there
 
     def new_shell(self, resources: dict[str, float], reserved: Role | None, now: float) -> ShellSpec:
         """Note a process that is about to be started."""
         self.count += 1
         incarnation = self.term * STARTS_PER_TERM + self.count
-        actor = shell_name(self.deployment.workflow, self.deployment.code.version, incarnation)
+        version = "any" if self.deployment.late_code else self.deployment.code.version
+        actor = shell_name(self.deployment.workflow, version, incarnation)
         self.processes[actor] = Process(actor, incarnation, resources, now, reserved=reserved)
         return ShellSpec(actor=actor, incarnation=incarnation, deployment=self.deployment)
 
@@ -106,7 +126,8 @@ class Roster:
         if process is None or process.state != "starting":
             return
         process.pid = status.pid
-        if status.state == "failed" or status.version != self.deployment.code.version:
+        is_bare = self.deployment.late_code and not status.version
+        if status.state == "failed" or (status.version != self.deployment.code.version and not is_bare):
             self._start_failed(process, status.problem, now)
         elif status.role is None:
             self.start_failures, self.start_problem = 0, None

@@ -20,6 +20,7 @@ from headrace.actors.leases import LeaseKeeper
 from headrace.actors.loading import WorkflowImportError, import_workflow, user_traceback
 from headrace.actors.spec import (
     NAMESPACE,
+    Deployment,
     EngineStatus,
     GetStatus,
     NodeRole,
@@ -47,6 +48,8 @@ log = structlog.get_logger(__name__)
 class ShellHost:
     """The inside of a shell. Constructing it imports everything, connects nothing, and never raises.
 
+    With `late_code` the user's code is imported later: when the shell gets its role.
+
     States: `spare` -> `becoming` -> `serving`; or `failed`, when the user's code does not import or open.
     """
 
@@ -59,6 +62,8 @@ class ShellHost:
         self._role: Role | None = None
         self._engine: Engine | None = None
         self._plan: Plan | None = None
+        self._version = ""
+        """Of the user's code; empty until it is imported."""
         self._problem: Problem | None = None
         self._code = self._spec.deployment.code
         self._reporter = Reporter(self._spec.deployment.workflow)
@@ -75,11 +80,20 @@ class ShellHost:
     def _import(self) -> None:
         deployment = self._spec.deployment
         try:
+            for name in (deployment.worker_engine, deployment.node_engine):
+                engine_class(name)
+        except Exception as error:  # noqa: BLE001  an engine may be the user's: what it raises is named in the status
+            self._fail(self._problem_of("code", "import", error))
+            return
+        if not deployment.late_code:
+            self._import_code(deployment)
+
+    def _import_code(self, deployment: Deployment) -> None:
+        self._version = deployment.code.version
+        try:
             self._code = local_code(deployment.code, deployment.redis_url, deployment.workflow)
             workflow = import_workflow(self._code)
             self._plan = workflow.compile(fuse="all" if deployment.fuse else None, now=BEGINNING)
-            for name in (deployment.worker_engine, deployment.node_engine):
-                engine_class(name)
         except WorkflowImportError as error:
             self._fail(Problem(where="code", word="import", sentence=error.sentence, traceback=error.traceback))
         except Exception as error:  # noqa: BLE001  user code: whatever it raises is named in the status
@@ -108,7 +122,10 @@ class ShellHost:
         return encode(self._problem or self._status())
 
     def _start(self, spec: RoleSpec) -> None:
-        assert self._plan is not None, "a shell without a plan is `failed`, not `spare`"
+        if self._plan is None:
+            self._import_code(spec.deployment)
+            if self._plan is None:
+                return  # `failed`
         # Events are many small objects that live for one epoch: the collector need not look at them so often,
         # and never again at the modules.
         gc.freeze()
@@ -155,7 +172,7 @@ class ShellHost:
             actor=self._spec.actor,
             incarnation=self._spec.incarnation,
             pid=self.pid,
-            version=self._spec.deployment.code.version,
+            version=self._version,
             state=self._state,
             role=self._role,
             engine=engine,

@@ -61,6 +61,9 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """All nodes run inside the workers."""
     spares: int = 1
     """Warm processes kept ready to become any worker or node."""
+    late_code: bool = False
+    """Processes import the user's code when they get a role, not when they start: a spare fits every version
+    (`dev --reload`), and a fail-over takes as much longer as that import."""
     kafka: dict[str, str] = {}
     """Options of the default Kafka cluster: `bootstrap_servers`, TLS, SASL (secrets only as references)."""
     clusters: dict[str, dict[str, str]] = {}

@@ -41,6 +41,16 @@ class Supervisor:
         return self._host.shutdown(timeout)
 
     @ray.method(concurrency_group="control")
+    def hold(self, timeout: float) -> bool:
+        """Drain the workers and keep them so until `replace`; False: not all in time."""
+        return self._host.hold(timeout)
+
+    @ray.method(concurrency_group="control")
+    def replace(self, deployment: bytes) -> None:
+        """Run another version, a `Deployment`, in new processes."""
+        self._host.replace(deployment)
+
+    @ray.method(concurrency_group="control")
     def pid(self) -> int:
         """Number of the process."""
         return self._host.pid

@@ -15,6 +15,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final, TypeAlias
 
+import msgspec
 import ray
 import structlog
 
@@ -76,6 +77,7 @@ class SupervisorHost:
         self._refs: set[Any] = set()
         self._status = b""
         self._drained = threading.Event()
+        self._held = threading.Event()
         self._stopped = threading.Event()
         self._ending = threading.Lock()
 
@@ -109,6 +111,22 @@ class SupervisorHost:
         self._lease.stop()
         self._link.stop()
         return drained
+
+    def hold(self, timeout: float) -> bool:
+        """Finish and commit what is in flight, and pull nothing more, until `replace`; False: not in time."""
+
+        def begin(roster: Roster, _: float) -> None:
+            roster.holding = True
+
+        self._held.clear()
+        self._events.put(begin)
+        return self._held.wait(timeout)
+
+    def replace(self, blob: bytes) -> None:
+        """Run another version from now on: a `Deployment` with the same number of partitions."""
+        deployment = msgspec.msgpack.decode(blob, type=Deployment)
+        log.info("deployment_replaced", workflow=self._workflow, version=deployment.code.version)
+        self._events.put(lambda roster, now: roster.replace(deployment, now))
 
     def watch(self) -> None:
         """Blocks until the process ends."""
@@ -156,8 +174,10 @@ class SupervisorHost:
         document = status_of(roster, now, time.time())
         self._status = encode(document)
         self._link.update(list(roster.processes), document)
-        if roster.stopping and all(process.drained is not False for process in roster.processes.values()):
-            self._drained.set()
+        if (roster.stopping or roster.holding) and all(
+            process.drained is not False for process in roster.processes.values()
+        ):
+            (self._drained if roster.stopping else self._held).set()
 
     def _take_events(self, roster: Roster) -> None:
         try:

@@ -89,7 +89,8 @@ class ShellWorld:
                 case StartShell(spec, _):
                     self.starts += 1
                     if not self.no_room:
-                        version = self.roster.deployment.code.version
+                        deployment = self.roster.deployment
+                        version = "" if deployment.late_code else deployment.code.version
                         self.shells[spec.actor] = PretendedShell(spec.actor, spec.incarnation, version)
                         self.roster.ready(spec.actor, self.shells[spec.actor].status(), self.now)
                 case Become(actor, role):
@@ -112,6 +113,7 @@ class ShellWorld:
         problem = self.broken.get(role.name)
         if problem is None:
             shell.role, shell.crash_at = role, crash_at
+            shell.version = self.roster.deployment.code.version
         self.roster.became(actor, problem or shell.status(), self.now)
 
     def _send(self, actor: str, message: object) -> None:

@@ -190,6 +190,17 @@ class Servers:
             all_made += made
         return all_made
 
+    def take(self, plan: Plan) -> None:
+        """Another version of the workflow: make the topics that it has more.
+
+        Raises:
+            HeadraceError: It needs a server that was not started.
+        """
+        check_clusters(plan, self.clusters)
+        self._plan = plan
+        if self._partitions:
+            self.make_topics(self._partitions)
+
     def look(self) -> None:
         """Start an embedded server again that has ended by itself.
 

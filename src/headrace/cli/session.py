@@ -17,13 +17,18 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from headrace.actors.cluster import DEFAULT_PARTITIONS, Cluster, deployment_of, launch
 from headrace.actors.loading import load_workflow
 from headrace.actors.local_ray import LocalRay
-from headrace.actors.spec import CodeRef
+from headrace.actors.reimport import content_version
+from headrace.actors.spec import CodeRef, Deployment
 from headrace.actors.store_registry import Registry
+from headrace.cli.code_watch import CodeWatch
 from headrace.cli.exits import ExitCode, UsageError
 from headrace.cli.project import Project, RunFile
+from headrace.cli.reloading import Reloader, Version, Wanted
 from headrace.cli.screen import Screen
 from headrace.cli.servers import BrokerKind, Servers, check_clusters, needs_kafka
 from headrace.cli.signals import Signals
@@ -45,6 +50,8 @@ from headrace.workflows.workflow import Workflow
 KAFKA: Final = "HEADRACE_KAFKA"
 """Environment variable with the brokers' addresses."""
 _DEV_PARTITIONS: Final = 4
+_MOST_SPARES: Final = 4
+"""Processes of 100 MB that wait for the next version: with one for each role a change is taken at once."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,6 +84,10 @@ class Order:
     environment: Mapping[str, str] = field(default_factory=dict)
     """More variables for the processes of the workflow."""
     live: bool = False
+    reload: bool = False
+    """Take what is saved while it runs."""
+    drop_state: bool = False
+    """With `reload`: forget states that a saved version can't read."""
 
     @property
     def kafka_clusters(self) -> KafkaClusters:
@@ -91,7 +102,10 @@ def run_session(order: Order, screen: Screen) -> ExitCode:
     Raises:
         HeadraceError: It could not be started; see `exits.exit_code_of`.
     """
+    watched = _watched() if order.reload else None
     ref, workflow = load_workflow(order.target)
+    if order.reload:
+        ref = msgspec.structs.replace(ref, version=content_version(ref.folder))
     plan = workflow.compile(fuse="all" if order.fuse else None, now=BEGINNING)  # past times: see _choose_partitions
     _refuse_missing_addresses(order, plan)
     project = Project(Path.cwd())
@@ -99,7 +113,13 @@ def run_session(order: Order, screen: Screen) -> ExitCode:
     project.refuse_second(plan.name)
     signals = Signals(lambda: _end_at_once(project, plan.name, screen))
     with signals:
-        return _Session(order, workflow, plan, ref, project, screen, signals).run()
+        return _Session(order, workflow, plan, ref, project, screen, signals, watched).run()
+
+
+def _watched() -> CodeWatch:
+    """What looks after the files; without it nothing is started."""
+    sys.dont_write_bytecode = True  # it knows a file by whole seconds: of two saves in one, the first would stay
+    return CodeWatch()
 
 
 def _refuse_missing_addresses(order: Order, plan: Plan) -> None:
@@ -128,9 +148,17 @@ class _Session:
     """One workflow that is being run by this process."""
 
     def __init__(
-        self, order: Order, workflow: Workflow, plan: Plan, ref: CodeRef, project: Project, screen: Screen,
+        self,
+        order: Order,
+        workflow: Workflow,
+        plan: Plan,
+        ref: CodeRef,
+        project: Project,
+        screen: Screen,
         signals: Signals,
-    ) -> None:  # fmt: skip
+        watched: CodeWatch | None,
+    ) -> None:
+        self._watched = watched
         self._order = order
         self._workflow = workflow
         self._plan = plan
@@ -173,19 +201,48 @@ class _Session:
 
     def _watch(self, servers: Servers, partitions: int) -> None:
         order, plan = self._order, self._plan
-        kafka = {"kafka": dict(servers.clusters.kafka), "clusters": dict(servers.clusters.clusters)}
-        deployment = deployment_of(
-            plan, self._ref, servers.redis_url, partitions=partitions, fuse=order.fuse, workers=order.workers,
-            settings=dict(order.settings), durability=str(self._durability),
-            start_over=order.start_over, **kafka,
+        first = Version(self._ref, plan, time.monotonic())
+        cluster = launch(self._deployment(first, servers, partitions))
+        reloader = None if self._watched is None else self._reloader(first, cluster, servers, partitions, self._watched)
+        watch = Watch(
+            cluster, plan, servers, self._screen, live=order.live, keep=order.keep,
+            on_look=reloader.look if reloader else lambda _: None,
         )  # fmt: skip
-        cluster = launch(deployment)
-        watch = Watch(cluster, plan, servers, self._screen, live=order.live, keep=order.keep)
         try:
             with StopWatch(servers.redis_url, plan.name, self._signals.asked):
                 watch.until_end(self._signals.asked)
         finally:
+            if reloader:
+                reloader.close()
             self._drain(cluster, servers, watch)
+
+    def _deployment(self, version: Version, servers: Servers, partitions: int) -> Deployment:
+        order = self._order
+        kafka = {"kafka": dict(servers.clusters.kafka), "clusters": dict(servers.clusters.clusters)}
+        deployment = deployment_of(
+            version.plan, version.ref, servers.redis_url, partitions=partitions, fuse=order.fuse,
+            workers=order.workers, settings=dict(order.settings), durability=str(self._durability),
+            start_over=order.start_over, **kafka,
+        )  # fmt: skip
+        if not order.reload:
+            return deployment
+        roles = deployment.workers + sum(unit.replicas for unit in deployment.units)
+        return msgspec.structs.replace(deployment, late_code=True, spares=min(roles, _MOST_SPARES))
+
+    def _reloader(
+        self, first: Version, cluster: Cluster, servers: Servers, partitions: int, watched: CodeWatch
+    ) -> Reloader:
+        def hand_over(version: Version) -> None:
+            self._plan, self._ref = version.plan, version.ref
+            asyncio.run(self._publish(servers.redis_url, partitions))
+            write_senders(version.plan, servers.clusters, self._project.folder)
+            cluster.replace(self._deployment(version, servers, partitions))
+
+        order = self._order
+        return Reloader(
+            Wanted(target=order.target, fuse=order.fuse, drop_state=order.drop_state), first, cluster, servers,
+            self._screen, watched, hand_over=hand_over,
+        )  # fmt: skip
 
     def _drain(self, cluster: Cluster, servers: Servers, watch: Watch) -> None:
         watch.close()
@@ -206,6 +263,8 @@ class _Session:
     def _tell_children(self, servers: Servers) -> None:
         """User code finds the servers by the environment, in this process and in those of Ray."""
         os.environ.update(self._order.environment)
+        if self._order.reload:
+            os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
         os.environ[REDIS_URL] = servers.redis_url
         if servers.kafka:
             os.environ[KAFKA] = servers.kafka

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -43,16 +44,26 @@ class Watch:
         screen: Where it is shown.
         live: As a picture that is drawn again; else as lines, when something has changed.
         keep: Go on when the run of an unkeyed workflow has ended.
+        on_look: Called at each look, with the status.
     """
 
     def __init__(
-        self, cluster: Cluster, plan: Plan, servers: Servers, screen: Screen, *, live: bool, keep: bool
+        self,
+        cluster: Cluster,
+        plan: Plan,
+        servers: Servers,
+        screen: Screen,
+        *,
+        live: bool,
+        keep: bool,
+        on_look: Callable[[ClusterStatus | None], None],
     ) -> None:
         self._cluster = cluster
         self._plan = plan
         self._servers = servers
         self._screen = screen
         self._keep = keep
+        self._on_look = on_look
         self._meter = Meter()
         self._started = time.monotonic()
         self._live = Live(console=screen.console, auto_refresh=False) if live else None
@@ -80,6 +91,7 @@ class Watch:
             if status is not None and self._take(status):
                 return
             self._servers.look()
+            self._on_look(status)
             asked.wait(PERIOD)
 
     def _status(self) -> ClusterStatus | None:

@@ -46,6 +46,12 @@ def dev(  # noqa: PLR0913, PLR0917  each is an option of the verb
     partitions: Partitions = None,
     fuse: FuseOption = None,
     durability: DurabilityOption = None,
+    reload: Annotated[
+        bool, typer.Option("--reload", help="Take changes of your code when you save them; servers and state stay.")
+    ] = False,
+    drop_state: Annotated[
+        bool, typer.Option("--drop-state", help="With --reload: forget states that a saved version can't read.")
+    ] = False,
     live: Live = None,
 ) -> None:
     """Run a workflow here, with embedded servers that are gone at the end.
@@ -54,7 +60,7 @@ def dev(  # noqa: PLR0913, PLR0917  each is an option of the verb
     a live table and how to send events. Ctrl-C finishes what is in flight and stops everything. Addresses of
     servers, and durability, are taken from options only: what settings say of them is for `run` and `deploy`.
 
-    Example:  headrace dev flow.py --fuse all
+    Example:  headrace dev flow.py --reload
     """
     from headrace.cli.session import Order, run_session  # noqa: PLC0415  loads Ray
 
@@ -64,6 +70,7 @@ def dev(  # noqa: PLR0913, PLR0917  each is an option of the verb
         target=target, redis_url=redis, kafka=kafka, embedded=True, broker=broker, workers=settings.workers,
         partitions=settings.partitions, fuse=settings.fuse == "all", durability=durability,
         settings=settings.settings, environment=for_children(loaded), keep=True, make_topics=True,
+        reload=reload, drop_state=drop_state,
         live=screen.is_terminal if live is None else live,
     )  # fmt: skip
     raise typer.Exit(int(run_session(order, screen)))
