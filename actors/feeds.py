@@ -65,14 +65,18 @@ class Feeds:
         for reader in self.readers:
             reader.committed(partition, positions)
 
-    def lag(self) -> int:
-        """Records that the logs have and that were not pulled, as far as known."""
-        return sum(
-            max(0, end - position)
+    def lags(self) -> dict[tuple[str, str], int]:
+        """(source, origin) -> records that the log has and that were not pulled, as far as known."""
+        return {
+            (origin.rpartition("/")[0], origin): max(0, end - position)
             for reader in self._rest
             if isinstance(reader, KafkaReader)
-            for position, end in reader.lag().values()
-        )
+            for origin, (position, end) in reader.lag().items()
+        }
+
+    def lag(self) -> int:
+        """Records that all logs have and that were not pulled, as far as known."""
+        return sum(self.lags().values())
 
     async def close(self) -> None:
         """Disconnect all."""

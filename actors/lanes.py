@@ -68,6 +68,11 @@ class Lane:
         """Sequence of the first that has not left; None when all have."""
         return self.chunks[0].sequences[0] if self.chunks else None
 
+    @property
+    def waiting(self) -> int:
+        """Outputs that have not left."""
+        return sum(len(chunk.outputs) for chunk in self.chunks)
+
     def push(self, sequences: Sequence[int], outputs: Sequence[Output]) -> None:
         """These are to leave, behind all before them."""
         self.chunks.append(_Chunk(sequences, outputs))
@@ -124,7 +129,7 @@ class Stay:
     @property
     def waiting(self) -> int:
         """Outputs that have not left."""
-        return sum(len(chunk.outputs) for lane in self.lanes.values() for chunk in lane.chunks)
+        return sum(lane.waiting for lane in self.lanes.values())
 
     def lane(self, outlet: int) -> Lane:
         """The lane to an outlet."""

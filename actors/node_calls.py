@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
@@ -53,8 +54,14 @@ class NodeCalls:
     """
 
     def __init__(
-        self, places: Iterable[tuple[int, int]], on_result: OnResult, on_connected: Callable[[], None], report: OnReport
+        self,
+        places: Iterable[tuple[int, int]],
+        on_result: OnResult,
+        on_connected: Callable[[], None],
+        report: OnReport,
+        on_answer: Callable[[int, float], None] = lambda unit, seconds: None,
     ) -> None:
+        self._on_answer = on_answer
         self._on_result = on_result
         self._on_connected = on_connected
         self._report = report
@@ -147,6 +154,7 @@ class NodeCalls:
     async def _call(self, replica: _Replica, address: NodeAddress, handle: Any, together: list[Dispatch]) -> None:
         point("before:call")
         self.calls += 1
+        asked = time.monotonic()
         try:
             reference = handle.call.remote(_encoder.encode([dispatch.call for dispatch in together]))
             blob = await asyncio.wrap_future(reference.future())
@@ -157,6 +165,7 @@ class NodeCalls:
         if not _is_under_way(replica, together):
             return  # given up while it was under way
         replica.attempts = [attempt for attempt in replica.attempts if attempt is not together]
+        self._on_answer(replica.unit, time.monotonic() - asked)
         point("after:call")
         for result in _decoder.decode(blob):
             self._on_result(result)

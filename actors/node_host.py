@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 import structlog
 import uvloop
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.metrics_core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from headrace.actors.activity import Activity
 from headrace.actors.engine import OnReport
 from headrace.actors.spec import Control, EngineStatus, GetStatus, NodeRole, Problem, Reply, RoleSpec
+from headrace.metrics.publishing import Publisher
 from headrace.workflows.calls import Call, CallResult
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.plan import Plan
@@ -99,6 +103,7 @@ class NodeHost:
         self._user = UserThread()
         self._counters: dict[str, int | float] = {"calls": 0, "events": 0, "failed": 0, "seconds": 0.0}
         self._activity = Activity()
+        self._publisher = _publisher(spec, self._counters)
         self._stopped = False
 
     def start(self) -> None:
@@ -108,6 +113,7 @@ class NodeHost:
             OpenTimeout: It took too long.
             Exception: Whatever a node's `open()` raised.
         """
+        self._publisher.start()
         opening = self._user.submit(self._runner.open())
         try:
             opening.result(self._open_timeout)
@@ -155,9 +161,32 @@ class NodeHost:
         if self._stopped:
             return
         self._stopped = True
+        self._publisher.stop()
         closing = self._user.submit(self._runner.close())
         try:
             closing.result(CLOSE_TIMEOUT)
         except Exception as error:  # noqa: BLE001  user code: the process ends anyway
             log.warning("close_failed", node=self._name, reason=f"{type(error).__name__}: {error}")
         self._user.stop()
+
+
+def _publisher(spec: RoleSpec, counters: Mapping[str, int | float]) -> Publisher:
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    registry.register(_Counted(counters))
+    return Publisher(spec.deployment.redis_url, spec.deployment.workflow, spec.role.name, registry)
+
+
+class _Counted(Collector):
+    """What a node's process counts: by call, so nothing is counted twice for Prometheus."""
+
+    def __init__(self, counters: Mapping[str, int | float]) -> None:
+        self._counters = counters
+
+    def collect(self) -> Iterable[Metric]:
+        """Calls, and the CPU time of the nodes in them."""
+        counters = self._counters
+        yield CounterMetricFamily("headrace_replica_calls", "Calls that this replica ran.", counters["calls"])
+        yield CounterMetricFamily(
+            "headrace_replica_cpu_seconds", "CPU time of its nodes in these calls.", counters["seconds"]
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
@@ -63,6 +64,21 @@ class PartitionDriver:
     def dead(self) -> int:
         """Dead letters since this worker has the partition."""
         return self._dead_before + (self._core.dead_count if self._core else 0)
+
+    @property
+    def epochs_in_flight(self) -> int:
+        """Epochs begun and not committed."""
+        return len(self._core.epochs) if self._core else 0
+
+    @property
+    def events_in_flight(self) -> int:
+        """Events of those epochs."""
+        return sum(epoch.count for epoch in self._core.epochs) if self._core else 0
+
+    @property
+    def runs_held(self) -> int:
+        """Runs whose state is in memory."""
+        return len(self._core.runs) if self._core else 0
 
     async def acquire(self, term: int, placement: int) -> bool:
         """Become the owner, and begin where the store says.
@@ -161,6 +177,7 @@ class PartitionDriver:
             return
         try:
             self._shared.sizing.learn(result)
+            self._shared.metrics.finished(result)
             self._core.finished(result, now_ms())
         except Exception as error:  # noqa: BLE001  whatever it is, the partition must not stand still unseen
             self._failed(error)
@@ -259,7 +276,9 @@ class PartitionDriver:
 
     async def _load(self, core: PartitionCore, load: Load) -> None:
         ask = partial(self._shared.store.load, self.number, load.keys)
+        asked = time.monotonic()
         found = await until_available(ask, self._shared.on_problem)
+        self._shared.metrics.loaded(time.monotonic() - asked)
         point("after:load")
         if core is self._core:
             core.loaded(load.keys, found, now_ms())
@@ -268,7 +287,11 @@ class PartitionDriver:
     async def _save(self, core: PartitionCore, save: Save) -> None:
         self._shared.sizing.learn_commit(save)
         ask = partial(self._shared.store.commit, self.number, core.owner, save.commit)
+        asked = time.monotonic()
         answer = await until_available(ask, self._shared.on_problem)
+        self._shared.metrics.committed(
+            save, answer, seconds=time.monotonic() - asked, since_pull=(now_ms() - save.began) / 1000
+        )
         if core is not self._core:
             return
         if core.committed(answer, now_ms()):

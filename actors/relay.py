@@ -44,6 +44,7 @@ class Relay:
         outlet_of: Index of the outlet of an output.
         on_problem: Told when outputs can't leave, and when they can again.
         on_room: Called when it is no longer `full`.
+        on_delivered: Told how many outputs an outlet (by name) has taken.
     """
 
     def __init__(
@@ -52,7 +53,9 @@ class Relay:
         outlet_of: Callable[[Output], int],
         on_problem: OnProblem,
         on_room: Callable[[], None],
+        on_delivered: Callable[[str, int], None] | None = None,
     ) -> None:
+        self._on_delivered = on_delivered
         self._outlet_of = outlet_of
         self._on_room = on_room
         self._stays: dict[int, Stay] = {}
@@ -107,6 +110,14 @@ class Relay:
         """Wait until it is not `full`."""
         await self._has_room.wait()
 
+    def waiting_by_outlet(self) -> dict[str, int]:
+        """Name of an outlet -> outputs that wait for it."""
+        counts = dict.fromkeys((sender.name for sender in self._senders), 0)
+        for stay in self._stays.values():
+            for index, lane in stay.lanes.items():
+                counts[self._senders[index].name] += lane.waiting
+        return counts
+
     def waiting(self, partition: int) -> int:
         """Outputs of a partition that have not left."""
         stay = self._stays.get(partition)
@@ -124,10 +135,17 @@ class Relay:
             self._senders[lane.outlet].wake(lane)
 
     def left(self, lane: Lane, through: int) -> int:
-        """Outputs of a lane up to a sequence have left. Returns how many."""
+        """Outputs of a lane up to a sequence have left, at whatever time. Returns how many."""
         gone = lane.left(through)
         self._count(gone, -1)
         return len(gone)
+
+    def delivered(self, lane: Lane, through: int, outlet: str) -> None:
+        """An outlet has just taken a lane's outputs up to a sequence."""
+        count = self.left(lane, through)
+        self.sent += count
+        if self._on_delivered is not None:
+            self._on_delivered(outlet, count)
 
     async def tell(self, stay: Stay) -> None:
         """Tell a partition how far all of its outlets are."""
@@ -160,6 +178,7 @@ class Sender:
 
     def __init__(self, outlet: Outlet, relay: Relay, problems: Problems) -> None:
         self._outlet = outlet
+        self.name = outlet.name
         self._relay = relay
         self._problems = problems
         self._ready: dict[Lane, None] = {}
@@ -245,7 +264,7 @@ class Sender:
                 break
         for lane, portion in portions.items():
             if not lane.stay.dropped:
-                self._relay.sent += self._relay.left(lane, portion.through)
+                self._relay.delivered(lane, portion.through, self.name)
         for lane in lanes:
             await self._relay.tell(lane.stay)
 

@@ -11,6 +11,7 @@ from headrace.actors.formats import Formats
 from headrace.actors.node_calls import NodeCalls
 from headrace.actors.relay import Relay
 from headrace.actors.sizing import Sizing
+from headrace.actors.worker_metrics import WorkerMetrics
 from headrace.sources.reader import OnProblem
 from headrace.workflows.partition import Limits
 from headrace.workflows.plan import Plan
@@ -55,6 +56,7 @@ class Shared:
     formats: Formats
     sizing: Sizing
     activity: Activity
+    metrics: WorkerMetrics
     limits: Limits
     on_problem: OnProblem
     on_lost: Callable[[PartitionDriver, str], None]

@@ -94,6 +94,12 @@ class Registry:
         with store_errors(self.address), effect(Effect.STATUS):
             await self.client.set(status_prefix(workflow) + process, msgspec.json.encode(document), px=keep_ms)
 
+    async def status(self, workflow: str, process: str) -> Any:
+        """The status document of one process; None when it has left none lately."""
+        with store_errors(self.address):
+            value = await self.client.get(status_prefix(workflow) + process)
+        return None if value is None else msgspec.json.decode(value)
+
     async def statuses(self, workflow: str) -> dict[str, Any]:
         """Process -> its status document, of all processes that have left one lately."""
         prefix = status_prefix(workflow)

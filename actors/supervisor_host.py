@@ -39,8 +39,10 @@ from headrace.actors.spec import (
     shell_prefix,
     supervisor_name,
 )
-from headrace.actors.store_link import StoreLink
+from headrace.actors.store_link import PROCESS, StoreLink
+from headrace.actors.supervisor_metrics import SupervisorMetrics
 from headrace.logs import configure_logs_by_environment
+from headrace.metrics.publishing import Publisher
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -76,6 +78,8 @@ class SupervisorHost:
         self._handles: dict[str, ActorHandle[Any]] = {}
         self._refs: set[Any] = set()
         self._status = b""
+        self._metrics = SupervisorMetrics()
+        self._publisher = Publisher(redis_url, workflow, PROCESS, self._metrics.registry)
         self._drained = threading.Event()
         self._held = threading.Event()
         self._stopped = threading.Event()
@@ -110,6 +114,7 @@ class SupervisorHost:
             ray.kill(handle, no_restart=True)
         self._lease.stop()
         self._link.stop()
+        self._publisher.stop()
         return drained
 
     def hold(self, timeout: float) -> bool:
@@ -153,6 +158,7 @@ class SupervisorHost:
 
     def _run(self) -> None:
         self._lease.start()
+        self._publisher.start()
         term, deployment = self._link.start()
         roster = Roster(deployment, term, time.monotonic())
         log.info("supervisor_started", workflow=self._workflow, term=term, pid=self.pid)
@@ -173,6 +179,7 @@ class SupervisorHost:
             self._do(instruction, roster.deployment)
         document = status_of(roster, now, time.time())
         self._status = encode(document)
+        self._metrics.look(document)
         self._link.update(list(roster.processes), document)
         if (roster.stopping or roster.holding) and all(
             process.drained is not False for process in roster.processes.values()

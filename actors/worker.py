@@ -36,6 +36,8 @@ from headrace.actors.spec import (
     RoleSpec,
 )  # fmt: skip
 from headrace.actors.store import Store
+from headrace.actors.worker_metrics import WorkerMetrics
+from headrace.metrics.publishing import Publisher
 from headrace.sources.feeding import Surroundings
 from headrace.workflows.calls import CallResult
 from headrace.workflows.durability import Durability
@@ -111,7 +113,8 @@ class Worker:
         places = [
             (unit.index, replica) for unit in plan.units if not unit.in_worker for replica in range(unit.replicas)
         ]
-        self._nodes = NodeCalls(places, self._finished, self._connected, self._report)
+        metrics = self._metrics = WorkerMetrics(plan)
+        self._nodes = NodeCalls(places, self._finished, self._connected, self._report, metrics.called)
         self._formats = Formats(plan, self._problem)
         await self._formats.open()
         surroundings = Surroundings(
@@ -121,14 +124,16 @@ class Worker:
         self._feeds: Feeds = make_feeds(plan, deployment, surroundings)
         await self._feeds.open()
         self._outlets = make_outlets(plan, deployment)
-        self._relay = Relay(self._outlets.all, self._outlets.index_of, self._problem, self._wake_all)
+        self._relay = Relay(self._outlets.all, self._outlets.index_of, self._problem, self._wake_all, metrics.delivered)
         await self._relay.open()
         self._shared = Shared(
             plan=plan, partitions=deployment.partitions, worker=self._spec.actor, store=self._store, feed=self._feeds,
             nodes=self._nodes, relay=self._relay, runners=self._runners, formats=self._formats,
-            sizing=Sizing(), activity=Activity(), limits=Limits(), on_problem=self._problem,
+            sizing=Sizing(), activity=Activity(), metrics=metrics, limits=Limits(), on_problem=self._problem,
             on_lost=self._partition_lost,
         )  # fmt: skip
+        self._publisher = Publisher(deployment.redis_url, plan.name, self._spec.role.name, metrics.registry)
+        self._publisher.start()
         self._verifying = self._loop.create_task(self._verify())
 
     async def _verify(self) -> None:
@@ -139,6 +144,8 @@ class Worker:
             for problem in await asyncio.gather(*looks, return_exceptions=True):
                 if isinstance(problem, BaseException):
                     log.error("not_verified", exc_info=problem)
+            words = {problem.word for problem in self._all_problems()}
+            self._metrics.look(self._drivers.values(), self._relay, self._feeds.lags(), words)
 
     async def _look_at_durability(self) -> None:
         """Also a worker without events says so when the store can't keep the level any more."""
@@ -156,6 +163,7 @@ class Worker:
 
     async def _stop(self) -> None:
         self._verifying.cancel()
+        self._publisher.stop()
         for driver in list(self._drivers.values()):
             await driver.drop()
         await self._relay.close()
@@ -214,18 +222,21 @@ class Worker:
             **self._outlets.counters(),
             **self._shared.activity.counters(),
         }
+        return EngineStatus(partitions=owned, counters=counters, problems=tuple(self._all_problems()))
+
+    def _all_problems(self) -> list[Problem]:
         where = self._spec.role.name
         problems = [Problem(where=where, word=word, sentence=sentence) for word, sentence in self._problems.items()]
         problems += [
             Problem(where=f"partition/{driver.number}", word=driver.trouble[0], sentence=driver.trouble[1])
-            for driver in drivers
+            for driver in self._drivers.values()
             if driver.trouble is not None
         ]
         missing = self._nodes.unreachable()
         if missing:
             sentence = f"calls wait for {', '.join(missing)}"
             problems.append(Problem(where=where, word="node_unavailable", sentence=sentence))
-        return EngineStatus(partitions=owned, counters=counters, problems=tuple(problems))
+        return problems
 
     def _finished(self, result: CallResult) -> None:
         driver = self._drivers.get(result.partition)

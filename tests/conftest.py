@@ -9,12 +9,16 @@ import itertools
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 import redis.asyncio
 
 from brokers import CACHE, Broker, Choice, Topics, choose
 from headrace.actors.local_ray import LocalRay
 from headrace.embedded import Valkey
+
+hypothesis.settings.register_profile("house", deadline=None)  # how long an example takes is the machine's affair
+hypothesis.settings.load_profile("house")
 
 _CHOICE = pytest.StashKey[Choice]()
 _DATABASES = 4096

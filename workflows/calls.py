@@ -139,3 +139,5 @@ class CallResult(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     """Runs (indexes) whose state the unit does not hold: nothing was processed, call again with them."""
     seconds: float = 0.0
     """CPU time that it took, for sizing the next calls."""
+    processed: list[int] = []
+    """By node of the unit, in its order: events that it processed without an error."""

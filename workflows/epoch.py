@@ -66,6 +66,8 @@ class Epoch:
 
     def __init__(self, number: int, regions: int) -> None:
         self.number = number
+        self.began = 0
+        """When it was offered: milliseconds since 1970 UTC."""
         self.records: list[Records] = []
         self.count = 0
         self.runs: list[RunRecord | None] = []

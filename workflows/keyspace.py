@@ -130,6 +130,11 @@ def status_prefix(workflow: str) -> str:
     return f"hr:{{{workflow}}}:status:"
 
 
+def metrics_key(workflow: str, process: str) -> str:
+    """Where what a process of a workflow counts lies."""
+    return f"hr:{{{workflow}}}:metrics:{process}"
+
+
 def lease_key(name: str) -> str:
     """Where the lease `name` lies: its value is the holder's incarnation."""
     return f"hr:lease:{name}"

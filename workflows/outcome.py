@@ -76,6 +76,8 @@ class Outcome:
         )  # fmt: skip
         self.codes = bytearray(len(call.runs))
         """By event: exit code by which it goes on as it came; 0: it does not, or `exits` has it."""
+        self.processed = [0] * len(program.nodes)
+        """By node of the unit: events that it processed."""
         self.written: set[int] = set()
         """Events that `exits` has something of."""
         self._plan = plan
@@ -85,6 +87,7 @@ class Outcome:
         """The result so far; its lists in the order of the call's events, whatever order runs went in."""
         result = self.result
         result.codes = bytes(self.codes)
+        result.processed = self.processed
         for rows in (result.exits, result.failed, result.effects):
             rows.sort(key=_by_index)
         result.skipped.sort()

@@ -112,6 +112,7 @@ class PartitionCore:
         """
         self._epoch_count += 1
         epoch = Epoch(self._epoch_count, len(self.plan.regions))
+        epoch.began = now
         for records in batches:
             self._take(epoch, records, now)
         epoch.count = len(epoch.runs)

@@ -208,7 +208,7 @@ class UnitRunner:
         enter = {node.index: Step(INNER, node=position) for position, node in enumerate(nodes)}
         runs, starts, types, blobs, hops_of = call.runs, call.nodes, call.types, call.blobs, call.hops
         shared = plan.run_state is not None
-        codes, written = out.codes, out.written
+        codes, written, processed = out.codes, out.written, out.processed
         stack: list[Item] = []
         state: Any = None
         saved = b""
@@ -226,8 +226,8 @@ class UnitRunner:
             while True:
                 kind = step.kind
                 if kind == INNER:
-                    node = nodes[step.node]
-                    context = contexts[step.node]
+                    position = step.node
+                    node, context = nodes[position], contexts[position]
                     slot = node.slot
                     hops += 1
                     try:
@@ -271,6 +271,7 @@ class UnitRunner:
                         out.failed(index, node.index, error, Item(step, event, type, blob, hops))
                         step = _DROP
                     else:
+                        processed[position] += 1
                         if slot >= 0:
                             entry.states[slot] = state
                             entry.blobs[slot] = saved

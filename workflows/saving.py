@@ -22,6 +22,8 @@ class Save:
     """Sequence of the first of its outputs in the outbox."""
     events: int = 0
     """Events of the epoch."""
+    began: int = 0
+    """When the epoch was pulled: milliseconds since 1970 UTC."""
 
 
 class CommitBuilder:
@@ -55,7 +57,7 @@ class CommitBuilder:
         commit.replies = [reply for root, reply in sorted(pending.replies, key=_by_root) if root <= last]
         first = self._outbox + 1
         self._outbox += len(commit.outputs)
-        return Save(commit, first, epoch.count)
+        return Save(commit, first, epoch.count, epoch.began)
 
     def _positions(self, commit: Commit, epoch: Epoch) -> None:
         first = 0

@@ -14,6 +14,7 @@ from headrace.actors.partition_driver import PartitionDriver
 from headrace.actors.relay import Relay
 from headrace.actors.shared import Shared
 from headrace.actors.sizing import Sizing
+from headrace.actors.worker_metrics import WorkerMetrics
 from headrace.sources.outlet import Portion, Refused
 from headrace.workflows.commit import Commit, Output
 from headrace.workflows.memory_store import MemoryStore
@@ -110,7 +111,8 @@ async def owner(store: RecordingStore) -> AsyncIterator[PartitionDriver]:
     shared: Any = Shared(
         plan=plan(), partitions=1, worker="w", store=store, feed=NoFeed(),  # type: ignore[arg-type]
         nodes=NodeCalls([], ignore, ignore, ignore), relay=relay, runners={}, formats=Formats(plan(), ignore),
-        sizing=Sizing(), activity=Activity(), limits=Limits(), on_problem=ignore, on_lost=ignore,
+        sizing=Sizing(), activity=Activity(), metrics=WorkerMetrics(plan()), limits=Limits(), on_problem=ignore,
+        on_lost=ignore,
     )  # fmt: skip
     driver = PartitionDriver(0, shared)
     assert await driver.acquire(1, 1)

@@ -1,0 +1,68 @@
+"""What all processes of a store's workflows count, as Prometheus reads it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
+from prometheus_client.metrics_core import Metric
+from prometheus_client.registry import Collector
+
+from headrace.actors.spec import ClusterStatus
+from headrace.actors.store_link import PROCESS
+from headrace.actors.store_registry import Registry
+from headrace.metrics.families import Family, merged
+from headrace.sources.connection import store_errors
+from headrace.workflows.keyspace import metrics_key
+
+CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
+_families = msgspec.msgpack.Decoder(list[Family])
+
+
+class _Ready(Collector):
+    """Metrics that are there already."""
+
+    def __init__(self, metrics: Sequence[Metric]) -> None:
+        self._metrics = metrics
+
+    def collect(self) -> Iterable[Metric]:
+        """All of them."""
+        return self._metrics
+
+
+async def exposition(registry: Registry, *, workflow: str | None = None) -> bytes:
+    """The metrics of one workflow, or of all that the store knows, in Prometheus' text format.
+
+    Every sample has the labels `workflow` and `process` (`worker/0`, `node/2/1`, `supervisor`).
+
+    Raises:
+        StoreUnavailable: The store can't be reached.
+    """
+    names = [workflow] if workflow else await registry.workflows()
+    rows = [row for name in names for row in await _of(registry, name)]
+    collected = CollectorRegistry()
+    collected.register(_Ready(merged(rows)))
+    return generate_latest(collected)
+
+
+async def _of(registry: Registry, workflow: str) -> list[tuple[dict[str, str], Family]]:
+    processes = list(_processes(await registry.status(workflow, PROCESS)))
+    with store_errors(registry.address):
+        blobs: list[Any] = await registry.client.mget([metrics_key(workflow, process) for process in processes])
+    return [
+        ({"workflow": workflow, "process": process}, family)
+        for process, blob in zip(processes, blobs, strict=True)
+        if blob is not None
+        for family in _families.decode(blob)
+    ]
+
+
+def _processes(document: object) -> Iterator[str]:
+    """Whose metrics to look for: the supervisor knows its processes."""
+    yield PROCESS
+    if document is not None:
+        status = msgspec.convert(document, ClusterStatus)
+        yield from (role.role for role in status.roles if role.role is not None)
