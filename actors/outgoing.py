@@ -8,10 +8,11 @@ from typing import Final
 
 from headrace.actors.burials import Burials
 from headrace.actors.clock import now_ms
+from headrace.actors.outbox_size import OutboxSize
 from headrace.actors.shared import Shared
 from headrace.actors.undertakings import Undertakings, until_available
 from headrace.sources.outlet import Refused
-from headrace.workflows.commit import Head
+from headrace.workflows.commit import Head, Output
 from headrace.workflows.partition import PartitionCore
 from headrace.workflows.saving import Save
 
@@ -48,6 +49,7 @@ class Outgoing:
         self._burials = Burials(head.counters)
         self._delivered = self._trimmed = 0
         """Sequence of the last output that has left, and that the outbox has forgotten."""
+        self._outbox = OutboxSize()
         self._resending = True
         self._dropped = False
         shared.relay.stay(self, head.outbox)
@@ -56,7 +58,17 @@ class Outgoing:
     @property
     def takes_more(self) -> bool:
         """What a new epoch puts out could leave."""
-        return not self._resending and not self._shared.relay.full
+        return not (self._resending or self._shared.relay.full or self._outbox.full)
+
+    @property
+    def trouble(self) -> str | None:
+        """Why the partition takes no new events, if its outbox is full."""
+        if not self._outbox.full:
+            return None
+        return (
+            f"partition {self.number} takes no new events: {self._outbox.outputs:,} outputs ({self._outbox.bytes:,}"
+            " bytes) lie in its outbox, as the first of them can't leave. See `relay_blocked`"
+        )
 
     @property
     def settled(self) -> bool:
@@ -66,8 +78,12 @@ class Outgoing:
     def saved(self, save: Save) -> None:
         """This was committed, and is durable."""
         if save.commit.outputs:
-            self._shared.relay.push(self, save.first_output, save.commit.outputs)
+            self._push(save.first_output, save.commit.outputs)
         self._burials.saved(save.commit.counters)
+
+    def _push(self, first: int, outputs: Sequence[Output]) -> None:
+        self._outbox.add(first, outputs)
+        self._shared.relay.push(self, first, outputs)
 
     def drop(self) -> None:
         """The partition is another owner's, or its history is no more."""
@@ -102,6 +118,7 @@ class Outgoing:
         if through > self._trimmed and not self._dropped:
             await self._shared.store.trim_outbox(self.number, self._core.owner, through)
             self._trimmed = max(self._trimmed, through)
+            self._outbox.trim(self._trimmed)
 
     async def refused(self, rows: Sequence[tuple[int, Refused]], outlet: str) -> bool:
         """Make dead letters of what an outlet will never take."""
@@ -122,9 +139,9 @@ class Outgoing:
             ask = partial(self._shared.store.outbox, self.number, after, _OUTBOX_AT_ONCE)
             chunks = await until_available(ask, self._shared.on_problem)
             for first, outputs in chunks:
-                self._shared.relay.push(self, first, outputs)
+                self._push(first, outputs)
                 after = first + len(outputs) - 1
-            if sum(len(outputs) for _, outputs in chunks) < _OUTBOX_AT_ONCE:
+            if not chunks:
                 break
         self._resending = False
         self._wake()

@@ -61,6 +61,13 @@ class PartitionDriver:
         return self._events_before + (self._core.events_done if self._core else 0)
 
     @property
+    def standing(self) -> tuple[str, str] | None:
+        """Why it stands still, or takes no new events."""
+        if self.trouble is None and self._outgoing is not None and self._outgoing.trouble is not None:
+            return "outbox_full", self._outgoing.trouble
+        return self.trouble
+
+    @property
     def dead(self) -> int:
         """Dead letters since this worker has the partition."""
         return self._dead_before + (self._core.dead_count if self._core else 0)

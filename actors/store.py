@@ -37,6 +37,8 @@ _WAKE: Final = Script(_FOLDER / "wake.lua")
 
 _RUNS_AT_ONCE: Final = 1000
 """Runs that one load asks for: the server is busy for about a millisecond."""
+_OUTBOX_BYTES: Final = 4 << 20
+"""Bytes after which one reading of an outbox ends; commits are read whole."""
 
 _msgpack: Final = msgspec.msgpack.Encoder()
 _outputs: Final = msgspec.msgpack.Decoder(tuple[list[str], list[Output]])
@@ -164,7 +166,7 @@ class Store(Registry):
     async def outbox(self, partition: int, after: int, limit: int) -> list[Chunk]:
         """Outputs after a sequence; see `StoreContract.outbox`."""
         with store_errors(self.address):
-            flat = await _OUTBOX.ask(self.client, self.keys(partition).head, str(after), str(limit))
+            flat = await _OUTBOX.ask(self.client, self.keys(partition).head, str(after), str(limit), _OUTBOX_BYTES)
         chunks: list[Chunk] = []
         for start in range(0, len(flat), 2):
             first, outputs = int(flat[start]), self._renumbered(*_outputs.decode(flat[start + 1]))

@@ -228,9 +228,9 @@ class Worker:
         where = self._spec.role.name
         problems = [Problem(where=where, word=word, sentence=sentence) for word, sentence in self._problems.items()]
         problems += [
-            Problem(where=f"partition/{driver.number}", word=driver.trouble[0], sentence=driver.trouble[1])
+            Problem(where=f"partition/{driver.number}", word=standing[0], sentence=standing[1])
             for driver in self._drivers.values()
-            if driver.trouble is not None
+            if (standing := driver.standing) is not None
         ]
         missing = self._nodes.unreachable()
         if missing:

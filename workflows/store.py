@@ -229,7 +229,10 @@ class StoreContract(Protocol):
         ...
 
     async def outbox(self, partition: int, after: int, limit: int) -> list[Chunk]:
-        """The outputs after the sequence `after`: whole commits, until there are `limit` of them or no more."""
+        """The outputs after the sequence `after`: whole commits, some `limit` of them at most.
+
+        There may be fewer than there are: a store bounds what it reads at once. None says that there are no more.
+        """
         ...
 
     async def trim_outbox(self, partition: int, owner: str, through: int) -> Answer:

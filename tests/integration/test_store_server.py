@@ -314,3 +314,14 @@ async def test_an_outbox_names_its_sinks_so_another_version_finds_them(redis_url
         found = await after.outbox(0, 0, 10)
 
     assert [(output.id, output.sink) for _, row in found for output in row] == [("a", 1), ("b", STRAY), ("c", 0)]
+
+
+async def test_a_reading_of_the_outbox_is_bounded_by_bytes(store: Store) -> None:
+    """Mechanism: the limit in the script. What a predecessor left may be any number of megabytes."""
+    owner = await owned(store)
+    for sequence in range(1, 7):
+        await store.commit(0, owner, Commit(sequence=sequence, outputs=[Output(0, "a", "s1", 0, bytes(1 << 20))]))
+
+    first = await store.outbox(0, 0, 1000)
+    assert [sequence for sequence, _ in first] == [1, 2, 3, 4]
+    assert [sequence for sequence, _ in await store.outbox(0, 4, 1000)] == [5, 6]

@@ -136,6 +136,11 @@ class StoreCluster:
         """Names the first two nodes; the client finds the third."""
         return f"redis+cluster://{LOOPBACK}:{self.nodes[0].port},{LOOPBACK}:{self.nodes[1].port}"
 
+    def promoted(self) -> bool:
+        """Whether the replica serves the slots of the first node."""
+        with contextlib.closing(redis.Redis(port=self.nodes[3].port)) as client:
+            return str(client.info("replication")["role"]) == "master" and _is_ok(client)
+
     def __enter__(self) -> StoreCluster:
         for node in self.nodes:
             node.start()
