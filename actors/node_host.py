@@ -17,12 +17,14 @@ from prometheus_client.registry import Collector
 
 from headrace.actors.activity import Activity
 from headrace.actors.engine import OnReport
+from headrace.actors.large_states import LargeStates
 from headrace.actors.spec import Control, EngineStatus, GetStatus, NodeRole, Problem, Reply, RoleSpec
 from headrace.metrics.publishing import Publisher
 from headrace.workflows.calls import Call, CallResult
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.plan import Plan
 from headrace.workflows.runner import UnitRunner
+from headrace.workflows.state_sizes import StateSizes
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
@@ -99,7 +101,9 @@ class NodeHost:
         assert isinstance(spec.role, NodeRole), "worker roles have another engine"
         self._name = f"{plan.units[spec.role.unit].name(plan)}/{spec.role.replica}"
         self._open_timeout = spec.deployment.open_timeout
-        self._runner: Runner = runner or UnitRunner(plan, spec.role.unit)
+        self._large_states = LargeStates()
+        sizes = StateSizes(on_large=self._large_states)
+        self._runner: Runner = runner or UnitRunner(plan, spec.role.unit, sizes=sizes)
         self._user = UserThread()
         self._counters: dict[str, int | float] = {"calls": 0, "events": 0, "failed": 0, "seconds": 0.0}
         self._activity = Activity()
@@ -153,7 +157,8 @@ class NodeHost:
     def control(self, message: Control) -> Reply:
         """Only a status is asked of nodes."""
         if isinstance(message, GetStatus):
-            return EngineStatus(counters={**self._counters, **self._activity.counters()})
+            large = {"large_states": self._large_states.count}
+            return EngineStatus(counters={**self._counters, **large, **self._activity.counters()})
         return Problem(where=self._name, word="role", sentence=f"A node has no {type(message).__name__}.")
 
     def stop(self) -> None:

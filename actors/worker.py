@@ -15,6 +15,7 @@ from headrace.actors.activity import Activity
 from headrace.actors.engine import OnReport
 from headrace.actors.feeds import Feeds, make_feeds
 from headrace.actors.formats import Formats
+from headrace.actors.large_states import LargeStates
 from headrace.actors.node_calls import NodeCalls
 from headrace.actors.outlets import make_outlets
 from headrace.actors.partition_driver import PartitionDriver
@@ -45,6 +46,7 @@ from headrace.workflows.errors import HeadraceError
 from headrace.workflows.partition import Limits
 from headrace.workflows.plan import Plan
 from headrace.workflows.runner import UnitRunner
+from headrace.workflows.state_sizes import StateSizes
 from headrace.workflows.store import NotDurable, StoreUnavailable
 
 log = structlog.get_logger(__name__)
@@ -69,7 +71,9 @@ class Worker:
         self._drivers: dict[int, PartitionDriver] = {}
         self._problems: dict[str, str] = {}
         self._undurable = False
-        self._runners = {unit.index: UnitRunner(plan, unit.index) for unit in plan.units if unit.in_worker}
+        self._large_states = LargeStates()
+        sizes = StateSizes(on_large=self._large_states)
+        self._runners = {unit.index: UnitRunner(plan, unit.index, sizes=sizes) for unit in plan.units if unit.in_worker}
 
     def start(self) -> None:
         """Connect, open the nodes that run here, and be ready for partitions."""
@@ -220,6 +224,7 @@ class Worker:
             "ended": sum(driver.state == "ended" for driver in drivers),
             "lag": self._feeds.lag(),
             **self._outlets.counters(),
+            "large_states": self._large_states.count,
             **self._shared.activity.counters(),
         }
         return EngineStatus(partitions=owned, counters=counters, problems=tuple(self._all_problems()))

@@ -41,27 +41,17 @@ from .program import (
     Step,
     UnitProgram,
 )  # fmt: skip
+from .state_sizes import SHARED, StateSizes
 
-STATE_CAP = 1 << 20
-"""Bytes of JSON that the state of one run in one node may have."""
 _DROP = Step(NOTHING)
 _END_OF = {COMPLETE_KIND: Step(END, outcome="completed"), TERMINATE_KIND: Step(END, outcome="terminated")}
 _UNDECODED = object()
 
 
-class StateTooLarge(HeadraceError):
-    """The state of a run in a node would grow over its cap; the event that would do it is a dead letter."""
-
-    reason_code = "state"
-
-    def __init__(self, node: str, size: int, cap: int) -> None:
-        super().__init__(f"state of node {node} would be {size} bytes, over the cap of {cap}: keep less, or less long")
-
-
 class UnitRunner:
     """Runs the calls of one replica of one unit; holds the states that it made, by run."""
 
-    def __init__(self, plan: Plan, unit: int, *, held_runs: int = 200_000, state_cap: int = STATE_CAP) -> None:
+    def __init__(self, plan: Plan, unit: int, *, held_runs: int = 200_000, sizes: StateSizes | None = None) -> None:
         self.plan = plan
         self.program = UnitProgram(plan, plan.units[unit])
         self.nodes: list[NodeProgram] = self.program.nodes
@@ -70,7 +60,7 @@ class UnitRunner:
             if node.is_batch:
                 node.process = BatchProcess(node)
         self._entries = EntryTable(plan, self.program, held_runs)
-        self._state_cap = state_cap
+        self._sizes = sizes or StateSizes()
         self._decoders: list[Callable[[bytes], Any]] = [row.codec.decode for row in plan.types]
         self._immutable = [row.immutable for row in plan.types]
         self._retained: dict[int, CallResult] = {}
@@ -203,7 +193,7 @@ class UnitRunner:
         The loop that every event of a fused graph goes through: kept in one piece, attributes in locals.
         """
         call, nodes, plan = out.call, self.nodes, self.plan
-        immutable, hop_limit, state_cap = self._immutable, plan.hop_limit, self._state_cap
+        immutable, hop_limit, large_state = self._immutable, plan.hop_limit, self._sizes.large
         contexts = self._contexts(call)
         enter = {node.index: Step(INNER, node=position) for position, node in enumerate(nodes)}
         runs, starts, types, blobs, hops_of = call.runs, call.nodes, call.types, call.blobs, call.hops
@@ -245,8 +235,8 @@ class UnitRunner:
                         if slot >= 0:
                             state = context.state
                             saved = node.encode(state)  # type: ignore[misc]
-                            if len(saved) > state_cap:
-                                raise StateTooLarge(node.name, len(saved), state_cap)
+                            if len(saved) > large_state:
+                                self._sizes.check(node.name, entry.key, len(saved))
                         common = self._encode_shared(entry) if shared else None
                         cls = result.__class__
                         kind = node.kinds[cls] if cls in node.kinds else node.kind_of(cls)
@@ -311,8 +301,8 @@ class UnitRunner:
         codec = self.plan.run_state
         assert codec is not None
         saved = codec.encode(entry.state)
-        if len(saved) > self._state_cap:
-            raise StateTooLarge("(run)", len(saved), self._state_cap)
+        if len(saved) > self._sizes.large:
+            self._sizes.check(SHARED, entry.key, len(saved))
         return saved
 
     def _unfold(self, node: NodeProgram, result: Any, item: Item) -> list[Item]:
