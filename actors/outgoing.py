@@ -7,7 +7,6 @@ from functools import partial
 from typing import Final
 
 from headrace.actors.burials import Burials
-from headrace.actors.clock import now_ms
 from headrace.actors.outbox_size import OutboxSize
 from headrace.actors.shared import Shared
 from headrace.actors.undertakings import Undertakings, until_available
@@ -124,10 +123,10 @@ class Outgoing:
         """Make dead letters of what an outlet will never take."""
         if self._dropped:
             return False
-        burial = self._burials.begin(rows, outlet, self._core.plan, now_ms())
+        burial = self._burials.begin(rows, outlet, self._core.plan, self._shared.clock.now_ms())
         if burial is None:
             return True
-        self._core.bury(burial.letters, burial.mark, now_ms())
+        self._core.bury(burial.letters, burial.mark, self._shared.clock.now_ms())
         self._wake()
         return await burial.committed
 

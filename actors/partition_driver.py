@@ -10,7 +10,6 @@ from typing import Final
 
 import structlog
 
-from headrace.actors.clock import now_ms
 from headrace.actors.linger import Linger
 from headrace.actors.outgoing import Outgoing
 from headrace.actors.shared import Shared
@@ -185,7 +184,7 @@ class PartitionDriver:
         try:
             self._shared.sizing.learn(result)
             self._shared.metrics.finished(result)
-            self._core.finished(result, now_ms())
+            self._core.finished(result, self._shared.clock.now_ms())
         except Exception as error:  # noqa: BLE001  whatever it is, the partition must not stand still unseen
             self._failed(error)
         self.wake()
@@ -233,13 +232,13 @@ class PartitionDriver:
                 self._unpacking = True
                 self._under_way.spawn(self._unpack(core, batches))
             else:
-                core.offer(shared.formats.unpack(batches), now_ms())
+                core.offer(shared.formats.unpack(batches), self._shared.clock.now_ms())
             return True
         if self._linger.remaining():
             return False  # what a batch node waits with comes before any end
         channels = {source.index for source in shared.plan.sources}
         if not shared.plan.keyed and channels and self._closed_sources >= channels and core.idle and not core.ended:
-            core.end("source closed", "every source was closed", now_ms())
+            core.end("source closed", "every source was closed", self._shared.clock.now_ms())
             return True
         return False
 
@@ -250,7 +249,7 @@ class PartitionDriver:
             return
         self._unpacking = False
         if not self._draining:  # else they are the next owner's: no position has moved
-            core.offer(unpacked, now_ms())
+            core.offer(unpacked, self._shared.clock.now_ms())
         self.wake()
 
     def _pull(self) -> list[Records]:
@@ -288,7 +287,7 @@ class PartitionDriver:
         self._shared.metrics.loaded(time.monotonic() - asked)
         point("after:load")
         if core is self._core:
-            core.loaded(load.keys, found, now_ms())
+            core.loaded(load.keys, found, self._shared.clock.now_ms())
             self.wake()
 
     async def _save(self, core: PartitionCore, save: Save) -> None:
@@ -297,11 +296,11 @@ class PartitionDriver:
         asked = time.monotonic()
         answer = await until_available(ask, self._shared.on_problem)
         self._shared.metrics.committed(
-            save, answer, seconds=time.monotonic() - asked, since_pull=(now_ms() - save.began) / 1000
+            save, answer, seconds=time.monotonic() - asked, since_pull=(self._shared.clock.now_ms() - save.began) / 1000
         )
         if core is not self._core:
             return
-        if core.committed(answer, now_ms()):
+        if core.committed(answer, self._shared.clock.now_ms()):
             self.epochs += 1
             self._shared.activity.done()
             self._shared.feed.committed(self.number, save.commit.positions)

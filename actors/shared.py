@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from headrace.actors.activity import Activity
+from headrace.actors.clock import StoreClock
 from headrace.actors.formats import Formats
 from headrace.actors.node_calls import NodeCalls
 from headrace.actors.relay import Relay
@@ -54,6 +55,7 @@ class Shared:
     runners: dict[int, UnitRunner]
     """Units inside the worker."""
     formats: Formats
+    clock: StoreClock
     sizing: Sizing
     activity: Activity
     metrics: WorkerMetrics

@@ -12,6 +12,7 @@ import structlog
 import uvloop
 
 from headrace.actors.activity import Activity
+from headrace.actors.clock import StoreClock
 from headrace.actors.engine import OnReport
 from headrace.actors.feeds import Feeds, make_feeds
 from headrace.actors.formats import Formats
@@ -71,6 +72,7 @@ class Worker:
         self._drivers: dict[int, PartitionDriver] = {}
         self._problems: dict[str, str] = {}
         self._undurable = False
+        self._clock = StoreClock()
         self._large_states = LargeStates()
         sizes = StateSizes(on_large=self._large_states)
         self._runners = {unit.index: UnitRunner(plan, unit.index, sizes=sizes) for unit in plan.units if unit.in_worker}
@@ -111,6 +113,7 @@ class Worker:
                 self._problem("store_unreachable", str(error))
                 await asyncio.sleep(_WAIT)
         self._problem("store_unreachable", "")
+        await self._clock.look(self._store.time)
         log.info("durability", workflow=plan.name, level=str(durability), holds=durability.sentence)
         for runner in self._runners.values():
             await runner.open()
@@ -132,7 +135,7 @@ class Worker:
         await self._relay.open()
         self._shared = Shared(
             plan=plan, partitions=deployment.partitions, worker=self._spec.actor, store=self._store, feed=self._feeds,
-            nodes=self._nodes, relay=self._relay, runners=self._runners, formats=self._formats,
+            nodes=self._nodes, relay=self._relay, runners=self._runners, formats=self._formats, clock=self._clock,
             sizing=Sizing(), activity=Activity(), metrics=metrics, limits=Limits(), on_problem=self._problem,
             on_lost=self._partition_lost,
         )  # fmt: skip
@@ -144,7 +147,7 @@ class Worker:
         while True:
             await asyncio.sleep(VERIFY)
             looks = [driver.verify() for driver in self._drivers.values()]
-            looks.append(self._look_at_durability())
+            looks += [self._look_at_durability(), self._clock.look(self._store.time)]
             for problem in await asyncio.gather(*looks, return_exceptions=True):
                 if isinstance(problem, BaseException):
                     log.error("not_verified", exc_info=problem)

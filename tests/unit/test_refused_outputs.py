@@ -8,6 +8,7 @@ from typing import Any
 
 from headrace import Context, Event, KafkaSink, KafkaSource, Workflow
 from headrace.actors.activity import Activity
+from headrace.actors.clock import StoreClock
 from headrace.actors.formats import Formats
 from headrace.actors.node_calls import NodeCalls
 from headrace.actors.partition_driver import PartitionDriver
@@ -111,6 +112,7 @@ async def owner(store: RecordingStore) -> AsyncIterator[PartitionDriver]:
     shared: Any = Shared(
         plan=plan(), partitions=1, worker="w", store=store, feed=NoFeed(),  # type: ignore[arg-type]
         nodes=NodeCalls([], ignore, ignore, ignore), relay=relay, runners={}, formats=Formats(plan(), ignore),
+        clock=StoreClock(),
         sizing=Sizing(), activity=Activity(), metrics=WorkerMetrics(plan()), limits=Limits(), on_problem=ignore,
         on_lost=ignore,
     )  # fmt: skip
