@@ -32,6 +32,7 @@ from headrace.actors.supervisor import start_supervisor
 from headrace.sources.suitable import check_durability
 from headrace.workflows.durability import Durability
 from headrace.workflows.errors import HeadraceError
+from headrace.workflows.keyspace import incarnation_key
 from headrace.workflows.plan import Plan, UnitPlan
 
 if TYPE_CHECKING:
@@ -268,6 +269,8 @@ async def _say(deployment: Deployment) -> Deployment:
         incarnation = await claim_incarnation(registry, deployment.workflow, secrets.token_hex(8))
         complete = msgspec.structs.replace(deployment, incarnation=incarnation)
         await put_deployment(registry, complete)
+        # Outputs carry it, and in a cluster it lies at another node than they do.
+        await registry.confirm(incarnation_key(deployment.workflow), Durability.parse(deployment.durability))
         return complete
 
 

@@ -9,6 +9,7 @@ import msgspec
 
 from headrace.actors.store_registry import Registry
 from headrace.sources.connection import store_errors
+from headrace.sources.routing import scan
 from headrace.workflows.effects import Effect, effect
 from headrace.workflows.errors import CodecError
 from headrace.workflows.plan import Plan, StateCodec
@@ -100,8 +101,7 @@ async def _states(
     place = 0
     while names:
         with store_errors(registry.address):
-            step: Any = registry.client.scan(place, match=f"hr:{{{workflow}/*}}:run:*", count=AT_ONCE)
-            place, keys = await step
+            place, keys = await scan(registry.client, place, f"hr:{{{workflow}/*}}:run:*", AT_ONCE)
             pipe = registry.client.pipeline(transaction=False)
             for key in keys:
                 pipe.hmget(key, names)

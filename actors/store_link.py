@@ -18,7 +18,9 @@ from headrace.actors.deployments import get_deployment, is_stopped
 from headrace.actors.roster import Roster
 from headrace.actors.spec import ClusterStatus, Deployment
 from headrace.actors.store_registry import Registry
+from headrace.workflows.durability import Durability
 from headrace.workflows.errors import HeadraceError
+from headrace.workflows.keyspace import term_key
 
 log = structlog.get_logger(__name__)
 
@@ -63,9 +65,11 @@ class StoreLink:
         self._stopped.set()
 
     async def _run(self) -> None:
-        registry = Registry(self._url, connections=2)
+        registry: Registry | None = None
         while not self._stopped.is_set():
             try:
+                if registry is None:
+                    registry = Registry(self._url, connections=2)
                 if not self._bearings.done():
                     await self._take_bearings(registry)
                 else:
@@ -76,14 +80,18 @@ class StoreLink:
                 now = time.monotonic()
                 self._emit(lambda roster, _, sentence=sentence, now=now: roster.store_away(sentence, now))  # type: ignore[misc]
             await asyncio.sleep(PERIOD)
-        await registry.close()
+        if registry is not None:
+            await registry.close()
 
     async def _take_bearings(self, registry: Registry) -> None:
         deployment = await get_deployment(registry, self._workflow)
         if deployment is None:
             log.warning("deployment_missing", workflow=self._workflow)
             return
-        self._bearings.set_result((await registry.next_term(self._workflow), deployment))
+        term = await registry.next_term(self._workflow)
+        # Heads of partitions have it next; in a cluster they lie at other nodes than its counter.
+        await registry.confirm(term_key(self._workflow), Durability.parse(deployment.durability))
+        self._bearings.set_result((term, deployment))
 
     async def _exchange(self, registry: Registry) -> None:
         names = self._names

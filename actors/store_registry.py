@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
 import msgspec
 
-from headrace.sources.connection import Client, address_of, connect, store_errors
+import headrace.sources
+from headrace.sources.connection import Client, Script, address_of, connect, store_errors
+from headrace.sources.durable import Durable
 from headrace.sources.suitable import check_server
+from headrace.workflows.durability import Durability
 from headrace.workflows.effects import Effect, effect
 from headrace.workflows.keyspace import lease_key, status_prefix, term_key, workflow_key
 from headrace.workflows.store import WorkflowDescriptor
 
+_CONFIRM: Final = Script(Path(headrace.sources.__file__).parent / "scripts" / "confirm.lua")
 _WORKFLOWS: Final = "hr:workflows"
 """Set of the names of all workflows."""
 
@@ -77,6 +82,15 @@ class Registry:
         """A number that no supervisor of this workflow had before, higher than all of them."""
         with store_errors(self.address), effect(Effect.TERM):
             return int(await self.client.incr(term_key(workflow)))
+
+    async def confirm(self, key: str, durability: Durability) -> None:
+        """Wait until a text that was written a moment ago is durable: what follows from it lies elsewhere.
+
+        Raises:
+            NotDurable: It is not; ask again.
+            StoreUnavailable: The server does not answer.
+        """
+        await Durable(self.client, self.address, durability).write(_CONFIRM, Effect.TOUCH, key)
 
     async def leases(self, names: Sequence[str]) -> dict[str, str | None]:
         """Who holds each lease: its incarnation; None where it has lapsed (by the store's clock)."""

@@ -31,6 +31,7 @@ from headrace.sources.suitable import choose_durability
 from headrace.workflows.commit import Answer, Commit, Output, Reply
 from headrace.workflows.durability import FAST, Durability, DurabilityUnchosen
 from headrace.workflows.effects import Effect
+from headrace.workflows.keyspace import term_key
 from headrace.workflows.store import (
     NotDurable,
     SourceDescriptor,
@@ -158,6 +159,17 @@ async def test_a_replica_that_has_not_got_it_is_waited_for(primary: Valkey, repl
         until(lambda: _link(replica) == "up", "the replica follows again")
 
         assert await store.commit(0, owner, Commit(sequence=2)) is Answer.ALREADY
+
+
+async def test_what_others_rely_on_elsewhere_is_waited_for(store: Store, syncing: Valkey) -> None:
+    """The number of a supervisor, the id of a life of a workflow: in a cluster they lie at another node."""
+    assert await store.next_term("w") == 1
+    await store.confirm(term_key("w"), FSYNC)
+    assert await store.next_term("w") == 2
+
+    _set(syncing, "appendfsync", "no")
+    with pytest.raises(NotDurable):
+        await store.confirm(term_key("w"), FSYNC)
 
 
 async def test_at_level_fast_nothing_is_waited_for(syncing: Valkey) -> None:
