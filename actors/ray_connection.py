@@ -33,6 +33,9 @@ ANSWER_WITHIN: Final = 8.0
 CLIENT: Final = "ray://"
 _CLIENT_PORT: Final = 10001
 _HEAD_PORT: Final = 6379
+_TRIES: Final = {"client": 2, "head": 1}
+_REASON: Final = 500
+"""Characters of what Ray says."""
 _TOKENS: Final = ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
 _TOKEN_CURE: Final = (
     "Put the cluster's token into RAY_AUTH_TOKEN, its file's name into RAY_AUTH_TOKEN_PATH, or the token into"
@@ -108,14 +111,25 @@ def connected(text: str) -> Iterator[None]:
     address = RayAddress.parse(text)
     use_token_if_there_is_one()
     preflight(address)
-    try:
-        ray.init(address=address.text, namespace=NAMESPACE, configure_logging=False, log_to_driver=False)
-    except (OSError, RuntimeError, ValueError, RayError, ImportError) as error:
-        raise RayUnreachable(text, _first_line(error), "See the logs of its head node.") from error
+    _join(address)
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _join(address: RayAddress) -> None:
+    """Connect. Now and then the client's server fails to start a process for us, after 30 seconds: then again."""
+    for left in range(_TRIES[address.kind] - 1, -1, -1):
+        try:
+            ray.init(address=address.text, namespace=NAMESPACE, configure_logging=False, log_to_driver=False)
+        except (OSError, RuntimeError, ValueError, RayError, ImportError) as error:
+            reason = " ".join(str(error).split()) or type(error).__name__
+            if not left:
+                raise RayUnreachable(address.text, reason[:_REASON], "See the logs of its head node.") from error
+            log.warning("ray_not_connected", address=address.text, reason=reason[:_REASON])
+        else:
+            return
 
 
 def use_token_if_there_is_one(environment: Mapping[str, str] = os.environ) -> None:

@@ -126,6 +126,14 @@ class Registry:
             if value is not None
         }
 
+    async def count_workflow(self, name: str) -> int:
+        """How many keys the store holds of a workflow."""
+        with store_errors(self.address):
+            count = int(await self.client.exists(workflow_key(name)))
+            for pattern in _patterns(name):
+                count += len([key async for key in self.client.scan_iter(match=pattern, count=1000)])
+        return count
+
     async def remove_workflow(self, name: str) -> int:
         """Take out all that the store holds of a workflow: state, streams, descriptor. For good.
 
@@ -136,13 +144,19 @@ class Registry:
         """
         removed = 0
         with store_errors(self.address), effect(Effect.REMOVE):
-            for pattern in (f"hr:{{{name}/*}}:*", f"hr:{{{name}}}:*"):
+            for pattern in _patterns(name):
                 found = [key async for key in self.client.scan_iter(match=pattern, count=1000)]
                 for key in found:
                     removed += int(await self.client.unlink(key))
             removed += int(await self.client.delete(workflow_key(name)))
             await _wait(self.client.srem(_WORKFLOWS, name))
         return removed
+
+
+def _patterns(workflow: str) -> tuple[str, str]:
+    """What all keys of a workflow but its descriptor look like."""
+    name = _literal(workflow)
+    return f"hr:{{{name}/*}}:*", f"hr:{{{name}}}:*"
 
 
 def _literal(text: str) -> str:

@@ -11,7 +11,17 @@ from typer.core import TyperGroup
 from headrace.cli.configured import hoisted
 from headrace.cli.exits import exit_code_of
 from headrace.cli.screen import Screen
-from headrace.cli.verbs import browsing, configuring, creating, deploying, looking, measuring, operating, running
+from headrace.cli.verbs import (
+    browsing,
+    configuring,
+    creating,
+    deploying,
+    looking,
+    managing,
+    measuring,
+    operating,
+    running,
+)
 from headrace.settings.model import Format, Level
 from headrace.workflows.errors import HeadraceError
 
@@ -81,7 +91,7 @@ def headrace(
         configure_logs("debug" if debug else log_level or "warning", log_format or "auto")
 
 
-_GROUPS: Final = (creating, looking, running, deploying, operating, browsing, measuring, configuring)
+_GROUPS: Final = (creating, looking, running, deploying, operating, managing, browsing, measuring, configuring)
 """In the order of `headrace --help`."""
 
 for _group in _GROUPS:

@@ -19,12 +19,11 @@ from headrace.cli.exits import ExitCode, NothingRuns, UsageError
 from headrace.cli.meter import Meter
 from headrace.cli.project import Project
 from headrace.cli.screen import Screen
-from headrace.cli.stops import ask_to_stop, asked_to_stop, is_running
+from headrace.cli.stops import is_running
 from headrace.cli.table import described, processes, summary
 from headrace.cli.times import duration
 from headrace.settings import Loaded
 from headrace.sources.channel import REDIS_URL
-from headrace.workflows.store import StoreUnavailable
 
 STOP_WITHIN: Final = 45.0
 """Seconds: draining may take 20, ending the processes some more."""
@@ -139,35 +138,3 @@ def _pictures(found: list[_Overview], meters: dict[str, Meter]) -> list[Renderab
         parts.append(Text(summary(meter.totals(), meter.worker_rate if known else None)))
         parts += [described(problem) for problem in status.problems]
     return parts
-
-
-def stop(
-    workflow: str, urls: list[str], screen: Screen, *, as_json: bool = False, within: float = STOP_WITHIN
-) -> ExitCode:
-    """Ask the process that runs a workflow to stop, and wait until it has."""
-    for url in urls:
-        asyncio.run(_stop(url, workflow, within))
-    if as_json:
-        screen.json({"workflow": workflow, "stopped": True})
-    else:
-        screen.say(f"{workflow} has stopped.")
-    return ExitCode.OK
-
-
-async def _stop(url: str, workflow: str, within: float) -> None:
-    deadline = time.monotonic() + within
-    async with Registry(url, connections=1) as registry:
-        if not await is_running(registry, workflow):
-            raise NothingRuns(f"{workflow} is not running with the store at {registry.address}.")
-        await ask_to_stop(registry, workflow)
-        while time.monotonic() < deadline:
-            await asyncio.sleep(_PERIOD)
-            try:
-                if not await asked_to_stop(registry, workflow):
-                    return
-            except StoreUnavailable:
-                return  # an embedded store ends with the process that started it
-    raise NothingRuns(
-        f"{workflow} has not stopped within {within:.0f} s: the process that runs it (headrace dev or run) does not"
-        " react. Press Ctrl-C there, or end it."
-    )

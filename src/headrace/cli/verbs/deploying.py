@@ -1,4 +1,4 @@
-"""`deploy`: a workflow onto a Ray cluster that exists."""
+"""`deploy` and `supervise`: workflows on a Ray cluster that exists."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from headrace.cli.screen import Screen
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module."""
     app.command(rich_help_panel=OPERATE)(deploy)
+    app.command(rich_help_panel=OPERATE)(supervise)
 
 
 Address = Annotated[
@@ -101,3 +102,26 @@ def deploy(  # noqa: PLR0913, PLR0917  each is an option of the verb
         replication=replication, wait=not no_wait, dry_run=dry_run, yes=yes,
     )  # fmt: skip
     raise typer.Exit(int(deploy_order(order, Screen(), as_json=output == "json")))
+
+
+def supervise(
+    ctx: typer.Context,
+    address: Address = None,
+    redis: Redis = None,
+    cluster: ClusterOption = "default",
+    heartbeat: Annotated[
+        Path | None,
+        typer.Option("--heartbeat", metavar="FILE", help="Touch this file at every look: for a liveness probe."),
+    ] = None,
+) -> None:
+    """Look after deployed workflows: bring them back when their Ray cluster was lost.
+
+    Runs until it is stopped (Ctrl-C, SIGTERM), best under systemd or Kubernetes; several at once do no harm.
+    A workflow that `headrace stop` has stopped stays stopped.
+
+    Example:  headrace supervise --address head:6379 --redis redis://store:6379/0
+    """
+    from headrace.cli.supervising import supervise as run  # noqa: PLC0415
+
+    loaded = configure(ctx, address=address, redis=redis)
+    raise typer.Exit(int(run(loaded, cluster, heartbeat)))

@@ -45,12 +45,12 @@ def stop(
     redis: Redis = None,
     output: OutputOption = "text",
 ) -> None:
-    """Stop a workflow that `dev` or `run` runs, here or on another machine; waits until it has stopped.
+    """Stop a workflow, wherever it runs: deployed, or by `dev` or `run`. Waits until it has stopped.
 
     Example:  headrace stop temperature
     """
-    from headrace.cli import overview  # noqa: PLC0415
+    from headrace.cli import overview, stopping  # noqa: PLC0415
     from headrace.cli.project import Project  # noqa: PLC0415
 
     urls = overview.urls_of(workflow, configure(ctx, redis=redis), Project(Path.cwd()), "stop")
-    raise typer.Exit(int(overview.stop(workflow, urls, Screen(), as_json=output == "json")))
+    raise typer.Exit(int(stopping.stop(workflow, urls, Screen(), as_json=output == "json")))
