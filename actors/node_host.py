@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from headrace.actors.activity import Activity
 from headrace.actors.engine import OnReport
 from headrace.actors.large_states import LargeStates
+from headrace.actors.node_settings import settings_of
 from headrace.actors.spec import Control, EngineStatus, GetStatus, NodeRole, Problem, Reply, RoleSpec
 from headrace.metrics.publishing import Publisher
 from headrace.workflows.calls import Call, CallResult
@@ -102,8 +103,12 @@ class NodeHost:
         self._name = f"{plan.units[spec.role.unit].name(plan)}/{spec.role.replica}"
         self._open_timeout = spec.deployment.open_timeout
         self._large_states = LargeStates()
-        sizes = StateSizes(on_large=self._large_states)
-        self._runner: Runner = runner or UnitRunner(plan, spec.role.unit, sizes=sizes)
+        self._runner: Runner = runner or UnitRunner(
+            plan,
+            spec.role.unit,
+            sizes=StateSizes(on_large=self._large_states),
+            settings=settings_of(spec.deployment.settings),
+        )
         self._user = UserThread()
         self._counters: dict[str, int | float] = {"calls": 0, "events": 0, "failed": 0, "seconds": 0.0}
         self._activity = Activity()

@@ -18,6 +18,7 @@ from headrace.actors.engine import Engine, engine_class, make_engine
 from headrace.actors.guardian import Guardian
 from headrace.actors.leases import LeaseKeeper
 from headrace.actors.loading import WorkflowImportError, import_workflow, user_traceback
+from headrace.actors.node_settings import settings_of
 from headrace.actors.spec import (
     NAMESPACE,
     Deployment,
@@ -36,11 +37,12 @@ from headrace.actors.spec import (
     encode,
     supervisor_name,
 )
-from headrace.logs import configure_logs_by_environment
+from headrace.logs import configure_logs_by_environment, hide_in_logs
 from headrace.workflows.effects import CrashPlan, arm
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.plan import Plan
 from headrace.workflows.ports import BEGINNING
+from headrace.workflows.settings import NO_SETTINGS
 
 log = structlog.get_logger(__name__)
 
@@ -66,6 +68,7 @@ class ShellHost:
         """Of the user's code; empty until it is imported."""
         self._problem: Problem | None = None
         self._code = self._spec.deployment.code
+        self._settings = NO_SETTINGS
         self._reporter = Reporter(self._spec.deployment.workflow)
         deployment = self._spec.deployment
         self._lease = LeaseKeeper(
@@ -105,9 +108,10 @@ class ShellHost:
 
     def _problem_of(self, where: str, word: str, error: Exception) -> Problem:
         if isinstance(error, HeadraceError):
-            return Problem(where=where, word=word, sentence=str(error))
-        trace = user_traceback(error, self._code.folder)
-        return Problem(where=where, word=word, sentence=f"{type(error).__name__}: {error}", traceback=trace)
+            return Problem(where=where, word=word, sentence=self._settings.mask(str(error)))
+        mask = self._settings.mask
+        trace = mask(user_traceback(error, self._code.folder))
+        return Problem(where=where, word=word, sentence=mask(f"{type(error).__name__}: {error}"), traceback=trace)
 
     def become(self, blob: bytes) -> bytes:
         """Start the engine of a role. A repeat for the role it has is answered as if it were the first."""
@@ -133,6 +137,8 @@ class ShellHost:
         if spec.crash_at is not None:
             arm(CrashPlan(spec.crash_at))
         try:
+            self._settings = settings_of(spec.deployment.settings)
+            hide_in_logs(self._settings.hidden)
             self._engine = make_engine(spec, self._plan, self._reporter.report)
             self._engine.start()
         except Exception as error:  # noqa: BLE001  user code (`open`): whatever it raises is named in the status

@@ -18,6 +18,7 @@ from headrace.actors.feeds import Feeds, make_feeds
 from headrace.actors.formats import Formats
 from headrace.actors.large_states import LargeStates
 from headrace.actors.node_calls import NodeCalls
+from headrace.actors.node_settings import settings_of
 from headrace.actors.outlets import make_outlets
 from headrace.actors.partition_driver import PartitionDriver
 from headrace.actors.relay import Relay
@@ -74,8 +75,12 @@ class Worker:
         self._undurable = False
         self._clock = StoreClock()
         self._large_states = LargeStates()
-        sizes = StateSizes(on_large=self._large_states)
-        self._runners = {unit.index: UnitRunner(plan, unit.index, sizes=sizes) for unit in plan.units if unit.in_worker}
+        sizes, settings = StateSizes(on_large=self._large_states), settings_of(spec.deployment.settings)
+        self._runners = {
+            unit.index: UnitRunner(plan, unit.index, sizes=sizes, settings=settings)
+            for unit in plan.units
+            if unit.in_worker
+        }
 
     def start(self) -> None:
         """Connect, open the nodes that run here, and be ready for partitions."""

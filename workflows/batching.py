@@ -13,6 +13,7 @@ from .entries import Entry, EntryTable
 from .errors import HeadraceError
 from .events import Event
 from .program import NodeProgram
+from .settings import NO_SETTINGS, Settings
 
 
 class BatchShape(HeadraceError):
@@ -32,8 +33,9 @@ class BatchProcess:
     singly) is a batch of one.
     """
 
-    def __init__(self, node: NodeProgram) -> None:
+    def __init__(self, node: NodeProgram, settings: Settings = NO_SETTINGS) -> None:
         self._node = node
+        self._settings = settings
         self._process: Callable[[Sequence[Event[Any]], Sequence[Context[Any, Any]]], Any] = node.process
         self._prepared: dict[int, tuple[Any, Context[Any, Any]]] = {}
 
@@ -80,7 +82,7 @@ class BatchProcess:
         slot = self._node.slot
         contexts: list[Context[Any, Any]] = []
         for event, entry in zip(events, entries, strict=True):
-            context: Context[Any, Any] = Context(workflow, self._node.name)
+            context: Context[Any, Any] = Context(workflow, self._node.name, self._settings)
             context._event, context._run, context._hop, context._now_ms = event, entry, 1, now
             context.state = entry.states[slot] if slot >= 0 else None
             contexts.append(context)

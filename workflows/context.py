@@ -12,6 +12,7 @@ from typing_extensions import TypeVar
 from headrace.workflows.codec import encode_json
 from headrace.workflows.errors import NotAvailableError
 from headrace.workflows.events import Event
+from headrace.workflows.settings import NO_SETTINGS, Settings
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -73,14 +74,15 @@ class Context(Generic[State, RunState]):
     `_now_ms`, and clears `_run` and `_effects`. Don't keep one beyond the call.
     """
 
-    __slots__ = ("_effects", "_event", "_hop", "_node", "_now_ms", "_run", "_workflow", "state")
+    __slots__ = ("_effects", "_event", "_hop", "_node", "_now_ms", "_run", "_settings", "_workflow", "state")
 
     state: State
     """This node's state of this run: change it or set it, it is kept when the event succeeds."""
 
-    def __init__(self, workflow: str, node: str) -> None:
+    def __init__(self, workflow: str, node: str, settings: Settings = NO_SETTINGS) -> None:
         self._workflow = workflow
         self._node = node
+        self._settings = settings
         self._hop = 0
         self._now_ms = 0
         self._effects: list[Effect] | None = None
@@ -97,6 +99,11 @@ class Context(Generic[State, RunState]):
             nothing: Any = None
             run = self._run = Run(self._workflow, key, nothing)
         return run
+
+    @property
+    def settings(self) -> Settings:
+        """Settings and secrets of the workflow, by name; see `Settings`. In `open()`: `self.settings`."""
+        return self._settings
 
     @property
     def now(self) -> datetime:

@@ -10,6 +10,7 @@ from typing_extensions import TypeVar
 from headrace.workflows.actions import Reject, Result, Timer
 from headrace.workflows.context import Context
 from headrace.workflows.events import Event
+from headrace.workflows.settings import NO_SETTINGS, Settings
 
 In = TypeVar("In")
 State = TypeVar("State", default=None)
@@ -18,6 +19,9 @@ Out = TypeVar("Out", default=None)
 
 class _Lifecycle:
     """What nodes of both kinds share."""
+
+    settings: Settings = NO_SETTINGS
+    """Settings and secrets of the workflow, by name; there from `open` on, unless the class has its own `settings`."""
 
     async def open(self) -> None:
         """Load what processing needs (a model, a connection). Called once, in the actor, before any event.

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from .actions import Complete, Reject
 from .batching import BatchProcess, batches
-from .calls import Call, CallResult
+from .calls import Call, CallResult, Failed
 from .context import Context
 from .entries import Entry, EntryTable
 from .errors import HeadraceError
@@ -41,6 +41,7 @@ from .program import (
     Step,
     UnitProgram,
 )  # fmt: skip
+from .settings import NO_SETTINGS, Settings, give_settings
 from .state_sizes import SHARED, StateSizes
 
 _DROP = Step(NOTHING)
@@ -51,14 +52,23 @@ _UNDECODED = object()
 class UnitRunner:
     """Runs the calls of one replica of one unit; holds the states that it made, by run."""
 
-    def __init__(self, plan: Plan, unit: int, *, held_runs: int = 200_000, sizes: StateSizes | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        unit: int,
+        *,
+        held_runs: int = 200_000,
+        sizes: StateSizes | None = None,
+        settings: Settings = NO_SETTINGS,
+    ) -> None:
         self.plan = plan
+        self.settings = settings
         self.program = UnitProgram(plan, plan.units[unit])
         self.nodes: list[NodeProgram] = self.program.nodes
         self.is_async = any(node.is_async for node in self.nodes)
         for node in self.nodes:
             if node.is_batch:
-                node.process = BatchProcess(node)
+                node.process = BatchProcess(node, settings)
         self._entries = EntryTable(plan, self.program, held_runs)
         self._sizes = sizes or StateSizes()
         self._decoders: list[Callable[[bytes], Any]] = [row.codec.decode for row in plan.types]
@@ -69,6 +79,7 @@ class UnitRunner:
         """Open every node of the unit (user code: load a model, connect)."""
         for node in self.nodes:
             if node.instance is not None:
+                give_settings(node.instance, self.settings)
                 await _maybe_await(node.instance.open())
 
     async def close(self) -> None:
@@ -136,9 +147,16 @@ class UnitRunner:
         result.states = [entry.blobs.copy() for entry in entries]
         if self.plan.run_state is not None:
             result.shared = [entry.shared for entry in entries]
+        if result.failed and self.settings.hidden:
+            result.failed = [self._without_secrets(row) for row in result.failed]
         result.seconds = time.thread_time() - started
         self._retained[result.partition] = result
         return result
+
+    def _without_secrets(self, row: Failed) -> Failed:
+        """What a node raised ends in a dead letter, which many may read."""
+        trace = None if row.traceback is None else self.settings.mask(row.traceback)
+        return replace(row, error=self.settings.mask(row.error), traceback=trace)
 
     def _events(self, out: Outcome, data: Sequence[Any] | None) -> list[Event[Any] | None]:
         """The call's events as users see them; None where the data could not be decoded (noted as failed)."""
@@ -292,7 +310,7 @@ class UnitRunner:
 
     def _contexts(self, call: Call) -> list[Context[Any, Any]]:
         """One context for each node of the unit, used again for every event."""
-        contexts: list[Context[Any, Any]] = [Context(self.plan.name, node.name) for node in self.nodes]
+        contexts: list[Context[Any, Any]] = [Context(self.plan.name, node.name, self.settings) for node in self.nodes]
         for context in contexts:
             context._now_ms, context.state = call.now, None
         return contexts

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from collections.abc import MutableMapping
+from collections.abc import Collection, MutableMapping
 from typing import Any, Final, cast, get_args
 
 import msgspec
@@ -67,6 +67,7 @@ def configure_logs(level: Level = "info", form: Format = "auto") -> None:
             _add_logger,
             structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
             *(_people() if for_people else _machines()),
+            _without_secrets,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=_Lines,
@@ -88,6 +89,28 @@ def configure_logs_by_environment() -> None:
         cast("Level", level) if level in get_args(Level) else "info",
         cast("Format", form) if form in get_args(Format) else "auto",
     )
+
+
+class _Secrets:
+    """What must not appear in the lines of this process."""
+
+    def __init__(self) -> None:
+        self.texts: tuple[str, ...] = ()
+
+
+_secrets: Final = _Secrets()
+
+
+def hide_in_logs(secrets: Collection[str]) -> None:
+    """Have these texts replaced in every line from now on: in exceptions, of libraries, by `ctx.log`."""
+    written = {text for secret in secrets for text in (secret, msgspec.json.encode(secret).decode()[1:-1])}
+    _secrets.texts = tuple(sorted(written, key=len, reverse=True))
+
+
+def _without_secrets(_: Any, __: str, line: Any) -> Any:
+    for secret in _secrets.texts:
+        line = line.replace(secret, "******")
+    return line
 
 
 def _people() -> list[Any]:

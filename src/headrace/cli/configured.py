@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import typer
 
+from headrace.cli.exits import UsageError
 from headrace.settings import Loaded, load_settings
 from headrace.settings.layers import variable_of
 
@@ -41,13 +42,21 @@ def configure(ctx: typer.Context, **typed: Any) -> Loaded:
     from headrace.logs import configure_logs  # noqa: PLC0415  takes a tenth of a second, which --help need not wait
 
     whole = ctx.find_root().params
+    assigned = [_assignment(text) for text in typed.pop("assign", None) or ()]
     given = typed | {name: whole.get(name) for name in ("log_level", "log_format")}
-    loaded = load_settings(
-        Path.cwd(), flags=[(*_PATHS[name], value) for name, value in given.items()], profile=whole.get("profile")
-    )
+    flags = [*((*_PATHS[name], value) for name, value in given.items()), *assigned]
+    loaded = load_settings(Path.cwd(), flags=flags, profile=whole.get("profile"))
     settings = loaded.settings
     configure_logs("debug" if whole.get("debug") else settings.log_level, settings.log_format)
     return loaded
+
+
+def _assignment(text: str) -> tuple[str, tuple[str, ...], str]:
+    """`NAME=VALUE`, as typed with `--set`: a setting for the nodes."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise UsageError("--set takes NAME=VALUE. A secret: --set NAME=env:VARIABLE, or NAME=file:/path")
+    return "--set", ("settings", name.strip()), value
 
 
 def for_children(loaded: Loaded) -> dict[str, str]:

@@ -42,6 +42,10 @@ DurabilityOption = Annotated[
         help="When outputs and answers may leave: `fast`, `fsync` (on the store's disk), `replicas`, `replicas:2`.",
     ),
 ]
+Assign = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="A setting for the nodes; secrets as env:NAME or file:/path."),
+]
 Live = Annotated[
     bool | None, typer.Option("--live/--no-live", help="A live table, or lines. Default: live on a terminal.")
 ]

@@ -31,7 +31,7 @@ from headrace.settings.masking import shown
 from headrace.settings.model import FIELDS, Path, Settings, depth_of, dotted, type_at
 from headrace.workflows.errors import HeadraceError, Problem
 
-_OTHER_VARIABLES = ("HEADRACE_CRASH_AT", "HEADRACE_CRASH_MARKER", PROFILE)
+_OTHER_VARIABLES = ("HEADRACE_CRASH_AT", "HEADRACE_CRASH_MARKER", "HEADRACE_CACHE", PROFILE)
 
 
 class SettingsError(HeadraceError):

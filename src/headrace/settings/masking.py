@@ -16,6 +16,11 @@ _IN_OPTIONS: Final = re.compile(r"([?&][a-z_]*password=)(?!env:|file:)[^&#]+")
 _REFERENCE: Final = re.compile(r"^(env|file):")
 
 
+def sounds_secret(name: str) -> bool:
+    """Whether a setting of this name is taken for a secret: `password`, `api_token`, `secret` ..."""
+    return _SECRET.search(name) is not None
+
+
 def shown(path: Path, value: Any) -> Any:
     """A value as it may be printed.
 
@@ -24,7 +29,7 @@ def shown(path: Path, value: Any) -> Any:
     """
     if not isinstance(value, str) or _REFERENCE.match(value):
         return value
-    if _SECRET.search(path[-1]):
+    if sounds_secret(path[-1]):
         return HIDDEN if value else value
     return _without_password(value)
 

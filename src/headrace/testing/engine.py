@@ -28,6 +28,7 @@ from headrace.workflows.plan import Plan, SourcePlan
 from headrace.workflows.records import Records
 from headrace.workflows.runner import UnitRunner
 from headrace.workflows.saving import Save
+from headrace.workflows.settings import NO_SETTINGS, Settings
 
 CRASH_POINTS: Final = STEPS + tuple(
     f"{when}:{effect.value}"
@@ -65,10 +66,14 @@ class Engine:
         partitions: Shares of its key space.
         now: Milliseconds since 1970 UTC at which it begins.
         deliver: Takes outputs to their sinks.
+        settings: What nodes see as `ctx.settings`.
     """
 
-    def __init__(self, plan: Plan, partitions: int, now: int, deliver: Deliver) -> None:
+    def __init__(
+        self, plan: Plan, partitions: int, now: int, deliver: Deliver, settings: Settings = NO_SETTINGS
+    ) -> None:
         self.plan = plan
+        self._settings = settings
         self.partitions = partitions
         self.now = now
         """Milliseconds since 1970 UTC."""
@@ -159,7 +164,7 @@ class Engine:
             self._crash.passed(name)
 
     async def _start(self, unit: int, replica: int) -> UnitRunner:
-        runner = self._runners[unit, replica] = UnitRunner(self.plan, unit)
+        runner = self._runners[unit, replica] = UnitRunner(self.plan, unit, settings=self._settings)
         await runner.open()
         return runner
 

@@ -12,6 +12,7 @@ from typing import Any, Final, Generic, Literal, Self
 import msgspec
 from typing_extensions import TypeVar
 
+from headrace.settings.masking import sounds_secret
 from headrace.sources.custom import CustomSource
 from headrace.testing.engine import Engine
 from headrace.testing.inputs import LogEntry
@@ -24,6 +25,7 @@ from headrace.testing.views import Runs, RunView
 from headrace.workflows.actions import Tombstone
 from headrace.workflows.commit import DeadLetter, Output
 from headrace.workflows.handles import SinkHandle, SourceHandle
+from headrace.workflows.settings import Scalar, Settings
 from headrace.workflows.store import StoreFull
 from headrace.workflows.workflow import Workflow
 
@@ -63,6 +65,7 @@ class Harness:
         fuse: `"all"`: with all nodes in one unit, as on a cluster with `fuse="all"`.
         partitions: Shares of the key space; default: what the workflow says, else 4 (unkeyed: 1).
         start: The virtual time at which it begins (aware).
+        settings: What nodes see as `ctx.settings`: values, not references to secrets.
 
     Raises:
         WorkflowError: The workflow can't be compiled: lists every problem.
@@ -94,6 +97,7 @@ class Harness:
         fuse: Literal["all"] | None = None,
         partitions: int | None = None,
         start: datetime = START,
+        settings: Mapping[str, Scalar] | None = None,
     ) -> None:
         if start.tzinfo is None:
             raise HarnessError("start= has no time zone: write datetime(2026, 1, 1, tzinfo=UTC)")
@@ -101,7 +105,7 @@ class Harness:
         plan = self._plan
         self._partitions = (partitions or plan.partitions or DEFAULT_PARTITIONS) if plan.keyed else 1
         self._left: list[Output] = []
-        self._engine = Engine(plan, self._partitions, _milliseconds(start), self._deliver)
+        self._engine = Engine(plan, self._partitions, _milliseconds(start), self._deliver, _settings(settings))
         self._senders = Senders(plan, self._engine)
         self._batching = False
         self._readings: dict[int, Reading] = {}
@@ -371,6 +375,11 @@ class Harness:
         packer = self._engine.packers.get(output.sink)
         text = output.data if packer is None else packer.texts[output.id]
         return self._plan.types[self._plan.sinks[output.sink].type].codec.decode(text)
+
+
+def _settings(values: Mapping[str, Scalar] | None) -> Settings:
+    given = values or {}
+    return Settings(given, secrets={name for name in given if sounds_secret(name)})
 
 
 def _milliseconds(time: datetime) -> int:

@@ -10,6 +10,7 @@ import typer
 from headrace.cli.configured import configure
 from headrace.cli.options import (
     OPERATE,
+    Assign,
     DurabilityOption,
     FuseOption,
     Kafka,
@@ -51,6 +52,7 @@ def deploy(  # noqa: PLR0913, PLR0917  each is an option of the verb
     partitions: Partitions = None,
     fuse: FuseOption = None,
     durability: DurabilityOption = None,
+    assign: Assign = None,
     working_dir: Annotated[
         Path | None,
         typer.Option(
@@ -91,7 +93,7 @@ def deploy(  # noqa: PLR0913, PLR0917  each is an option of the verb
 
     loaded = configure(
         ctx, address=address, redis=redis, kafka=kafka, workers=workers, partitions=partitions, fuse=fuse,
-        durability=durability,
+        durability=durability, assign=assign,
     )  # fmt: skip
     settings = loaded.settings
     order = DeployOrder(

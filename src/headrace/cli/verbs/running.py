@@ -10,6 +10,7 @@ from headrace.cli.configured import configure, for_children
 from headrace.cli.options import (
     DEVELOP,
     OPERATE,
+    Assign,
     DurabilityOption,
     FuseOption,
     Kafka,
@@ -52,6 +53,7 @@ def dev(  # noqa: PLR0913, PLR0917  each is an option of the verb
     drop_state: Annotated[
         bool, typer.Option("--drop-state", help="With --reload: forget states that a saved version can't read.")
     ] = False,
+    assign: Assign = None,
     live: Live = None,
 ) -> None:
     """Run a workflow here, with embedded servers that are gone at the end.
@@ -64,7 +66,7 @@ def dev(  # noqa: PLR0913, PLR0917  each is an option of the verb
     """
     from headrace.cli.session import Order, run_session  # noqa: PLC0415  loads Ray
 
-    loaded = configure(ctx, workers=workers, partitions=partitions, fuse=fuse, durability=durability)
+    loaded = configure(ctx, workers=workers, partitions=partitions, fuse=fuse, durability=durability, assign=assign)
     settings, screen = loaded.settings, Screen()
     order = Order(
         target=target, redis_url=redis, kafka=kafka, embedded=True, broker=broker, workers=settings.workers,
@@ -85,6 +87,7 @@ def run(  # noqa: PLR0913, PLR0917  each is an option of the verb
     partitions: Partitions = None,
     fuse: FuseOption = None,
     durability: DurabilityOption = None,
+    assign: Assign = None,
     make_topics: Annotated[bool, typer.Option("--make-topics", help="Make topics that don't exist.")] = False,
     start_over: Annotated[
         bool, typer.Option("--start-over", help="Begin anew although its consumer group says that it has run before.")
@@ -103,7 +106,14 @@ def run(  # noqa: PLR0913, PLR0917  each is an option of the verb
     from headrace.cli.session import Order, run_session  # noqa: PLC0415  loads Ray
 
     loaded = configure(
-        ctx, redis=redis, kafka=kafka, workers=workers, partitions=partitions, fuse=fuse, durability=durability
+        ctx,
+        redis=redis,
+        kafka=kafka,
+        workers=workers,
+        partitions=partitions,
+        fuse=fuse,
+        durability=durability,
+        assign=assign,
     )
     settings, screen = loaded.settings, Screen()
     order = Order(
