@@ -35,6 +35,7 @@ from headrace.workflows.workflow import Workflow
 
 if TYPE_CHECKING:
     from headrace.sources.channel import ChannelSource
+    from headrace.sources.replay import ReplaySource
 
 __all__ = [
     "Action",
@@ -63,6 +64,7 @@ __all__ = [
     "Raw",
     "Record",
     "Reject",
+    "ReplaySource",
     "RequestSource",
     "Result",
     "Retry",
@@ -82,7 +84,7 @@ __all__ = [
     "WorkflowError",
 ]
 
-_LAZY = {"ChannelSource": "headrace.sources.channel"}
+_LAZY = {"ChannelSource": "headrace.sources.channel", "ReplaySource": "headrace.sources.replay"}
 """Names whose module loads more than a description needs."""
 
 

@@ -31,6 +31,24 @@ def test_G01_a_custom_source_counts_each_record_once_over_crashes(tmp_path: Path
 
 
 @pytest.mark.slow
+def test_A11_a_replay_counts_each_row_once_over_a_crash_and_closes(tmp_path: Path, redis_url: str) -> None:
+    (tmp_path / "parts").mkdir()
+    for part in range(4):
+        numbers = range(part * COUNT, (part + 1) * COUNT)
+        (tmp_path / "parts" / f"{part}.csv").write_text("\n".join(["number", *map(str, numbers), ""]))
+    replayed = Small.of("replayed", tmp_path, redis_url)
+
+    with solo(replayed, index=0, placement=1, partitions=(0,), crash_at="after:commit:3") as one:
+        until(lambda: one.crashed, "it has crashed")
+    assert replayed.run().get("status") == b"running"
+    with solo(replayed, index=1, placement=2, partitions=(0,)):
+        until(lambda: replayed.run().get("status") == b"source closed", "the last file is read to its end")
+
+    found = msgspec.json.decode(replayed.run()["node:add"])
+    assert found == {"count": 4 * COUNT, "total": sum(range(4 * COUNT))}
+
+
+@pytest.mark.slow
 def test_schedule_happens_exactly_once_when_its_worker_is_killed(tmp_path: Path, redis_url: str) -> None:
     ticks = Small.of("ticks", tmp_path, redis_url)
 

@@ -55,7 +55,8 @@ def follow(document: Path, folder: Path) -> None:
         AssertionError: Something prints what the document does not say.
     """
     for block in blocks_of(document):
-        if block.language == "python" and block.title:
+        if block.language in ("python", "csv") and block.title:
+            (folder / block.title).parent.mkdir(parents=True, exist_ok=True)
             with (folder / block.title).open("a" if block.append else "w") as file:
                 file.write(block.text)
         for command, expected in block.commands if block.language == "console" else ():
