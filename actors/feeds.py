@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Final
 
 from headrace.actors.spec import Deployment
 from headrace.sources.feeding import Surroundings, readers_of
@@ -11,9 +12,12 @@ from headrace.sources.kafka_connection import by_cluster
 from headrace.sources.kafka_group import group_of
 from headrace.sources.kafka_reader import KafkaReader
 from headrace.sources.reader import Reader
+from headrace.sources.streams import StreamReader
+from headrace.sources.streams import make_readers as streams_of
 from headrace.workflows.plan import Plan, SourcePlan
 from headrace.workflows.records import Records
 
+STREAMS: Final = "headrace.sources.streams:make_readers"
 LOG_SHARE = 0.5
 """Part of an epoch that is kept for logs when streams could fill all of it."""
 
@@ -21,8 +25,11 @@ LOG_SHARE = 0.5
 class Feeds:
     """The readers of one worker."""
 
-    def __init__(self, first: Sequence[Reader], rest: Sequence[Reader]) -> None:
-        self._first = list(first)
+    def __init__(
+        self, first: Sequence[Reader], rest: Sequence[Reader], *, streams: Sequence[StreamReader] = ()
+    ) -> None:
+        self._streams = list(streams)
+        self._first = [*streams, *first]
         self._rest = list(rest)
         self._turn = 0
 
@@ -60,6 +67,10 @@ class Feeds:
                 batches += pulled
         return batches
 
+    def pull_sent(self, partition: int, limit: int) -> list[Records]:
+        """What other partitions have sent: taken while no source is read, too, else they might block each other."""
+        return [records for reader in self._streams for records in reader.pull_sent(partition, limit)]
+
     def committed(self, partition: int, positions: dict[str, str]) -> None:
         """See `Reader.committed`."""
         for reader in self.readers:
@@ -84,12 +95,16 @@ class Feeds:
 
 
 def make_feeds(plan: Plan, deployment: Deployment, surroundings: Surroundings) -> Feeds:
-    """The readers that the sources of a plan need: each source says what makes them."""
+    """The readers that the sources of a plan need: each source says what makes them.
+
+    The reader of streams is always there, and knows all sources: other partitions may send events of any of them.
+    """
+    streams = streams_of(plan.sources, surroundings)
     kafka = [source for source in plan.sources if source.source.kind == "kafka"]
-    others = [source for source in plan.sources if source.source.kind != "kafka"]
+    others = [source for source in plan.sources if source.source.kind != "kafka" and source.source.feeder != STREAMS]
     first = readers_of([source for source in others if source.source.urgent], surroundings)
     rest = readers_of([source for source in others if not source.source.urgent], surroundings)
-    return Feeds(first, [*_kafka_readers(kafka, deployment, surroundings), *rest])
+    return Feeds(first, [*_kafka_readers(kafka, deployment, surroundings), *rest], streams=streams)
 
 
 def _kafka_readers(

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from headrace.actors.backlog import size_of
 from headrace.sources.outlet import Portion, Refused
 from headrace.workflows.commit import Output
 
@@ -15,6 +16,11 @@ class Origin(Protocol):
     """The partition that outputs come from."""
 
     number: int
+
+    @property
+    def owner(self) -> str:
+        """Token by which it was acquired."""
+        ...
 
     async def confirm(self) -> bool:
         """Whether the store still says that the partition is ours."""
@@ -43,11 +49,6 @@ class _Chunk:
         """What of it comes after a sequence."""
         done = sum(number <= sequence for number in self.sequences)
         return _Chunk(self.sequences[done:], self.outputs[done:])
-
-
-def size_of(outputs: Collection[Output]) -> int:
-    """Bytes of their data."""
-    return sum(len(output.data or b"") for output in outputs)
 
 
 @dataclass(slots=True, eq=False)
@@ -87,7 +88,7 @@ class Lane:
             through = chunk.sequences[-1]
             if len(outputs) >= limit or size <= 0:
                 break
-        return Portion(outputs, through)
+        return Portion(outputs, through, self.stay.origin.owner)
 
     def sequence_of(self, output: Output) -> int:
         """Sequence of an output that waits here; 0 if it does not any more."""
@@ -126,10 +127,10 @@ class Stay:
         waiting = [lane.first - 1 for lane in self.lanes.values() if lane.first is not None]
         return min(waiting, default=self.pushed)
 
-    @property
-    def waiting(self) -> int:
-        """Outputs that have not left."""
-        return sum(lane.waiting for lane in self.lanes.values())
+    def waiting(self, without: Collection[int] = ()) -> int:
+        """Outputs that have not left, except those for the outlets `without`."""
+        lanes = (lane for lane in self.lanes.values() if lane.outlet not in without)
+        return sum(lane.waiting for lane in lanes)
 
     def lane(self, outlet: int) -> Lane:
         """The lane to an outlet."""

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import Final
 
-from headrace.actors.lanes import size_of
+from headrace.actors.backlog import size_of
 from headrace.workflows.commit import Output
 
 QUOTA: Final = 50_000

@@ -11,7 +11,7 @@ from headrace.actors.outbox_size import OutboxSize
 from headrace.actors.shared import Shared
 from headrace.actors.undertakings import Undertakings, until_available
 from headrace.sources.outlet import Refused
-from headrace.workflows.commit import Head, Output
+from headrace.workflows.commit import Answer, Head, Output
 from headrace.workflows.partition import PartitionCore
 from headrace.workflows.saving import Save
 
@@ -27,7 +27,7 @@ class Outgoing:
         shared: Relay and store.
         under_way: Where its tasks live: they end with the stay.
         wake: Called when the partition may go on.
-        on_fenced: Called when the store has another owner.
+        on_refused: Called when the store says that it has another owner, or another history.
     """
 
     def __init__(
@@ -38,13 +38,14 @@ class Outgoing:
         shared: Shared,
         under_way: Undertakings,
         wake: Callable[[], None],
-        on_fenced: Callable[[], None],
+        on_refused: Callable[[Answer], None],
     ) -> None:
         self.number = core.partition
+        self.owner = core.owner
         self._core = core
         self._shared = shared
         self._wake = wake
-        self._on_fenced = on_fenced
+        self._on_refused = on_refused
         self._burials = Burials(head.counters)
         self._delivered = self._trimmed = 0
         """Sequence of the last output that has left, and that the outbox has forgotten."""
@@ -56,7 +57,7 @@ class Outgoing:
 
     @property
     def takes_more(self) -> bool:
-        """What a new epoch puts out could leave."""
+        """What new events put out could leave."""
         return not (self._resending or self._shared.relay.full or self._outbox.full)
 
     @property
@@ -70,9 +71,14 @@ class Outgoing:
         )
 
     @property
+    def takes_sent(self) -> bool:
+        """What events that other partitions have sent put out could leave."""
+        return not self._resending and not self._shared.relay.shut
+
+    @property
     def settled(self) -> bool:
-        """Everything has left."""
-        return not self._resending and not self._shared.relay.waiting(self.number)
+        """Everything has left that does not wait for another partition: those may be about to stop as well."""
+        return not self._resending and not self._shared.relay.waiting(self.number, outer=True)
 
     def saved(self, save: Save) -> None:
         """This was committed, and is durable."""
@@ -97,7 +103,7 @@ class Outgoing:
         head = await self._shared.store.head(self.number)
         is_ours = head.owner == self._core.owner
         if not is_ours and not self._dropped:
-            self._on_fenced()
+            self._on_refused(Answer.FENCED)
         return is_ours and not self._dropped
 
     async def delivered(self, through: int) -> None:
@@ -115,9 +121,12 @@ class Outgoing:
         """
         through = self._delivered
         if through > self._trimmed and not self._dropped:
-            await self._shared.store.trim_outbox(self.number, self._core.owner, through)
-            self._trimmed = max(self._trimmed, through)
-            self._outbox.trim(self._trimmed)
+            answer = await self._shared.store.trim_outbox(self.number, self._core.owner, through)
+            if answer is Answer.APPLIED:
+                self._trimmed = max(self._trimmed, through)
+                self._outbox.trim(self._trimmed)
+            elif not self._dropped:
+                self._on_refused(answer)
 
     async def refused(self, rows: Sequence[tuple[int, Refused]], outlet: str) -> bool:
         """Make dead letters of what an outlet will never take."""

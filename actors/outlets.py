@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
+from headrace.actors.inner_outlet import Address, InnerOutlet, OtherWorkflow, SameWorkflow
 from headrace.actors.spec import Deployment
+from headrace.actors.store import Store
 from headrace.sources.kafka_connection import KafkaConnection, by_cluster
 from headrace.sources.kafka_sink import KafkaOutput
 from headrace.sources.kafka_transactions import KafkaTransactions, Origin
@@ -14,6 +16,7 @@ from headrace.workflows.commit import Output
 from headrace.workflows.durability import Durability
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.plan import Plan, SinkPlan
+from headrace.workflows.transfers import LINK, TRANSFER
 
 
 class Strays:
@@ -48,6 +51,8 @@ class Outlets(NamedTuple):
     all: list[Outlet]
     index_of: Callable[[Output], int]
     """Which of them takes an output."""
+    inner: frozenset[int]
+    """Indexes of those that lead to other partitions, of this workflow or of others."""
 
     def counters(self) -> dict[str, int]:
         """How many sinks deliver exactly once, and how many at least once, as far as brokers have said."""
@@ -62,14 +67,30 @@ class Outlets(NamedTuple):
         return {name: count for name, count in counts.items() if count}
 
 
-def make_outlets(plan: Plan, deployment: Deployment) -> Outlets:
-    """The outlets that the sinks of a plan need: one for each Kafka cluster and way of delivery."""
+def make_outlets(plan: Plan, deployment: Deployment, store: Store) -> Outlets:
+    """The outlets that a plan needs: for its sinks, and for events whose keys belong to other partitions."""
+    index_of: dict[int, int] = {}
+    outlets: list[Outlet] = []
+
+    def inner(number: int, address: Address) -> int:
+        index_of[number] = len(outlets)
+        outlets.append(InnerOutlet(address, plan.name, deployment.incarnation))
+        return index_of[number]
+
+    inner_ones = {inner(TRANSFER, SameWorkflow(store, deployment.partitions))}
+    kafka: list[SinkPlan] = []
     for sink in plan.sinks:
+        if sink.sink.kind == LINK:
+            link = sink.sink
+            address = OtherWorkflow(
+                deployment.redis_url, link.workflow, link.source, sink.name, store.durable.durability
+            )
+            inner_ones.add(inner(sink.index, address))
+            continue
         if sink.sink.kind != "kafka":
             raise HeadraceError(f"sink {sink.name}: this version can't send to a sink of kind {sink.sink.kind!r}")
-    outlets: list[Outlet] = []
-    index_of: dict[int, int] = {}
-    for connection, of_cluster in by_cluster(plan.sinks, lambda row: row.sink, deployment):
+        kafka.append(sink)
+    for connection, of_cluster in by_cluster(kafka, lambda row: row.sink, deployment):
         for transactional in (True, False):
             sinks = [sink for sink in of_cluster if (sink.sink.delivery == "exactly-once") is transactional]
             if sinks:
@@ -81,7 +102,7 @@ def make_outlets(plan: Plan, deployment: Deployment) -> Outlets:
     def outlet_of(output: Output) -> int:
         return index_of.get(output.sink, strays)
 
-    return Outlets(outlets, outlet_of)
+    return Outlets(outlets, outlet_of, frozenset(inner_ones))
 
 
 def _kafka(

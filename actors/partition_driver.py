@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
@@ -53,6 +54,7 @@ class PartitionDriver:
         """Why it stands still: a stable word, and a sentence."""
         self.epochs = 0
         self._events_before = self._dead_before = 0
+        self._moved_before: Counter[str] = Counter()
 
     @property
     def events(self) -> int:
@@ -86,6 +88,11 @@ class PartitionDriver:
         """Runs whose state is in memory."""
         return len(self._core.runs) if self._core else 0
 
+    @property
+    def moved(self) -> Counter[str]:
+        """Events sent on to the partitions of their keys, by source, since this worker has the partition."""
+        return self._moved_before + (self._core.moved if self._core else Counter())
+
     async def acquire(self, term: int, placement: int) -> bool:
         """Become the owner, and begin where the store says.
 
@@ -111,7 +118,7 @@ class PartitionDriver:
             shared.plan, self.number, shared.partitions, head, shared.limits, shared.formats.packers
         )
         self._outgoing = Outgoing(
-            core, head, shared=shared, under_way=self._under_way, wake=self.wake, on_fenced=self._fenced
+            core, head, shared=shared, under_way=self._under_way, wake=self.wake, on_refused=self._found_out
         )
         await shared.feed.assign(self.number, dict(head.positions))
         self.state = "ended" if self._core.ended else "owned"
@@ -142,6 +149,7 @@ class PartitionDriver:
         if core is not None:
             self._events_before += core.events_done
             self._dead_before += core.dead_count
+            self._moved_before += core.moved
             self._shared.nodes.drop(self.number, core.owner)
         if self._outgoing is not None:
             self._outgoing.drop()
@@ -151,25 +159,23 @@ class PartitionDriver:
         self._idle.set()
 
     async def verify(self) -> None:
-        """See whether the store still has our history: an idle partition would not notice that it lost its tail."""
+        """See whether the store still has our history: not every loss shows in a commit, and there may be none."""
         core = self._core
-        if core is None or not core.idle or self._verifying:
+        if core is None or self._verifying:
             return
-        self._verifying, sequence = True, core.builder.sequence
+        self._verifying, sequence = True, core.builder.sequence if core.idle else None
         try:
             if self._outgoing is not None:
                 await self._outgoing.trim()
-            head = await self._shared.store.head(self.number)
+            answer = await self._shared.store.check(self.number, core.owner, sequence)
         except StoreUnavailable:
             return  # whoever needs it next names it
         finally:
             self._verifying = False
-        if core is not self._core or not core.idle or core.builder.sequence != sequence:
+        if core is not self._core or (sequence is not None and core.builder.sequence != sequence):
             return
-        if head.owner != core.owner:
-            await self._refused(Answer.FENCED)
-        elif head.sequence != sequence:
-            await self._refused(Answer.ROLLED_BACK)
+        if answer is not Answer.APPLIED:
+            await self._refused(answer)
 
     def wake(self) -> None:
         """Something may go on: look, once, at the loop's next turn."""
@@ -220,11 +226,12 @@ class PartitionDriver:
 
     def _offer(self, core: PartitionCore) -> bool:
         shared = self._shared
-        if self._outgoing is None or not self._outgoing.takes_more:
+        outgoing = self._outgoing
+        if outgoing is None or not outgoing.takes_sent:
             return False  # its outputs can't leave: no more until they do
         if not shared.nodes.connected:
             return False  # what is pulled would only wait for them
-        batches = self._pull()
+        batches = self._pull(only_sent=not outgoing.takes_more)
         if batches:
             shared.activity.begin()
             point("after:pull")
@@ -252,8 +259,9 @@ class PartitionDriver:
             core.offer(unpacked, self._shared.clock.now_ms())
         self.wake()
 
-    def _pull(self) -> list[Records]:
-        batches = self._shared.feed.pull(self.number, self._shared.sizing.limit)
+    def _pull(self, *, only_sent: bool) -> list[Records]:
+        feed, limit = self._shared.feed, self._shared.sizing.limit
+        batches = feed.pull_sent(self.number, limit) if only_sent else feed.pull(self.number, limit)
         linger = self._linger
         if not linger.delay:
             return batches
@@ -303,6 +311,7 @@ class PartitionDriver:
         if core.committed(answer, self._shared.clock.now_ms()):
             self.epochs += 1
             self._shared.activity.done()
+            self._note_moved(core)
             self._shared.feed.committed(self.number, save.commit.positions)
             if self._outgoing is not None:
                 self._outgoing.saved(save)
@@ -312,9 +321,14 @@ class PartitionDriver:
         else:
             await self._refused(answer)
 
-    def _fenced(self) -> None:
-        """The store says, without being asked for a commit, that another worker has the partition."""
-        self._under_way.spawn(self._refused(Answer.FENCED))
+    def _note_moved(self, core: PartitionCore) -> None:
+        for source in core.moved.keys() - self._shared.noted:
+            self._shared.noted.add(source)
+            log.info("events_sent_on", source=source, reason="their keys belong to other partitions than they lie in")
+
+    def _found_out(self, answer: Answer) -> None:
+        """The store says, without being asked for a commit, that the partition is not ours, or not what it was."""
+        self._under_way.spawn(self._refused(answer))
 
     async def _refused(self, answer: Answer) -> None:
         log.warning("commit_refused", partition=self.number, answer=answer.value)
@@ -325,7 +339,10 @@ class PartitionDriver:
             await self.drop()
             self._shared.on_lost(self, answer.value)
         else:  # the store has lost its tail: what we hold is of a history that is no more
-            self.trouble = ("rolled_back", f"partition {self.number}: the store lost its last commits")
+            self.trouble = (
+                "rolled_back",
+                f"partition {self.number}: the store was restarted, or lost its last commits",
+            )
             await self.drop()
             if await self._acquire():
                 self.trouble = None

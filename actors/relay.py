@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 import structlog
 
-from headrace.actors.lanes import Lane, Origin, Stay, size_of
+from headrace.actors.backlog import Backlog
+from headrace.actors.lanes import Lane, Origin, Stay
 from headrace.sources.outlet import Outlet, Portion, Refused
 from headrace.sources.problems import Problems
 from headrace.sources.reader import OnProblem
 from headrace.workflows.commit import Output
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.store import StoreUnavailable
+from headrace.workflows.transfers import TRANSFER
 
 log = structlog.get_logger(__name__)
 
@@ -24,10 +26,6 @@ ROUND_BYTES: Final = 8 << 20
 """The same, by the size of their data: a transaction has ten seconds."""
 AT_ONCE: Final = 4
 """Partitions that a transactional outlet is given at a time: what waits meanwhile goes together later."""
-BACKLOG: Final = 50_000
-"""Outputs that may wait in a worker; beyond it its partitions take no new events."""
-BACKLOG_BYTES: Final = 64 << 20
-"""The same, by the size of their data."""
 _WAIT: Final = 0.2
 _LONGEST_WAIT: Final = 5.0
 
@@ -45,6 +43,8 @@ class Relay:
         on_problem: Told when outputs can't leave, and when they can again.
         on_room: Called when it is no longer `full`.
         on_delivered: Told how many outputs an outlet (by name) has taken.
+        inner: Indexes of the outlets to other partitions. What waits for them must not keep those partitions from
+            taking what was sent to them: see `shut`.
     """
 
     def __init__(
@@ -54,12 +54,15 @@ class Relay:
         on_problem: OnProblem,
         on_room: Callable[[], None],
         on_delivered: Callable[[str, int], None] | None = None,
+        *,
+        inner: Collection[int] = (),
     ) -> None:
         self._on_delivered = on_delivered
         self._outlet_of = outlet_of
         self._on_room = on_room
         self._stays: dict[int, Stay] = {}
-        self._outputs = self._bytes = 0
+        self._inner = frozenset(inner)
+        self._outer_backlog, self._inner_backlog = Backlog(), Backlog()
         self._has_room = asyncio.Event()
         self._has_room.set()
         problems = Problems(on_problem)
@@ -89,25 +92,31 @@ class Relay:
             lane = stay.lane(index)
             lane.push(sequences, own)
             self._senders[index].wake(lane)
-        self._count(outputs, 1)
+            self._count(index, own, 1)
 
     @property
     def full(self) -> bool:
-        """Too much waits here: no more of it, please."""
-        return self._outputs > BACKLOG or self._bytes > BACKLOG_BYTES
+        """Too much waits here: no new events of sources, please."""
+        return self.shut or self._inner_backlog.full
 
-    def _count(self, outputs: Sequence[Output], sign: int) -> None:
+    @property
+    def shut(self) -> bool:
+        """Too much waits here for sinks: not even what other partitions have sent may be taken."""
+        return self._outer_backlog.full
+
+    def _count(self, outlet: int, outputs: Sequence[Output], sign: int) -> None:
         was_full = self.full
-        self._outputs += sign * len(outputs)
-        self._bytes += sign * size_of(outputs)
-        if self.full:
+        backlog = self._inner_backlog if outlet in self._inner else self._outer_backlog
+        backlog.count(outputs, sign)
+        if self.shut:
             self._has_room.clear()
-        elif was_full:
+        else:
             self._has_room.set()
+        if was_full and not self.full:
             self._on_room()
 
     async def room(self) -> None:
-        """Wait until it is not `full`."""
+        """Wait until it is not `shut`."""
         await self._has_room.wait()
 
     def waiting_by_outlet(self) -> dict[str, int]:
@@ -118,10 +127,10 @@ class Relay:
                 counts[self._senders[index].name] += lane.waiting
         return counts
 
-    def waiting(self, partition: int) -> int:
-        """Outputs of a partition that have not left."""
+    def waiting(self, partition: int, *, outer: bool = False) -> int:
+        """Outputs of a partition that have not left; with `outer`, only those that are not for other partitions."""
         stay = self._stays.get(partition)
-        return 0 if stay is None else stay.waiting
+        return 0 if stay is None else stay.waiting(self._inner if outer else frozenset())
 
     def drop(self, origin: Origin) -> None:
         """The partition is another owner's now, and so is its outbox."""
@@ -131,21 +140,21 @@ class Relay:
         del self._stays[origin.number]
         stay.dropped = True
         for lane in stay.lanes.values():
-            self._count(lane.left(stay.pushed), -1)
+            self._count(lane.outlet, lane.left(stay.pushed), -1)
             self._senders[lane.outlet].wake(lane)
 
-    def left(self, lane: Lane, through: int) -> int:
-        """Outputs of a lane up to a sequence have left, at whatever time. Returns how many."""
+    def left(self, lane: Lane, through: int) -> list[Output]:
+        """Outputs of a lane up to a sequence have left, at whatever time. Returns those that waited here."""
         gone = lane.left(through)
-        self._count(gone, -1)
-        return len(gone)
+        self._count(lane.outlet, gone, -1)
+        return gone
 
     def delivered(self, lane: Lane, through: int, outlet: str) -> None:
         """An outlet has just taken a lane's outputs up to a sequence."""
-        count = self.left(lane, through)
-        self.sent += count
+        gone = self.left(lane, through)
+        self.sent += sum(output.sink != TRANSFER for output in gone)
         if self._on_delivered is not None:
-            self._on_delivered(outlet, count)
+            self._on_delivered(outlet, len(gone))
 
     async def tell(self, stay: Stay) -> None:
         """Tell a partition how far all of its outlets are."""
@@ -311,5 +320,5 @@ class Sender:
             if own and not await lane.stay.origin.refused(own, self._outlet.name):
                 continue
             outputs = [output for output in portion.outputs if id(output) not in rows]
-            kept[lane] = Portion(outputs, portion.through)
+            kept[lane] = Portion(outputs, portion.through, portion.owner)
         return kept

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from headrace.actors.activity import Activity
@@ -37,6 +37,10 @@ class Feed(Protocol):
         """What has arrived; never waits."""
         ...
 
+    def pull_sent(self, partition: int, limit: int) -> list[Records]:
+        """What other partitions have sent, and nothing else; never waits."""
+        ...
+
     def committed(self, partition: int, positions: dict[str, str]) -> None:
         """The store has these positions."""
 
@@ -63,3 +67,5 @@ class Shared:
     on_problem: OnProblem
     on_lost: Callable[[PartitionDriver, str], None]
     """The partition was dropped, and why."""
+    noted: set[str] = field(default_factory=set)
+    """Sources of which it was logged that keys arrive at other partitions than theirs."""

@@ -17,12 +17,23 @@ import structlog
 from headrace.actors.store_registry import Registry
 from headrace.sources.connection import Script, store_errors
 from headrace.sources.durable import Durable
-from headrace.sources.routing import servers_of
+from headrace.sources.routing import is_cluster, servers_of
 from headrace.workflows.commit import STRAY, Answer, Commit, DeadLetter, Head, Output, Reply
 from headrace.workflows.durability import FAST, Durability
 from headrace.workflows.effects import Effect
 from headrace.workflows.keyspace import PartitionKeys
-from headrace.workflows.store import Chunk, PartitionTorn, StalePlacement, StoreUnavailable, head_of
+from headrace.workflows.store import (
+    Chunk,
+    DestinationEnded,
+    PartitionTorn,
+    Sender,
+    SenderLost,
+    StalePlacement,
+    StoreUnavailable,
+    TransfersMissing,
+    head_of,
+    internal_full,
+)
 
 _log = structlog.get_logger(__name__)
 
@@ -30,8 +41,10 @@ _FOLDER: Final = Path(__file__).parent / "scripts"
 _ACQUIRE: Final = Script(_FOLDER / "acquire.lua")
 _HEAD: Final = Script(_FOLDER / "head.lua")
 _LOAD: Final = Script(_FOLDER / "load.lua")
+_CHECK: Final = Script(_FOLDER / "check.lua")
 _COMMIT: Final = Script(_FOLDER / "commit.lua")
 _OUTBOX: Final = Script(_FOLDER / "outbox.lua")
+_APPEND_INTERNAL: Final = Script(_FOLDER / "append_internal.lua")
 _TRIM_OUTBOX: Final = Script(_FOLDER / "trim_outbox.lua")
 _WAKE: Final = Script(_FOLDER / "wake.lua")
 
@@ -79,6 +92,8 @@ class Store(Registry):
         self._attempts = itertools.count(1)
         self._keys: dict[int, PartitionKeys] = {}
         self._fields: dict[bytes, str] = {}
+        self._lives: dict[int, tuple[str, str]] = {}
+        """By partition: owner token, and the run id of the server that gave it."""
 
     def keys(self, partition: int) -> PartitionKeys:
         """Names of what the partition holds."""
@@ -98,7 +113,20 @@ class Store(Registry):
             raise StalePlacement(partition, (term, placement), (int(answer[1]), int(answer[2])))
         if kind == b"TORN":
             raise PartitionTorn(partition, answer[1].decode(), answer[2].decode(errors="replace"))
+        self._lives[partition] = (owner, answer[3].decode())
         return head_of(owner, _text_pairs(answer[1]), _text_pairs(answer[2]))
+
+    def _life(self, partition: int, owner: str) -> str:
+        """Run id of the server that this owner acquired the partition from."""
+        known, life = self._lives.get(partition, ("", ""))
+        return life if known == owner else ""
+
+    async def check(self, partition: int, owner: str, sequence: int | None) -> Answer:
+        """Has the store what an owner was told? See `StoreContract.check`."""
+        asked = ("" if sequence is None else str(sequence), self._life(partition, owner))
+        with store_errors(self.address):
+            answer = await _CHECK.ask(self.client, self.keys(partition).head, owner, *asked)
+        return Answer(answer.decode())
 
     async def load(self, partition: int, keys: Sequence[str]) -> list[dict[str, bytes]]:
         """The hashes of runs; see `StoreContract.load`."""
@@ -180,7 +208,9 @@ class Store(Registry):
             return outputs
         numbers = [self._sinks.index(name) if name in self._sinks else STRAY for name in names]
         return [
-            msgspec.structs.replace(output, sink=numbers[output.sink] if output.sink < len(numbers) else STRAY)
+            output
+            if output.sink < 0
+            else msgspec.structs.replace(output, sink=numbers[output.sink] if output.sink < len(numbers) else STRAY)
             for output in outputs
         ]
 
@@ -188,9 +218,32 @@ class Store(Registry):
         """Forget delivered outputs; see `StoreContract.trim_outbox`."""
         with store_errors(self.address):
             answer = await _TRIM_OUTBOX.write(
-                self.client, Effect.OUTBOX_TRIM, self.keys(partition).head, owner, str(through)
-            )
+                self.client, Effect.OUTBOX_TRIM, self.keys(partition).head, owner, str(through),
+                self._life(partition, owner),
+            )  # fmt: skip
         return Answer(answer.decode())
+
+    async def append_internal(
+        self, partition: int, sender: Sender, first: int, events: Sequence[bytes], *, known: bool, most: int
+    ) -> None:
+        """Hand events to a partition, from another one; see `StoreContract.append_internal`."""
+        asked = (
+            sender.way, str(first), str(most), "1" if known else "0",
+            # In a cluster its head is on another server: there only durability says that the commit is there to stay.
+            "" if is_cluster(self.client) else PartitionKeys(sender.workflow, sender.partition).head,
+            sender.owner, str(sender.outbox),
+        )  # fmt: skip
+        key = self.keys(partition).head
+        answer = await self.durable.write(_APPEND_INTERNAL, Effect.INTERNAL_APPEND, key, *asked, *events)
+        match answer[0]:
+            case b"LOST":
+                raise SenderLost(sender.partition)
+            case b"GAP":
+                raise TransfersMissing(partition, sender.way, int(answer[1]), first)
+            case b"FULL":
+                raise internal_full(self.workflow_name, partition, int(answer[1]))
+            case b"ENDED":
+                raise DestinationEnded(self.workflow_name)
 
     async def head(self, partition: int) -> Head:
         """A partition's head as it is now, for people and tests: nothing is acquired."""
@@ -235,6 +288,12 @@ class Store(Registry):
         with store_errors(self.address):
             entries: Any = await self.client.xrange(self.keys(partition).dead, start, "+", count=limit)
         return [(id_.decode(), _dead_letter.decode(fields[b"blob"])) for id_, fields in entries]
+
+    async def internal(self, partition: int, *, limit: int = 1000) -> list[tuple[str, bytes]]:
+        """Ids and events of what other partitions have sent and is not processed, the oldest first: to look at."""
+        with store_errors(self.address):
+            entries: Any = await self.client.xrange(self.keys(partition).internal, count=limit)
+        return [(id_.decode(), fields[b"blob"]) for id_, fields in entries]
 
     async def reply(self, partition: int, request: str) -> bytes | None:
         """The durable answer to a request (JSON), if there is one yet."""

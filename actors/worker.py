@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import Counter
 from collections.abc import Coroutine
 from concurrent.futures import Future
 from typing import Any, Final, TypeVar
@@ -135,8 +136,11 @@ class Worker:
         )  # fmt: skip
         self._feeds: Feeds = make_feeds(plan, deployment, surroundings)
         await self._feeds.open()
-        self._outlets = make_outlets(plan, deployment)
-        self._relay = Relay(self._outlets.all, self._outlets.index_of, self._problem, self._wake_all, metrics.delivered)
+        self._outlets = make_outlets(plan, deployment, self._store)
+        outlets = self._outlets
+        self._relay = Relay(
+            outlets.all, outlets.index_of, self._problem, self._wake_all, metrics.delivered, inner=outlets.inner
+        )
         await self._relay.open()
         self._shared = Shared(
             plan=plan, partitions=deployment.partitions, worker=self._spec.actor, store=self._store, feed=self._feeds,
@@ -235,6 +239,10 @@ class Worker:
             "large_states": self._large_states.count,
             **self._shared.activity.counters(),
         }
+        moved = sum((driver.moved for driver in drivers), Counter[str]())
+        if moved:
+            counters["sent_on"] = moved.total()
+            counters.update({f"sent_on:{source}": count for source, count in moved.items()})
         return EngineStatus(partitions=owned, counters=counters, problems=tuple(self._all_problems()))
 
     def _all_problems(self) -> list[Problem]:

@@ -16,6 +16,8 @@ class Portion:
     outputs: Sequence[Output]
     through: int
     """Sequence in the partition's outbox up to which, once these are delivered, all that is for this outlet is."""
+    owner: str = ""
+    """Token by which the worker has the partition."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Reads the channels and inboxes of a worker's partitions."""
+"""Reads the channels, inboxes and internal streams of a worker's partitions."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any, Final
 
 from headrace.sources.connection import Client, address_of, connect
 from headrace.sources.feeding import OnClosed, Surroundings
+from headrace.sources.internal_tail import InternalTail
 from headrace.sources.problems import Problems
 from headrace.sources.reader import OnProblem, OnReady
 from headrace.sources.routing import is_cluster
 from headrace.sources.stream_group import StreamGroup
 from headrace.sources.tail import Tail
-from headrace.workflows.keyspace import PartitionKeys
+from headrace.workflows.keyspace import INTERNAL, PartitionKeys
 from headrace.workflows.plan import SourcePlan
 from headrace.workflows.records import Records
 
@@ -31,12 +32,12 @@ def make_readers(sources: Sequence[SourcePlan], surroundings: Surroundings) -> l
 
 
 class StreamReader:
-    """A `Reader` of all channel and request sources; see there for who calls what when.
+    """A `Reader` of channels, requests, and what other partitions send; see there for who calls what when.
 
     Args:
         url: Address of the store.
         workflow: Name of the workflow.
-        sources: Sources of the plan that are channels or take requests.
+        sources: All sources of the plan: other partitions may send events of any of them.
         on_ready: Told which partition has records.
         on_problem: Told what is wrong with the connection.
         on_closed: Told which channel is closed and read to its end.
@@ -61,6 +62,7 @@ class StreamReader:
         self._workflow = workflow
         self._channels = {f"channel:{plan.name}": plan.index for plan in sources if plan.source.kind == "channel"}
         self._requests = {plan.name: plan.index for plan in sources if plan.source.kind == "requests"}
+        self._sources = {plan.name: plan.index for plan in sources}
         self._on_ready = on_ready
         self._on_closed = on_closed
         self._buffer = buffer
@@ -82,11 +84,13 @@ class StreamReader:
         """Read on from `positions`; what was buffered for the partition is dropped."""
         self._drop(partition)
         keys = PartitionKeys(self._workflow, partition)
-        origins: list[tuple[str, Mapping[str, int] | int]] = list(self._channels.items())
+        origins: list[tuple[str, Mapping[str, int] | int]] = [(INTERNAL, self._sources), *self._channels.items()]
         if self._requests:
             origins.insert(0, ("inbox", self._requests))
         tails = [
-            Tail(partition, origin, keys.stream(origin).encode(), sources, positions.get(origin, "0-0"))
+            (InternalTail if origin == INTERNAL else Tail)(
+                partition, origin, keys.stream(origin).encode(), sources, positions.get(origin, "0-0")
+            )
             for origin, sources in origins
         ]
         self._tails[partition] = tails
@@ -122,15 +126,26 @@ class StreamReader:
             self._by_key.pop(tail.key, None)
 
     def pull(self, partition: int, limit: int) -> list[Records]:
-        """What has arrived, requests first, then one channel after the other; never waits."""
+        """What has arrived; never waits.
+
+        Requests first, then events of other partitions, then one channel after the other. Each stream may take half
+        of what the one before it has left, so that none of them starves.
+        """
         pulled: list[Records] = []
-        for tail in self._tails.get(partition, []):
-            pulled.extend(tail.take(limit - sum(map(len, pulled))))
+        waiting = [tail for tail in self._tails.get(partition, []) if len(tail)]
+        for tail in waiting:
+            room = limit - sum(map(len, pulled))
+            pulled.extend(tail.take(room if tail is waiting[-1] else (room + 1) // 2))
             self._tell_if_closed(tail)
         return pulled
 
     def committed(self, partition: int, positions: Mapping[str, str]) -> None:
         """See `Reader`: the commit itself has trimmed the streams."""
+
+    def pull_sent(self, partition: int, limit: int) -> list[Records]:
+        """What other partitions have sent, and nothing else; never waits."""
+        sent = (tail for tail in self._tails.get(partition, []) if tail.origin == INTERNAL)
+        return [records for tail in sent for records in tail.take(limit)]
 
     def closed_sources(self, partition: int) -> set[int]:
         """Indexes of the channels that are closed and, in this partition, pulled to their end."""

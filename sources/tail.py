@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from headrace.workflows.records import Records
@@ -22,13 +22,13 @@ class Tail:
 
     __slots__ = (
         "_entries",
-        "_sources",
         "finished_reading",
         "key",
         "origin",
         "partition",
         "read",
         "source",
+        "sources",
         "told",
     )
 
@@ -37,7 +37,7 @@ class Tail:
         self.origin = origin
         self.key = key
         self.source = sources if isinstance(sources, int) else None
-        self._sources: Mapping[str, int] = {} if isinstance(sources, int) else sources
+        self.sources: Mapping[str, int] = {} if isinstance(sources, int) else sources
         self.read: str | bytes = after
         """Id of the last entry read."""
         self.finished_reading = False
@@ -70,8 +70,7 @@ class Tail:
         """The oldest `limit` entries, as records of one source each."""
         batches: list[Records] = []
         records: Records | None = None
-        for _ in range(min(limit, len(self._entries))):
-            id_, fields = self._entries.popleft()
+        for id_, fields in self.oldest(limit):
             source = self._source_of(fields)
             if records is None or records.source != source:
                 records = Records(source, self.origin, [], [], [], [], "", ids=[], replies=[])
@@ -79,12 +78,17 @@ class Tail:
             _add(records, id_, fields)
         return batches
 
+    def oldest(self, limit: int) -> Iterator[tuple[str, dict[bytes, bytes]]]:
+        """The oldest `limit` entries, which are taken out: id and fields."""
+        for _ in range(min(limit, len(self._entries))):
+            yield self._entries.popleft()
+
     def _source_of(self, fields: Mapping[bytes, bytes]) -> int:
         if self.source is not None:
             return self.source
         name = fields.get(b"source", b"").decode()
         # A request for a source that a newer version has no more: its only or first one takes it.
-        return self._sources.get(name, next(iter(self._sources.values())))
+        return self.sources.get(name, next(iter(self.sources.values())))
 
 
 def _add(records: Records, id_: str, fields: Mapping[bytes, bytes]) -> None:

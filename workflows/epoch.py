@@ -10,6 +10,7 @@ from .calls import Blobs, Path
 from .commit import DeadLetter, Output, Reply
 from .records import Headers
 from .runs import RunRecord
+from .transfers import Misplaced
 
 if TYPE_CHECKING:
     from .records import Records
@@ -54,6 +55,8 @@ class Pending:
     shared: dict[RunRecord, bytes | None] = field(default_factory=dict)
     ended: dict[RunRecord, End] = field(default_factory=dict)
     outputs: list[tuple[int, Path, RunRecord, Output]] = field(default_factory=list)
+    misplaced: list[Misplaced] = field(default_factory=list)
+    """Records that other partitions are to process, in order."""
     dead: list[tuple[int, Path, DeadLetter]] = field(default_factory=list)
     undecoded: set[int] = field(default_factory=set)
     """Source's events that were no data of their type: one dead letter each, at however many nodes it showed."""

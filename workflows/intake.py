@@ -13,7 +13,6 @@ from .codec import TOMBSTONE, without_tombstone
 from .commit import DeadLetter
 from .errors import HeadraceError
 from .fields import field_getter, part_decoder
-from .keyspace import partition_of
 from .plan import Plan, SourcePlan
 from .records import Records
 
@@ -181,6 +180,15 @@ class Taken:
         self.bad: list[tuple[int, str, str]] = []
         """Index, reason of the dead letter (a stable word), and a sentence."""
 
+    @classmethod
+    def unknown(cls, records: Records) -> Taken:
+        """Records of a source that the workflow does not have: none of them is an event."""
+        taken = cls(records, False)
+        taken.keys = [None] * len(records)
+        error = "it was sent to a source that this version of the workflow does not have"
+        taken.bad = [(index, "source", error) for index in range(len(records))]
+        return taken
+
     def letter(self, source: str, index: int, reason: str, error: str, now: int) -> DeadLetter:
         """The dead letter of one bad record."""
         records = self.records
@@ -216,17 +224,6 @@ def milliseconds(time: Any) -> int:
     if not 0 <= number <= _LAST:
         raise ValueError(f"{number} ms since 1970 is no time that an event can have")
     return number
-
-
-def misplaced(key: str, partition: int, partitions: int) -> str | None:
-    """A sentence if `key` does not belong to the partition it arrived at, else None."""
-    home = partition_of(key, partitions)
-    if home == partition:
-        return None
-    return (
-        f"key {key!r} arrived at partition {partition}, but belongs to {home} of {partitions}: the producer must"
-        " choose the topic partition by murmur2 of the run's key (Kafka's default for a record with that key)"
-    )
 
 
 def _came(records: Records) -> list[Any]:

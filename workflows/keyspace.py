@@ -10,6 +10,9 @@ _MASK: Final = 0xFFFFFFFF
 _M: Final = 0x5BD1E995
 _SEED: Final = 0x9747B28C
 
+INTERNAL: Final = "internal"
+"""Name of a partition's stream of events that came from other partitions, as in positions."""
+
 
 def murmur2(data: bytes) -> int:
     """The hash of Kafka's default partitioner: 32 bits, unsigned.
@@ -84,6 +87,11 @@ class PartitionKeys:
         return f"{self.prefix}inbox"
 
     @property
+    def internal(self) -> str:
+        """Stream of events that came from other partitions."""
+        return f"{self.prefix}{INTERNAL}"
+
+    @property
     def channels(self) -> str:
         """Hash: name of a channel -> its capacity; `closed:<name>` -> 1."""
         return f"{self.prefix}channels"
@@ -93,7 +101,7 @@ class PartitionKeys:
         return f"{self.prefix}run:{key}"
 
     def stream(self, origin: str) -> str:
-        """Stream of a channel (`channel:lines`) or of requests (`inbox`)."""
+        """Stream of a channel (`channel:lines`), of requests (`inbox`), of what other partitions send (`internal`)."""
         return f"{self.prefix}{origin}"
 
     def credits(self, channel: str) -> str:

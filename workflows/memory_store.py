@@ -13,7 +13,20 @@ from dataclasses import dataclass, field, replace
 
 from headrace.workflows.commit import Answer, Commit, DeadLetter, Head, Output, Reply
 from headrace.workflows.errors import SourceClosed
-from headrace.workflows.store import RESERVED_FIELDS, Chunk, PartitionTorn, StalePlacement, StoreFull, head_of
+from headrace.workflows.keyspace import INTERNAL
+from headrace.workflows.store import (
+    RESERVED_FIELDS,
+    Chunk,
+    DestinationEnded,
+    PartitionTorn,
+    Sender,
+    SenderLost,
+    StalePlacement,
+    StoreFull,
+    TransfersMissing,
+    head_of,
+    internal_full,
+)
 
 
 @dataclass(slots=True)
@@ -42,6 +55,7 @@ class _Partition:
     dead: list[DeadLetter] = field(default_factory=list)
     replies: dict[str, str] = field(default_factory=dict)
     streams: dict[str, list[StreamEntry]] = field(default_factory=dict)
+    origins: dict[str, int] = field(default_factory=dict)
     appended: int = 0
     closed: set[str] = field(default_factory=set)
 
@@ -56,6 +70,7 @@ class MemoryStore:
     """The partitions of one workflow, in memory. Methods as in `StoreContract`, without `await`.
 
     Args:
+        workflow: Its name.
         channels: Channel sources of the workflow: name -> places in each partition.
         history: How many commits of a partition `roll_back` can take back.
         token: Makes owner tokens; counts them by default, so that tests repeat.
@@ -65,11 +80,13 @@ class MemoryStore:
     def __init__(
         self,
         *,
+        workflow: str = "workflow",
         channels: Mapping[str, int] | None = None,
         history: int = 16,
         token: Callable[[], str] | None = None,
         on_reply: Callable[[Reply], None] | None = None,
     ) -> None:
+        self.workflow = workflow
         self._channels = dict(channels or {})
         self._partitions: dict[int, _Partition] = {}
         self._before: dict[int, deque[_Partition]] = {}
@@ -78,6 +95,9 @@ class MemoryStore:
         self._token = token or (lambda: f"owner-{next(numbers)}")
         self._on_reply = on_reply
         self._tear_next: set[int] = set()
+        self.life = 1
+        """Another number after each roll-back, as a server has another run id after a restart."""
+        self._lives: dict[str, int] = {}
 
     def _of(self, partition: int) -> _Partition:
         found = self._partitions.get(partition)
@@ -95,6 +115,7 @@ class MemoryStore:
         if (term, placement) < stored:
             raise StalePlacement(partition, (term, placement), stored)
         owner = self._token()
+        self._lives[owner] = self.life
         fields.update(owner=owner, term=str(term), placement=str(placement), worker=worker)
         return head_of(owner, fields, held.positions)
 
@@ -115,6 +136,9 @@ class MemoryStore:
         if last == commit.sequence:
             return Answer.ALREADY
         if last != commit.sequence - 1:
+            return Answer.ROLLED_BACK
+        internal = commit.trims.get(INTERNAL)
+        if internal and all(entry.id != internal[0] for entry in held.streams.get(INTERNAL, ())):
             return Answer.ROLLED_BACK
         self._check(commit)
         self._before.setdefault(partition, deque(maxlen=self._history)).append(held.copied())
@@ -177,8 +201,40 @@ class MemoryStore:
         held = self._of(partition)
         if held.fields.get("owner") != owner:
             return Answer.FENCED
+        if self._lives.get(owner) != self.life:
+            return Answer.ROLLED_BACK
         held.outbox = [chunk for chunk in held.outbox if chunk[0] + len(chunk[1]) - 1 > through]
         return Answer.APPLIED
+
+    def check(self, partition: int, owner: str, sequence: int | None) -> Answer:
+        """Has the store what an owner was told? See `StoreContract.check`."""
+        fields = self._of(partition).fields
+        if fields.get("owner") != owner:
+            return Answer.FENCED
+        if self._lives.get(owner) != self.life or sequence not in (None, int(fields.get("sequence", "0"))):
+            return Answer.ROLLED_BACK
+        return Answer.APPLIED
+
+    def append_internal(
+        self, partition: int, sender: Sender, first: int, events: Sequence[bytes], *, known: bool, most: int
+    ) -> None:
+        """Hand events to a partition, from another one; see `StoreContract.append_internal`."""
+        held, fields = self._of(partition), self._of(sender.partition).fields
+        if fields.get("owner") != sender.owner or int(fields.get("outbox", "0")) < sender.outbox:
+            raise SenderLost(sender.partition)
+        if held.fields.get("ended") == "1":
+            raise DestinationEnded(self.workflow)
+        last = held.origins.get(sender.way, 0 if known else first - 1)
+        if first > last + 1:
+            raise TransfersMissing(partition, sender.way, last, first)
+        new = events[last + 1 - first :]
+        stream = held.streams.setdefault(INTERNAL, [])
+        if new and len(stream) >= most:
+            raise internal_full(self.workflow, partition, len(stream))
+        for blob in new:
+            held.appended += 1
+            stream.append(StreamEntry(f"{held.appended}-0", "", "", blob))
+            held.origins[sender.way] = last = last + 1
 
     def append(
         self,
@@ -211,6 +267,10 @@ class MemoryStore:
         entry = StreamEntry(f"{held.appended}-0", event or f"{held.appended}-0", key, data, time, source, reply)
         held.streams.setdefault(origin, []).append(entry)
         return entry.id
+
+    def internal(self, partition: int) -> list[tuple[str, bytes]]:
+        """Ids and events of what other partitions have sent and is not processed."""
+        return [(entry.id, entry.data) for entry in self.stream(partition, INTERNAL)]
 
     def room(self, partition: int, channel: str) -> int:
         """Free places of a channel."""
@@ -265,6 +325,7 @@ class MemoryStore:
         before = self._before.get(partition, deque())
         if not 0 < commits <= len(before):
             raise ValueError(f"can't take back {commits} commits: {len(before)} are remembered")
+        self.life += 1
         for _ in range(commits):
             self._partitions[partition] = before.pop()
 

@@ -7,7 +7,7 @@ after a roll-back or a fence it is thrown away.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -18,7 +18,8 @@ from .calls import CallResult
 from .commit import Answer, DeadLetter, Head
 from .dispatch import Dispatch, Dispatcher
 from .epoch import Epoch
-from .intake import EVENT_CAP, SourceIntake, Taken, misplaced
+from .intake import EVENT_CAP, SourceIntake, Taken
+from .keyspace import partition_of
 from .packing import Packer
 from .plan import Plan
 from .program import unit_programs
@@ -26,6 +27,7 @@ from .records import Records
 from .router import Router
 from .runs import RUNNING, STATUS_FIELD, RunRecord, RunTable
 from .saving import CommitBuilder, Save
+from .transfers import MOST_HOPS, Misplaced
 
 
 @dataclass(slots=True)
@@ -82,6 +84,8 @@ class PartitionCore:
         self.run_count = head.counters.get("runs", 0)
         self.events_done = 0
         self.dead_count = 0
+        self.moved: Counter[str] = Counter()
+        """Events that were sent on to the partitions of their keys, by source."""
         self._instructions: deque[Instruction] = deque()
         self._intakes = [SourceIntake(plan, source, event_cap=self.limits.event_cap) for source in plan.sources]
         self._saving = False
@@ -249,7 +253,9 @@ class PartitionCore:
         assert epoch.save is not None
         self._saving = False
         self.positions.update(epoch.save.commit.positions)
-        self.events_done += epoch.count if epoch.cut is None else epoch.cut + 1
+        misplaced = epoch.pending.misplaced
+        self.events_done += (epoch.count if epoch.cut is None else epoch.cut + 1) - len(misplaced)
+        self.moved.update(row.source for row in misplaced)
         self.runs.release(epoch.touched)
         if epoch.cut is not None:
             self.epochs.clear()  # the run has ended: what was offered behind it is not processed
@@ -257,14 +263,15 @@ class PartitionCore:
         return True
 
     def _take(self, epoch: Epoch, records: Records, now: int) -> None:
-        source = self.plan.sources[records.source]
-        taken = self._intakes[records.source].take(records)
+        name = records.unknown or self.plan.sources[records.source].name
+        taken = self._intakes[records.source].take(records) if records.source >= 0 else Taken.unknown(records)
         first = len(epoch.runs)
         epoch.records.append(records)
         epoch.targets.append((first, first + len(records), records.source))
         bad = taken.bad
         memo: dict[str | None, RunRecord | None] = {None: None}
         runs = epoch.runs
+        away: list[int] = []
         for index, key in enumerate(taken.keys):
             try:
                 run = memo[key]
@@ -274,19 +281,32 @@ class PartitionCore:
                 if run is not None and run.loading:
                     epoch.missing.add(key)
             if run is None and key is not None:
-                bad.append((index, "partition", misplaced(key, self.partition, self.partitions) or ""))
+                away.append(index)
             runs.append(run)
+        for index in away:
+            self._send_on(epoch, taken, index)
         for index, reason, error in bad:
-            self.router.dead(epoch, first + index, (), taken.letter(source.name, index, reason, error, now))
+            self.router.dead(epoch, first + index, (), taken.letter(name, index, reason, error, now))
         del memo[None]
         epoch.touched.update(run for run in memo.values() if run is not None)
         self._columns(epoch, taken)
 
     def _run_of(self, key: str) -> RunRecord | None:
         run = self.runs.get(key)
-        if run is None and not (self.plan.keyed and misplaced(key, self.partition, self.partitions)):
+        if run is None and (not self.plan.keyed or partition_of(key, self.partitions) == self.partition):
             run = self.runs.add(key)
         return run
+
+    def _send_on(self, epoch: Epoch, taken: Taken, index: int) -> None:
+        """A record's key belongs to another partition: it goes there with this epoch's commit."""
+        records, key = taken.records, taken.keys[index]
+        assert key is not None
+        if records.hops is not None and records.hops[index] >= MOST_HOPS:
+            error = f"its key is another one each time that it is taken from the data, now {key!r}"
+            taken.bad.append((index, "key", error))
+            return
+        name = self.plan.sources[records.source].name
+        epoch.pending.misplaced.append(Misplaced(records, index, name, key, partition_of(key, self.partitions)))
 
     def _columns(self, epoch: Epoch, taken: Taken) -> None:
         records, data = taken.records, taken.data if taken.decoded else None

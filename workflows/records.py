@@ -17,9 +17,10 @@ class Records:
     """
 
     source: int
-    """Index of the source in the plan."""
+    """Index of the source in the plan; -1: there is none, see `unknown`."""
     origin: str
-    """Name of the log, as in `positions` and event ids: `readings/3` (topic/partition), `channel:lines`, `inbox`."""
+    """Name of the log, as in `positions` and event ids: `readings/3` (topic/partition), `channel:lines`, `inbox`,
+    `internal`."""
     offsets: list[int] | list[str]
     times: list[int]
     """Milliseconds since 1970 UTC: the record's timestamp, or when it was appended."""
@@ -47,6 +48,10 @@ class Records:
     """What came, where `values` were put into JSON here: dead letters keep it. None: these are what came."""
     data: list[Any] | None = None
     """Decoded data, where they were decoded here; None at `faults` and at tombstones."""
+    hops: list[int] | None = None
+    """How often each was sent on from a partition that its key does not belong to; None: none was."""
+    unknown: str = ""
+    """Name of a source that the plan does not have (any more): the records become dead letters."""
 
     def __len__(self) -> int:
         return len(self.offsets)

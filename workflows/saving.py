@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from .calls import Path
-from .commit import Commit, Head
+from .commit import Commit, Head, Output
 from .epoch import Epoch, Pending
 from .plan import Plan
 from .records import Records
 from .runs import ENDED_FIELD, NUMBER_FIELD, RESULT_FIELD, RUNNING, SHARED_FIELD, STATUS_FIELD, RunRecord, RunTable
+from .transfers import LINK, Numbering
 
 
 @dataclass(slots=True)
@@ -36,6 +37,8 @@ class CommitBuilder:
         self.sequence = head.sequence
         """Of the last commit that was built."""
         self._outbox = head.outbox
+        self._numbering = Numbering(head.counters)
+        self._links = {row.index: row.sink for row in plan.sinks if getattr(row.sink, "kind", "") == LINK}
 
     def build(self, epoch: Epoch, run_count: int, now: int) -> Save:
         """The commit of an epoch that is done; to be called before a later epoch enters."""
@@ -53,11 +56,21 @@ class CommitBuilder:
             for root, path, run, output in pending.outputs
             if root <= last and not _late(pending, run, root, path)
         ]
+        if self._links:
+            commit.outputs = [self._linked(output, commit) for output in commit.outputs]
+        if pending.misplaced:
+            commit.outputs += self._numbering.moved(pending.misplaced, commit.counters)
         commit.dead = [letter for root, _, letter in sorted(pending.dead, key=_order) if root <= last]
         commit.replies = [reply for root, reply in sorted(pending.replies, key=_by_root) if root <= last]
         first = self._outbox + 1
         self._outbox += len(commit.outputs)
         return Save(commit, first, epoch.count, epoch.began)
+
+    def _linked(self, output: Output, commit: Commit) -> Output:
+        link = self._links.get(output.sink)
+        if link is None:
+            return output
+        return self._numbering.linked(output, self._plan.name, link.name, link.source, commit.counters)
 
     def _positions(self, commit: Commit, epoch: Epoch) -> None:
         first = 0

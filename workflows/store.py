@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, TypeAlias
 
 import msgspec
@@ -165,6 +166,61 @@ class PartitionTorn(StoreError):
         )
 
 
+class SenderLost(StoreError):
+    """Events were to be sent whose commit the store does not have: it lost its tail, or the partition has a new owner.
+
+    Attributes:
+        partition: Number of the partition that sends.
+    """
+
+    def __init__(self, partition: int) -> None:
+        super().__init__(partition)
+        self.partition = partition
+
+    def _sentence(self) -> str:
+        return f"partition {self.partition} has another owner or history: its events are sent by the next owner"
+
+
+class TransfersMissing(StoreError):
+    """Events that another partition has sent are gone: their destination has lost them after it had taken them.
+
+    Attributes:
+        partition: The destination's number.
+        origin: Who sends, as the destination's hash `from` names it.
+        last: Number of the last event that the destination knows of.
+        first: Number of the next one that is there to send.
+    """
+
+    def __init__(self, partition: int, origin: str, last: int, first: int) -> None:
+        super().__init__(partition, origin, last, first)
+        self.partition = partition
+        self.origin = origin
+        self.last = last
+        self.first = first
+
+    def _sentence(self) -> str:
+        return (
+            f"partition {self.partition} knows events of {self.origin} up to number {self.last}, the next one to send "
+            f"is {self.first}: its store has lost what lies between. Restore it; or, to go on without them, set the "
+            f"field {self.origin!r} of its hash `from` to {self.first - 1}"
+        )
+
+
+class DestinationEnded(StoreError):
+    """The workflow that events were sent to has ended, and takes no more.
+
+    Attributes:
+        workflow: Its name.
+    """
+
+    def __init__(self, workflow: str) -> None:
+        super().__init__(workflow)
+        self.workflow = workflow
+
+    def _sentence(self) -> str:
+        return f"workflow {self.workflow!r} has ended and takes no more events"
+
+
 class SourceDescriptor(msgspec.Struct, frozen=True, kw_only=True):
     """What others than the workers need to know of a source."""
 
@@ -189,6 +245,20 @@ class WorkflowDescriptor(msgspec.Struct, frozen=True, kw_only=True):
     sources: tuple[SourceDescriptor, ...] = ()
     durability: str = "fast"
     """When requests and events of channels count: see `Durability`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """A partition that sends events to others, in its present owner's hands."""
+
+    way: str
+    """What has numbers of its own: incarnation, workflow and partition (and sink, to another workflow)."""
+    workflow: str
+    partition: int
+    owner: str
+    """Token by which its commits are made."""
+    outbox: int
+    """Number of the last output that is sent now, in its outbox."""
 
 
 class StoreContract(Protocol):
@@ -236,8 +306,53 @@ class StoreContract(Protocol):
         ...
 
     async def trim_outbox(self, partition: int, owner: str, through: int) -> Answer:
-        """Forget outputs up to the sequence `through` (delivered). FENCED when another owns the partition."""
+        """Forget outputs up to the sequence `through` (delivered).
+
+        FENCED when another owns the partition; ROLLED_BACK when the store may have lost, since it was acquired, what
+        was delivered to other partitions.
+        """
         ...
+
+    async def check(self, partition: int, owner: str, sequence: int | None) -> Answer:
+        """Has the store what an owner was told?
+
+        Args:
+            partition: Number of the partition.
+            owner: Token of who asks.
+            sequence: Of its last commit; None while one is under way.
+
+        Returns:
+            APPLIED; FENCED when another owns the partition; ROLLED_BACK when commits are gone, or the server was
+            started again since the partition was acquired: what was sent from here to other partitions, and
+            forgotten, may be there again, and they may not have it.
+        """
+        ...
+
+    async def append_internal(
+        self, partition: int, sender: Sender, first: int, events: Sequence[bytes], *, known: bool, most: int
+    ) -> None:
+        """Hand events to a partition, from another one. May be asked again: what it has is skipped.
+
+        Args:
+            partition: Number of the destination.
+            sender: Who sends them; their numbers are consecutive.
+            first: Number of the first event.
+            events: What the destination's reader gets, see `transfers.Transfer`.
+            known: A sender that the destination has never heard of must begin with number 1.
+            most: Entries that may lie there; with so many, nothing is taken.
+
+        Raises:
+            SenderLost: The sender's commit is not in the store (any more), so nothing of it may arrive.
+            TransfersMissing: The number before `first` has not arrived.
+            StoreFull: It has `most` entries; ask again later.
+            DestinationEnded: The run of an unkeyed workflow has ended.
+        """
+        ...
+
+
+def internal_full(workflow: str, partition: int, entries: int) -> StoreFull:
+    """A partition has as many events of other partitions as may lie there."""
+    return StoreFull(f"partition {partition} of {workflow}", f"{entries} events of other partitions wait there")
 
 
 RESERVED_FIELDS = frozenset({

@@ -29,6 +29,10 @@ if last == tonumber(sequence) then
 end
 if last ~= tonumber(sequence) - 1 then return 'ROLLED_BACK' end
 
+-- What came from other partitions is sent again if the store has lost it; so it may be done only while it lies here.
+local internal = trims['internal']
+if internal and #redis.call('XRANGE', base .. 'internal', internal, internal) == 0 then return 'ROLLED_BACK' end
+
 local function invalid()
   local function text(value) return type(value) == 'string' end
   local function digits(value) return text(value) and string.find(value, '^%d+$') end
@@ -48,7 +52,7 @@ local function invalid()
     if not (text(reply[1]) and text(reply[2]) and text(reply[3])) then return 'replies' end
   end
   for origin, through in pairs(trims) do
-    if not text(origin) or not (origin == 'inbox' or string.find(origin, '^channel:.')) then return 'trims' end
+    if not text(origin) or not (origin == 'inbox' or origin == 'internal' or string.find(origin, '^channel:.')) then return 'trims' end
     if not text(through) or not string.find(through, '^%d+%-%d+$') then return 'trims' end
   end
   for name, value in pairs(counters) do
@@ -95,7 +99,7 @@ local function apply_trims()
     local time, number = string.match(through, '^(%d+)%-(%d+)$')
     local next_id = time .. '-' .. string.format('%.0f', tonumber(number) + 1)
     redis.call('XTRIM', base .. origin, 'MINID', next_id)
-    if origin ~= 'inbox' then make_room(base, string.sub(origin, 9)) end
+    if string.sub(origin, 1, 8) == 'channel:' then make_room(base, string.sub(origin, 9)) end
   end
 end
 

@@ -16,6 +16,7 @@ from headrace.sources.own_formats import Decoder, Encoder, KafkaRecord, Unavaila
 from headrace.sources.requests import MessageSource, RequestSource
 from headrace.sources.schedule import ScheduleSource
 from headrace.sources.webhook import WebhookSink
+from headrace.sources.workflow_link import WorkflowSink, WorkflowSource
 from headrace.workflows.actions import Action, Complete, Failure, Reject, Result, Terminate, Timeout, Timer, Tombstone
 from headrace.workflows.cloudevents import CloudEvent
 from headrace.workflows.context import Context, Run
@@ -82,6 +83,8 @@ __all__ = [
     "WebhookSink",
     "Workflow",
     "WorkflowError",
+    "WorkflowSink",
+    "WorkflowSource",
 ]
 
 _LAZY = {"ChannelSource": "headrace.sources.channel", "ReplaySource": "headrace.sources.replay"}

@@ -7,6 +7,7 @@ import inspect
 import itertools
 import secrets
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -17,7 +18,15 @@ from headrace.actors.store import Store
 from headrace.embedded import Valkey
 from headrace.workflows.commit import Answer, Commit, Output, Reply
 from headrace.workflows.memory_store import MemoryStore
-from headrace.workflows.store import StalePlacement, StoreContract
+from headrace.workflows.store import (
+    DestinationEnded,
+    Sender,
+    SenderLost,
+    StalePlacement,
+    StoreContract,
+    StoreFull,
+    TransfersMissing,
+)
 from stores import StoreCluster, TlsFront, make_certificates
 
 CHANNELS = {"lines": 2}
@@ -29,6 +38,7 @@ class Driver:
     def __init__(self, store: Store | MemoryStore, loop: asyncio.AbstractEventLoop) -> None:
         self._store = store
         self._loop = loop
+        self.name: str = store.workflow if isinstance(store, MemoryStore) else store.workflow_name
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         method = getattr(self._store, name)
@@ -224,6 +234,127 @@ def test_the_first_answer_to_a_request_stays(store: Driver) -> None:
 
     assert store.reply(0, "r1") in ('{"n":1}', b'{"n":1}')
     assert store.reply(0, "r2") is None
+
+
+WAY = "5f3a/orders/7"
+ON_ONE_SERVER = pytest.mark.parametrize("store", ["memory", "server"], indirect=True)
+"""In a cluster the sender's head is on another server: only durability helps there."""
+
+
+@pytest.fixture
+def sender(store: Driver) -> Sender:
+    """Partition 7, in the hands of an owner that has committed two outputs."""
+    owner = acquired(store, 7)
+    store.commit(7, owner, Commit(sequence=1, outputs=[output("a"), output("b")]))
+    return Sender(WAY, store.name, 7, owner, 2)
+
+
+def handed(
+    store: Driver,
+    sender: Sender,
+    first: int,
+    *blobs: bytes,
+    partition: int = 0,
+    known: bool = True,
+    most: int = 100,
+) -> None:
+    store.append_internal(partition, sender, first, list(blobs), known=known, most=most)
+
+
+def lying(store: Driver, partition: int = 0) -> list[bytes]:
+    return [blob for _, blob in store.internal(partition)]
+
+
+def test_what_comes_from_another_partition_lies_in_order(store: Driver, sender: Sender) -> None:
+    handed(store, sender, 1, b"one", b"\xff\x00")
+    handed(store, sender, 3, b"three")
+
+    assert lying(store) == [b"one", b"\xff\x00", b"three"]
+    assert lying(store, 1) == []
+
+
+def test_what_comes_again_is_skipped_and_what_is_new_is_taken(store: Driver, sender: Sender) -> None:
+    handed(store, sender, 1, b"one", b"two")
+
+    handed(store, sender, 1, b"one", b"two")
+    handed(store, sender, 2, b"two", b"three")
+    handed(store, sender, 1, b"one")
+
+    assert lying(store) == [b"one", b"two", b"three"]
+
+
+def test_what_comes_again_is_skipped_also_once_it_is_processed_and_in_a_full_stream(
+    store: Driver, sender: Sender
+) -> None:
+    owner = acquired(store)
+    handed(store, sender, 1, b"one", b"two")
+    (_, (last, _)) = store.internal(0)
+    store.commit(0, owner, Commit(sequence=1, positions={"internal": last}, trims={"internal": (last, 2)}))
+
+    handed(store, sender, 1, b"one", b"two", most=0)
+
+    assert lying(store) == []
+    assert store.head(0).positions == {"internal": last}
+
+
+def test_a_number_that_is_too_high_is_refused(store: Driver, sender: Sender) -> None:
+    handed(store, sender, 1, b"one")
+
+    with pytest.raises(TransfersMissing) as missing:
+        handed(store, sender, 3, b"three")
+    with pytest.raises(TransfersMissing):
+        handed(store, sender, 2, b"two", partition=1)
+
+    assert (missing.value.origin, missing.value.last, missing.value.first) == (WAY, 1, 3)
+    assert lying(store) == [b"one"]
+
+
+def test_a_sender_of_another_workflow_may_begin_anywhere_but_once(store: Driver, sender: Sender) -> None:
+    handed(store, sender, 41, b"a", known=False)
+
+    handed(store, sender, 41, b"a", b"b", known=False)
+    with pytest.raises(TransfersMissing):
+        handed(store, sender, 44, b"d", known=False)
+
+    assert lying(store) == [b"a", b"b"]
+
+
+def test_a_partition_with_too_much_takes_no_more(store: Driver, sender: Sender) -> None:
+    handed(store, sender, 1, b"one", b"two", most=2)
+
+    with pytest.raises(StoreFull, match="2 events of other partitions"):
+        handed(store, sender, 3, b"three", most=2)
+    handed(store, sender, 3, b"three", most=3)
+
+    assert lying(store) == [b"one", b"two", b"three"]
+
+
+@ON_ONE_SERVER
+def test_who_lost_its_partition_hands_nothing_over(store: Driver, sender: Sender) -> None:
+    acquired(store, 7, placement=2)
+
+    with pytest.raises(SenderLost):
+        handed(store, sender, 1, b"one")
+
+    assert lying(store) == []
+
+
+@ON_ONE_SERVER
+def test_what_the_store_has_lost_at_the_sender_does_not_arrive(store: Driver, sender: Sender) -> None:
+    later = replace(sender, outbox=3)
+
+    with pytest.raises(SenderLost):
+        handed(store, later, 3, b"three", known=False)
+
+    assert lying(store) == []
+
+
+def test_an_ended_workflow_takes_no_more(store: Driver, sender: Sender) -> None:
+    owner = acquired(store)
+    store.commit(0, owner, Commit(sequence=1, counters={"ended": 1}))
+
+    with pytest.raises(DestinationEnded):
+        handed(store, sender, 1, b"one")
 
 
 def test_partitions_do_not_touch_each_other(store: Driver) -> None:

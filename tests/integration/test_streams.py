@@ -14,12 +14,16 @@ from headrace.sources.channel import ChannelSender, ChannelSource
 from headrace.sources.requests import RequestSource
 from headrace.sources.stream_group import UNREACHABLE
 from headrace.sources.streams import StreamReader
+from headrace.workflows import transfers
 from headrace.workflows.plan import SourcePlan
 from headrace.workflows.records import Records
+from headrace.workflows.store import Sender
+from headrace.workflows.transfers import Transfer
 from waiting import until_async
 
 LINES = SourcePlan(0, "lines", ChannelSource(str, capacity=1000, name="lines"), 0, None, (0,))
 ASKS = SourcePlan(1, "asks", RequestSource(str, name="asks"), 0, None, (0,))
+HEADERS = (("trace", b"\xff"),)
 ORDERS = SourcePlan(2, "orders", RequestSource(str, name="orders"), 0, None, (0,))
 
 
@@ -36,7 +40,13 @@ def told() -> Told:
     return Told()
 
 
-def reader_of(url: str, told: Told, *sources: SourcePlan, buffer: int = 4096, batch: int = 1024) -> StreamReader:
+def reader_of(
+    url: str,
+    told: Told,
+    *sources: SourcePlan,
+    buffer: int = 4096,
+    batch: int = 1024,
+) -> StreamReader:
     return StreamReader(
         url,
         "w",
@@ -46,6 +56,11 @@ def reader_of(url: str, told: Told, *sources: SourcePlan, buffer: int = 4096, ba
         buffer=buffer,
         batch=batch,
     )
+
+
+def held(reader: StreamReader) -> list[int]:
+    """Entries of partition 0 that are read and not pulled, by stream."""
+    return [len(tail) for tail in reader._tails[0]]
 
 
 @pytest.fixture
@@ -84,7 +99,7 @@ async def test_requests_come_first_each_with_its_source(
     reader = reader_of(redis_url, told, LINES, ASKS, ORDERS)
     await reader.open()
     await reader.assign(0, {})
-    await until_async(lambda: len(reader._tails[0][0]) == 4 and len(reader._tails[0][1]) == 1, "all is read")
+    await until_async(lambda: held(reader) == [4, 0, 1], "all is read")
 
     found = reader.pull(0, 100)
 
@@ -100,6 +115,73 @@ async def test_requests_come_first_each_with_its_source(
     assert found[3].keys == [None]
     assert set(told.ready) == {0}
     assert reader.pull(0, 100) == []
+    await reader.close()
+
+
+async def hand(store: Store, events: list[bytes]) -> None:
+    """Give them to partition 0, as partition 1 does."""
+    owner = (await store.acquire(1, term=1, placement=1, worker="worker/0")).owner
+    await store.append_internal(0, Sender("i/w/1", "w", 1, owner, 0), 1, events, known=True, most=100)
+
+
+def handed(number: int, source: str, *, hops: int = 1) -> bytes:
+    """An event of another partition, as its outbox had it."""
+    return transfers.encode(
+        Transfer(0, number, hops, source, f"readings/3/{number}", 1_700_000_000_000, b"s1", b"%d" % number, HEADERS)
+    )
+
+
+async def test_events_of_other_partitions_come_between_requests_and_channels_as_they_were(
+    redis_url: str, told: Told, requests: RequestStore, sender: ChannelSender[str]
+) -> None:
+    await sender.send("backlog")
+    await requests.append_request("w", 0, Request(id="r0", key="s1", source="asks", body=b"0"))
+    events = [handed(1, "orders"), handed(2, "orders"), handed(3, "lines"), handed(4, "gone")]
+    async with Store(redis_url, "w") as store:
+        await hand(store, events)
+    reader = reader_of(redis_url, told, LINES, ASKS, ORDERS)
+    await reader.open()
+    await reader.assign(0, {})
+    await until_async(lambda: held(reader) == [1, 4, 1], "all is read")
+
+    found = reader.pull(0, 100)
+
+    assert [(records.source, records.origin, records.values) for records in found] == [
+        (1, "inbox", [b"0"]),
+        (2, "internal", [b"1", b"2"]),
+        (0, "internal", [b"3"]),
+        (-1, "internal", [b"4"]),
+        (0, "channel:lines", [b'"backlog"']),
+    ]
+    first, unknown = found[1], found[3]
+    assert (first.ids, first.keys) == (["readings/3/1", "readings/3/2"], [b"s1", b"s1"])
+    assert (first.headers, first.hops, first.times) == ([HEADERS] * 2, [1, 1], [1_700_000_000_000] * 2)
+    assert unknown.unknown == "gone"
+    assert first.after == first.offsets[-1]
+    await reader.close()
+
+
+async def test_no_stream_starves_another(
+    redis_url: str, told: Told, requests: RequestStore, sender: ChannelSender[str]
+) -> None:
+    for number in range(20):
+        await sender.send(str(number))
+        await requests.append_request("w", 0, Request(id=f"r{number}", key="s1", source="asks", body=b"0"))
+    async with Store(redis_url, "w") as store:
+        events = [handed(number, "lines") for number in range(1, 21)]
+        await hand(store, events)
+    reader = reader_of(redis_url, told, LINES, ASKS)
+    await reader.open()
+    await reader.assign(0, {})
+    await until_async(lambda: held(reader) == [20, 20, 20], "all is read")
+
+    found = reader.pull(0, 16)
+
+    assert [(records.origin, len(records)) for records in found] == [
+        ("inbox", 8),
+        ("internal", 4),
+        ("channel:lines", 4),
+    ]
     await reader.close()
 
 
@@ -127,7 +209,7 @@ async def test_a_full_buffer_is_not_read_on(redis_url: str, told: Told, sender: 
     reader = reader_of(redis_url, told, LINES, buffer=10, batch=5)
     await reader.open()
     await reader.assign(0, {})
-    await until_async(lambda: len(reader._tails[0][0]) == 10, "the buffer is full")
+    await until_async(lambda: held(reader) == [0, 10], "the buffer is full")
 
     found = await pulled(reader, 0, 100)
 

@@ -10,6 +10,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+from zlib import crc32
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 
@@ -49,12 +50,14 @@ class Load:
         bootstrap: The broker.
         topic: Where to, by Kafka's own partitioner.
         rate: Readings a second.
+        scattered: By another partitioner: a key's readings lie in one topic partition, but not in its own.
     """
 
-    def __init__(self, bootstrap: str, topic: str, rate: int = 2_000) -> None:
+    def __init__(self, bootstrap: str, topic: str, rate: int = 2_000, *, scattered: bool = False) -> None:
         self._bootstrap = bootstrap
         self._topic = topic
         self._rate = rate
+        self._scattered = scattered
         self._draw = random.Random(7)
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -94,7 +97,8 @@ class Load:
     async def _next(self, producer: AIOKafkaProducer) -> None:
         key, value = record(self.sent, self._draw)
         self.sent += 1
-        await producer.send(self._topic, value, key=key.encode(), partition=partition_of(key, PARTITIONS))
+        partition = crc32(key.encode()) % PARTITIONS if self._scattered else partition_of(key, PARTITIONS)
+        await producer.send(self._topic, value, key=key.encode(), partition=partition)
 
 
 @dataclass
@@ -168,10 +172,12 @@ async def offline(bootstrap: str, topic: str) -> Ledger:
 
 
 async def drained(store: Store, topic: str, ends: dict[int, int]) -> bool:
-    """Is all of the log committed, and has every output left?"""
-    for partition in range(PARTITIONS):
+    """Is all of the log committed, has every output left, and is nothing on its way between partitions?"""
+    for partition in (*range(PARTITIONS), *range(PARTITIONS)):  # twice: one seen empty may be sent to by the next
         position = (await store.head(partition)).positions.get(f"{topic}/{partition}", "0")
-        if int(position.partition("@")[0]) != ends.get(partition, 0) or await store.outbox(partition, 0, 1):
+        if int(position.partition("@")[0]) != ends.get(partition, 0):
+            return False
+        if await store.internal(partition, limit=1) or await store.outbox(partition, 0, 1):
             return False
     return True
 

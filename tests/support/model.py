@@ -114,14 +114,14 @@ TYPES = (
 )
 
 
-def random_graph(draw: random.Random, *, fuse: str | None = None) -> Graph:
+def random_graph(draw: random.Random, *, fuse: str | None = None, keyed: bool | None = None) -> Graph:
     """A graph of 1 to 6 nodes: chains, fan-out, fan-in, loops; some with ends, shared state, async nodes."""
     count = draw.randint(1, 6)
     sinks = draw.randint(1, 2)
     loops = draw.random() < 0.5
     ends = draw.random() < 0.3
     shares = draw.random() < 0.2
-    keyed = draw.random() < 0.85
+    keyed = draw.random() < 0.85 if keyed is None else keyed
     nodes, behaviours, routes_of = [], [], []
     for index in range(count):
         behaviour = Behaviour(
@@ -241,11 +241,11 @@ class Naive:
         self.result = Expected()
         self.ended = False
 
-    def feed(self, source: int, value: bytes | None) -> None:
-        """One record of a source."""
+    def feed(self, source: int, value: bytes | None, partition: int = 0) -> None:
+        """One record of a source, in a topic partition."""
         if self.ended:
             return
-        origin = f"tokens{source}/0"
+        origin = f"tokens{source}/{partition}"
         offset = self.result.processed[origin]
         self.result.processed[origin] += 1
         identity = f"{origin}/{offset}"

@@ -16,6 +16,8 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 SEEDS = 1_500
 """Graphs that a mutant may survive; the unchanged core survives all."""
+SPREAD = 300
+"""The same, in several partitions."""
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,46 @@ MUTANTS = (
 )
 
 
+MUTANTS += (
+    Mutant("a destination takes repeats", "memory_store.py", "events[last + 1 - first :]", "events[:]"),
+    Mutant("a destination takes what is missing something", "memory_store.py", "if first > last + 1:", "if False:"),
+    Mutant(
+        "numbers are not kept in the head", "transfers.py", "self._last[name] = counters[name] =", "self._last[name] ="
+    ),
+    Mutant(
+        "events are sent on in the wrong order",
+        "transfers.py",
+        "for row in misplaced:",
+        "for row in reversed(misplaced):",
+    ),
+    Mutant("events lose their ids on the way", "transfers.py", "records.ids[index] if records.ids else f", "f"),
+    Mutant(
+        "an owner of the past sends",
+        "memory_store.py",
+        'if fields.get("owner") != sender.owner or int(fields.get("outbox", "0")) < sender.outbox:',
+        "if False:",
+    ),
+    Mutant(
+        "what the store has lost on its way is forgotten at its origin",
+        "memory_store.py",
+        "            return Answer.ROLLED_BACK\n        held.outbox =",
+        "            pass\n        held.outbox =",
+    ),
+    Mutant(
+        "what the store has lost on its way is processed",
+        "memory_store.py",
+        "if internal and all(",
+        "if False and all(",
+    ),
+    Mutant(
+        "keys are processed wherever they arrive",
+        "partition.py",
+        "partition_of(key, self.partitions) == self.partition",
+        "True",
+    ),
+)
+
+
 def plant(mutant: Mutant, folder: Path) -> None:
     """A copy of the package in `folder`, with the mistake in it."""
     package = folder / "headrace"
@@ -148,8 +190,9 @@ def survives(mutant: Mutant | None, folder: Path) -> str | None:
     path = os.pathsep.join([str(folder), *tests] if mutant is not None else [str(ROOT / "src"), *tests])
     program = (
         "import sys, headrace\n"
-        "from test_core_random import check\n"
+        "from test_core_random import check, check_spread\n"
         "print('began', headrace.__file__, flush=True)\n"
+        f"for seed in range({SPREAD}): check_spread(seed, faults=seed % 4 != 0, steps=20_000)\n"
         f"for seed in range({SEEDS}): check(seed, faults=seed % 4 != 0, steps=20_000)\n"
     )
     done = subprocess.run(

@@ -54,6 +54,7 @@ class Rig:
         alerts: Topic for the alerts.
         flow: Which workflow.
         sink: Broker of the alerts, if it is another one.
+        scattered: The readings' keys lie in other topic partitions than theirs.
         options: Fields of the `Deployment`.
     """
 
@@ -67,12 +68,13 @@ class Rig:
         *,
         flow: str = "ledger",
         sink: str | None = None,
+        scattered: bool = False,
         **options: Any,
     ) -> None:
         self.bootstrap, self.redis_url = bootstrap, redis_url
         self.readings, self.alerts = readings, alerts
         self.sink = sink or bootstrap
-        self.load = Load(bootstrap, readings)
+        self.load = Load(bootstrap, readings, scattered=scattered)
         file = write_flow(folder, readings, alerts, name=flow, sink="sink" if sink else None)
         self.code, self.workflow = load_workflow(file.name, folder)
         plan = self.workflow.compile(fuse="all" if options.get("fuse") else None)

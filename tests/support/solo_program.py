@@ -10,7 +10,7 @@ import sys
 
 import msgspec
 
-from headrace.actors import relay
+from headrace.actors import backlog
 from headrace.actors.loading import import_workflow
 from headrace.actors.spec import Assign, Deployment, GetStatus, Report, RoleSpec, WorkerRole
 from headrace.actors.worker import Worker
@@ -30,7 +30,7 @@ def main(settings: str) -> None:
     given = json.loads(settings)
     deployment = msgspec.convert(given["deployment"], Deployment)
     if given["backlog"] is not None:
-        relay.BACKLOG = given["backlog"]  # type: ignore[misc]
+        backlog.BACKLOG = given["backlog"]  # type: ignore[misc]
     plan = import_workflow(deployment.code).compile(fuse="all", now=BEGINNING)
     spec = RoleSpec(
         role=WorkerRole(given["index"]), actor=f"solo/{given['index']}", incarnation=given["placement"],

@@ -10,9 +10,12 @@ import pytest
 
 from driving import Log, World, outcome, same
 from model import Naive, Token, random_graph
+from spreading import Place, SpreadWorld, spread_outcome
 
 GRAPHS = int(os.environ.get("HEADRACE_RANDOM_GRAPHS", "5000"))
 SHARDS = 20
+SPREAD = GRAPHS // 10
+"""Graphs that run in several partitions."""
 
 
 def random_log(draw: random.Random) -> Log:
@@ -42,6 +45,33 @@ def check(seed: int, *, faults: bool, steps: int = 100_000) -> None:
     world.run(steps)
     differences = same(outcome(world), naive.result)
     assert not differences, f"seed {seed}: {differences[0][:2000]}"
+
+
+def check_spread(seed: int, *, faults: bool, steps: int = 200_000) -> None:
+    """Several partitions; each key's records lie in one place, which need not be the one that it belongs to."""
+    draw = random.Random(seed)
+    graph = random_graph(draw, keyed=True)
+    partitions = draw.randint(2, 4)
+    keys = [f"k{number}" for number in range(draw.randint(1, 8))]
+    place_of = {key: (draw.randrange(2), draw.randrange(draw.choice([partitions, 6]))) for key in keys}
+    logs: dict[Place, list[bytes | None]] = {}
+    naive = Naive(graph)
+    for _ in range(draw.randint(5, 80)):
+        token = Token(draw.choice(keys), draw.randint(0, 99), draw.randint(0, 3))
+        place = place_of[token.key]
+        value = draw.choice([None, b"{", b""]) if draw.random() < 0.02 else msgspec.json.encode(token)
+        logs.setdefault(place, []).append(value)
+        naive.feed(place[0], value, place[1])
+    world = SpreadWorld(graph, logs, partitions, draw, faults=faults)
+    world.run(steps)
+    differences = same(spread_outcome(world), naive.result)
+    assert not differences, f"seed {seed}: {differences[0][:2000]}"
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_records_that_arrive_anywhere_are_processed_once_in_order_where_their_keys_belong(shard: int) -> None:
+    for number in range(SPREAD // SHARDS):
+        check_spread(shard * 1_000_000 + number, faults=number % 4 != 0)
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))

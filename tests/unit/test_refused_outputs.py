@@ -61,6 +61,9 @@ class NoFeed:
     def pull(self, partition: int, limit: int) -> Sequence[Records]:
         return []
 
+    def pull_sent(self, partition: int, limit: int) -> Sequence[Records]:
+        return []
+
 
 class Broker:
     """An outlet that refuses what is too large, and the first time after that has no time to say so."""

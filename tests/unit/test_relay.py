@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 import pytest
 
+from headrace.actors import backlog
 from headrace.actors import relay as relay_module
 from headrace.actors.relay import Relay
 from headrace.sources.outlet import Outlet, Portion, Refused
@@ -66,6 +67,7 @@ class Partition:
 
     def __init__(self, number: int = 3, *failures: Exception) -> None:
         self.number = number
+        self.owner = "owner"
         self.trimmed: list[int] = []
         self.failures = list(failures)
         self.buried: list[tuple[int, str]] = []
@@ -138,7 +140,7 @@ async def test_the_relay_goes_on_after_mistakes_of_others() -> None:
 
 
 async def test_it_is_full_by_number_or_size_and_tells_when_there_is_room_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay_module, "BACKLOG", 3)
+    monkeypatch.setattr(backlog, "BACKLOG", 3)
     gate, partition, rooms = Gate(), Partition(), []
     relay = Relay([gate], by_sink, lambda word, sentence: None, lambda: rooms.append(relay.full))
     await relay.open()
@@ -152,7 +154,7 @@ async def test_it_is_full_by_number_or_size_and_tells_when_there_is_room_again(m
 
     await until_async(lambda: partition.trimmed[-1:] == [4], "all have left")
     assert rooms == [False]
-    relay.push(partition, 5, [Output(0, "e", "k", 0, bytes(relay_module.BACKLOG_BYTES + 1))])
+    relay.push(partition, 5, [Output(0, "e", "k", 0, bytes(backlog.BACKLOG_BYTES + 1))])
     assert relay.full
     relay.drop(partition)
     assert not relay.full

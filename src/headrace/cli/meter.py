@@ -23,6 +23,8 @@ class Totals:
     """Outputs that are committed and have not left."""
     lag: int = 0
     """Records that were not pulled yet."""
+    sent_on: int = 0
+    """Events that arrived at another partition than that of their key, and were sent there."""
     ended: bool = False
     """The run of an unkeyed workflow has ended."""
 
@@ -69,6 +71,7 @@ class Meter:
             dead_letters=int(self._sum("dead_letters", "worker/")),
             waiting=int(sum(counters.get("outputs_waiting", 0) for counters in self._now)),
             lag=int(sum(counters.get("lag", 0) for counters in self._now)),
+            sent_on=int(self._sum("sent_on", "worker/")),
             ended=any(counters.get("ended", 0) for counters in self._now),
         )
 

@@ -71,6 +71,7 @@ def summary(totals: Totals, rate: float | None = None) -> str:
         f"events {totals.events:,}{'' if rate is None else f'  {rate:,.0f}/s'}   outputs {totals.outputs:,}"
         f"   dead letters {totals.dead_letters:,}   lag {totals.lag:,}"
     )
+    line += f"   sent on {totals.sent_on:,}" if totals.sent_on else ""
     return line + (f"   outputs waiting {totals.waiting:,}" if totals.waiting else "")
 
 

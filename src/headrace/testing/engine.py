@@ -5,6 +5,7 @@ It does what the worker does, in the same order, and can be stopped dead between
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from headrace.testing.clockwork import Clockwork
 from headrace.testing.inputs import Inputs
 from headrace.testing.problems import HarnessError
 from headrace.testing.writing import KeepingPacker, ready_or
+from headrace.workflows import transfers
 from headrace.workflows.actions import Reject
 from headrace.workflows.commit import Answer, DeadLetter, Output
 from headrace.workflows.dispatch import Dispatch
@@ -29,10 +31,12 @@ from headrace.workflows.records import Records
 from headrace.workflows.runner import UnitRunner
 from headrace.workflows.saving import Save
 from headrace.workflows.settings import NO_SETTINGS, Settings
+from headrace.workflows.store import Sender
+from headrace.workflows.transfers import LINK, TRANSFER, unwrapped
 
 CRASH_POINTS: Final = STEPS + tuple(
     f"{when}:{effect.value}"
-    for effect in (Effect.ACQUIRE, Effect.COMMIT, Effect.RELAY_SEND, Effect.OUTBOX_TRIM)
+    for effect in (Effect.ACQUIRE, Effect.COMMIT, Effect.RELAY_SEND, Effect.INTERNAL_APPEND, Effect.OUTBOX_TRIM)
     for when in ("before", "after")
 )
 """Points at which the harness can be stopped: those of `headrace.workflows.effects` that one process has."""
@@ -78,8 +82,8 @@ class Engine:
         self.now = now
         """Milliseconds since 1970 UTC."""
         channels = {source.name: source.source.capacity for source in plan.sources if source.source.kind == "channel"}
-        self.store = MemoryStore(channels=channels)
-        self.inputs = Inputs(plan, self.store)
+        self.store = MemoryStore(workflow=plan.name, channels=channels)
+        self.inputs = Inputs(plan, partitions, self.store)
         self._clockwork = Clockwork(plan, partitions, self.inputs, now)
         self.closed: set[int] = set()
         """Indexes of sources that were closed."""
@@ -244,7 +248,7 @@ class Engine:
             return False
         first, outputs = tenure.outgoing[0]
         self._point("before:relay-send")
-        refused = [letter for output in outputs if (letter := self._send(output)) is not None]
+        refused = [letter for output in outputs if (letter := self._send(number, output)) is not None]
         self._point("after:relay-send")
         tenure.outgoing.popleft()
         if refused:
@@ -254,7 +258,12 @@ class Engine:
         self._point("after:outbox-trim")
         return True
 
-    def _send(self, output: Output) -> DeadLetter | None:
+    def _send(self, number: int, output: Output) -> DeadLetter | None:
+        if output.sink == TRANSFER:
+            self._hand_over(number, output)
+            return None
+        if self.plan.sinks[output.sink].sink.kind == LINK:
+            output = unwrapped(output)
         try:
             self._deliver(output)
         except Reject as refusal:
@@ -263,6 +272,14 @@ class Engine:
                 error=refusal.reason, time=self.now, data=output.data,
             )  # fmt: skip
         return None
+
+    def _hand_over(self, number: int, output: Output) -> None:
+        event = transfers.wrapped(output)
+        transfer = transfers.decode(event)
+        sender = Sender(str(number), self.plan.name, number, self._tenures[number].core.owner, 0)
+        self._point("before:internal-append")
+        self.store.append_internal(transfer.partition, sender, transfer.number, [event], known=True, most=sys.maxsize)
+        self._point("after:internal-append")
 
 
 def _crash() -> None:

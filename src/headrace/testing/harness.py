@@ -154,6 +154,7 @@ class Harness:
         key: str | None = None,
         id: str | None = None,
         headers: Mapping[str, str | bytes] | None = None,
+        partition: int | None = None,
     ) -> None:
         """Send one event to a source.
 
@@ -163,12 +164,14 @@ class Harness:
             key: The run, where the source takes the record's own key (or the request's address).
             id: Of the event, where senders choose it: channels and requests.
             headers: Of a Kafka record.
+            partition: Topic partition in which a Kafka record lies, from 0; default: where Kafka's default
+                partitioner puts one with the run's key.
 
         Raises:
             StoreFull: A channel has no room, as nothing is processed inside `batch()`: a sender would wait.
             SourceClosed: The channel is closed, or its workflow has ended.
         """
-        self._senders.send(self._senders.source(source), data, key, id, headers)
+        self._senders.send(self._senders.source(source), data, key, id, headers, partition)
         self._settle()
 
     def try_send(self, source: SourceHandle[D], data: D, *, key: str | None = None, id: str | None = None) -> bool:
@@ -192,6 +195,7 @@ class Harness:
         *,
         key: str | bytes | None = None,
         headers: Mapping[str, str | bytes] | None = None,
+        partition: int | None = None,
     ) -> None:
         """Send bytes as they are, whether or not they can be decoded; None is a tombstone.
 
@@ -200,8 +204,9 @@ class Harness:
             value: The record's value.
             key: The record's key; it also chooses the partition, as Kafka's default partitioner does.
             headers: Of a Kafka record.
+            partition: Topic partition in which it lies; see `send`.
         """
-        self._senders.raw(self._senders.source(source), value, key, headers)
+        self._senders.raw(self._senders.source(source), value, key, headers, partition)
         self._settle()
 
     def read(self, source: SourceHandle[Any]) -> int:

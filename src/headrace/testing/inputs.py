@@ -6,9 +6,11 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from headrace.workflows.keyspace import INTERNAL
 from headrace.workflows.memory_store import MemoryStore, StreamEntry
 from headrace.workflows.plan import Plan, SourcePlan
 from headrace.workflows.records import Headers, Records
+from headrace.workflows.transfers import as_records, decode
 
 INBOX = "inbox"
 
@@ -32,37 +34,49 @@ class Inputs:
 
     Args:
         plan: The workflow.
-        store: Where channels and the inbox lie.
+        partitions: Shares of its key space.
+        store: Where channels, inboxes and internal streams lie.
     """
 
-    def __init__(self, plan: Plan, store: MemoryStore) -> None:
+    def __init__(self, plan: Plan, partitions: int, store: MemoryStore) -> None:
         self._store = store
+        self._partitions = partitions
         self._logs: dict[tuple[int, int], list[LogEntry]] = {}
         self._others = [source for source in plan.sources if not in_store(source)]
         self._channels = [source for source in plan.sources if source.source.kind == "channel"]
         self._requests = {source.name: source.index for source in plan.sources if source.source.kind == "requests"}
-        self._sources = plan.sources
+        self._names = {source.name: source.index for source in plan.sources}
 
     def append(self, source: SourcePlan, partition: int, entry: LogEntry) -> None:
         """Put a record at the end of a source's log."""
         self._logs.setdefault((source.index, partition), []).append(entry)
 
     def pull(self, partition: int, positions: dict[str, str], limit: int) -> list[Records]:
-        """What lies behind `positions`, which move on: requests first, then channels, then all others."""
+        """What lies behind `positions`, which move on: streams first, then all others."""
         batches: list[Records] = []
         if self._requests:
             batches += self._stream(partition, INBOX, None, positions, limit)
+        batches += self._internal(partition, positions, limit)
         for source in self._channels:
             batches += self._stream(partition, _origin(source, partition), source.index, positions, limit)
         for source in self._others:
-            batches += self._log(source, partition, positions, limit)
+            for number in self._of(source, partition):
+                batches += self._log(source, number, positions, limit)
         return batches
+
+    def _of(self, source: SourcePlan, partition: int) -> list[int]:
+        """Topic partitions of a source that a partition reads: every so many-th, where the topic has more."""
+        held = (number for index, number in self._logs if index == source.index)
+        return sorted(number for number in held if number % self._partitions == partition)
 
     def remainder(self, source: SourcePlan, partition: int, positions: Mapping[str, str]) -> list[Records]:
         """Records of one source that lie behind `positions`, in order."""
         kind, origin = source.source.kind, _origin(source, partition)
         if not in_store(source):
-            return self._log(source, partition, dict(positions), sys.maxsize)
+            left = dict(positions)
+            return [
+                row for number in self._of(source, partition) for row in self._log(source, number, left, sys.maxsize)
+            ]
         entries = self._store.stream(partition, origin, positions.get(origin, "0-0"))
         records = Records(source.index, origin, [], [], [], [], "", ids=[], replies=[])
         for entry in entries:
@@ -90,6 +104,12 @@ class Inputs:
                 faults=faults or None, topic=getattr(source.source, "topic", ""),
             )
         ]  # fmt: skip
+
+    def _internal(self, partition: int, positions: dict[str, str], limit: int) -> list[Records]:
+        entries = self._store.stream(partition, INTERNAL, positions.get(INTERNAL, "0-0"))[:limit]
+        if entries:
+            positions[INTERNAL] = entries[-1].id
+        return as_records([(entry.id, decode(entry.data)) for entry in entries], self._names)
 
     def _stream(
         self, partition: int, origin: str, source: int | None, positions: dict[str, str], limit: int

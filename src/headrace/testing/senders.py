@@ -38,7 +38,15 @@ class Senders:
             raise HarnessError(f"source {handle.name} is no part of workflow {self._plan.name}")
         return found
 
-    def send(self, source: SourcePlan, data: Any, key: str | None, id: str | None, headers: GivenHeaders) -> None:
+    def send(
+        self,
+        source: SourcePlan,
+        data: Any,
+        key: str | None,
+        id: str | None,
+        headers: GivenHeaders,
+        partition: int | None,
+    ) -> None:
         """Put one event into its source; see `Harness.send`."""
         self.encoded(source, data)
         self._sent += 1
@@ -49,16 +57,35 @@ class Senders:
         record_key = None if key is None else key.encode()
         given = dict(headers or {})
         merged = {**{name: text for name, text in own if name not in given}, **given}
-        self.put(source, value, self.home(run), record_key, run=run, id=id, headers=merged)
+        home = self._place(source, partition, self.home(run))
+        self.put(source, value, home, record_key, run=run, id=id, headers=merged)
 
-    def raw(self, source: SourcePlan, value: bytes | None, key: str | bytes | None, headers: GivenHeaders) -> None:
+    def raw(
+        self,
+        source: SourcePlan,
+        value: bytes | None,
+        key: str | bytes | None,
+        headers: GivenHeaders,
+        partition: int | None,
+    ) -> None:
         """Put bytes into it; see `Harness.send_raw`."""
         if value is None and in_store(source):
             raise HarnessError(f"{source.name} is no Kafka topic: only those have tombstones")
         record_key = key.encode() if isinstance(key, str) else key
         home = partition_of(record_key, self._engine.partitions) if record_key and self._plan.keyed else 0
+        home = self._place(source, partition, home)
         run = (record_key or b"").decode("utf-8", "replace")
         self.put(source, value, home, record_key, run=run, id=None, headers=headers)
+
+    @staticmethod
+    def _place(source: SourcePlan, partition: int | None, home: int) -> int:
+        if partition is None:
+            return home
+        if source.source.kind != "kafka":
+            raise HarnessError(f"{source.name} is no Kafka topic: only those have partitions to choose")
+        if partition < 0:
+            raise HarnessError(f"partition={partition}: topic partitions are numbered from 0")
+        return partition
 
     def put(
         self,

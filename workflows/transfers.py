@@ -1,0 +1,159 @@
+"""Events on their way to another partition, of this workflow or of another one: what the outbox holds of them.
+
+They are numbered where they leave, so that their destination can tell a repeat. A *way* has numbers of its own:
+there is one to each partition of the same workflow, and one for each sink to another workflow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Final
+
+import msgspec
+
+from .commit import Output
+from .keyspace import INTERNAL
+from .records import Headers, Records
+
+TRANSFER: Final = -2
+"""`Output.sink` of an event for another partition of the same workflow."""
+LINK: Final = "workflow"
+"""`kind` of sinks that lead to another workflow."""
+MOST_HOPS: Final = 3
+"""So often an event may be sent on, as its key belongs elsewhere. Each time but the first, the key is another one."""
+_FIELD: Final = "to:"
+"""What fields of the head begin with that hold the last number of a way."""
+
+
+class Transfer(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """One event on its way; `Output.data` is this, encoded, and so is what the destination's stream holds."""
+
+    partition: int
+    """Destination; -1: by where it comes from, see `destination`."""
+    number: int
+    """On its way: 1, 2, 3 ..."""
+    hops: int
+    """How often it was sent on because its key belongs elsewhere."""
+    source: str
+    """Name of the source that it is an event of, at the destination."""
+    id: str
+    time: int
+    """Milliseconds since 1970 UTC."""
+    key: bytes | None
+    """As the record has it: not the run's, which the destination takes from it (or from the value)."""
+    value: bytes | None
+    """As it came, in whatever format the source has."""
+    headers: Headers = ()
+    topic: str = ""
+    reply: str | None = None
+    """Channel of the gateway process that waits for an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Misplaced:
+    """A record whose key belongs to another partition."""
+
+    records: Records
+    index: int
+    source: str
+    key: str
+    destination: int
+
+
+encode: Final = msgspec.msgpack.Encoder().encode
+decode: Final = msgspec.msgpack.Decoder(Transfer).decode
+
+
+class Numbering:
+    """Numbers what leaves one partition for others; the head keeps the last number of each way.
+
+    Args:
+        counters: Those of the head, as its owner found it.
+    """
+
+    def __init__(self, counters: Mapping[str, int]) -> None:
+        self._last = {name: number for name, number in counters.items() if name.startswith(_FIELD)}
+
+    def moved(self, misplaced: Iterable[Misplaced], counters: dict[str, int]) -> list[Output]:
+        """Records for other partitions of the workflow, as outputs; `counters` gets the numbers to keep."""
+        outputs: list[Output] = []
+        for row in misplaced:
+            records, index = row.records.original or row.records, row.index
+            id_ = records.ids[index] if records.ids else f"{records.identity}/{records.offsets[index]}"
+            transfer = Transfer(
+                row.destination, self._next(str(row.destination), counters),
+                1 + (records.hops[index] if records.hops else 0),
+                row.source, id_, records.times[index], records.keys[index], records.values[index],
+                records.headers[index] if records.headers else (), records.topic,
+                records.replies[index] if records.replies else None,
+            )  # fmt: skip
+            outputs.append(Output(TRANSFER, id_, row.key, transfer.time, encode(transfer)))
+        return outputs
+
+    def linked(self, output: Output, workflow: str, sink: str, source: str, counters: dict[str, int]) -> Output:
+        """An output for a source of another workflow, wrapped; its id there names the workflow it comes from."""
+        number = self._next(f"{sink}:", counters)
+        transfer = Transfer(
+            -1,
+            number,
+            0,
+            source,
+            f"{workflow}/{output.id}",
+            output.time,
+            output.key.encode() or None,
+            output.data,
+            output.headers,
+        )
+        return Output(output.sink, output.id, output.key, output.time, encode(transfer))
+
+    def _next(self, way: str, counters: dict[str, int]) -> int:
+        name = _FIELD + way
+        number = self._last[name] = counters[name] = self._last.get(name, 0) + 1
+        return number
+
+
+def wrapped(output: Output) -> bytes:
+    """The `Transfer` of an output to another partition, encoded."""
+    assert output.data is not None
+    return output.data
+
+
+def unwrapped(output: Output) -> Output:
+    """An output for another workflow as its sink got it."""
+    transfer = decode(wrapped(output))
+    return Output(output.sink, output.id, output.key, output.time, transfer.value, transfer.headers)
+
+
+def as_records(entries: Iterable[tuple[str, Transfer]], sources: Mapping[str, int]) -> list[Records]:
+    """Entries of an internal stream as records, those of one source (and topic) in a row together.
+
+    Args:
+        entries: Id in the stream, and event, in order.
+        sources: Name -> index of each source of the workflow.
+    """
+    batches: list[Records] = []
+    for (name, topic), group in groupby(entries, key=lambda entry: (entry[1].source, entry[1].topic)):
+        ids, rows = zip(*group, strict=True)
+        batches.append(
+            Records(
+                sources.get(name, -1), INTERNAL, list(ids), [row.time for row in rows], [row.key for row in rows],
+                [row.value for row in rows], ids[-1],
+                headers=[row.headers for row in rows] if any(row.headers for row in rows) else None,
+                ids=[row.id for row in rows], hops=[row.hops for row in rows],
+                replies=[row.reply for row in rows] if any(row.reply for row in rows) else None,
+                topic=topic, unknown="" if name in sources else name,
+            )
+        )  # fmt: skip
+    return batches
+
+
+def destination(partition: int, partitions: int) -> int:
+    """Where another workflow takes in what comes from `partition`: it sends on, itself, what belongs elsewhere.
+
+    Args:
+        partition: Of the workflow that sends.
+        partitions: Of the one that receives.
+    """
+    return partition % partitions
