@@ -187,7 +187,9 @@ def _check_key(workflow: WorkflowDescriptor, source: SourceDescriptor, key: str,
         raise ProblemError(HTTPStatus.BAD_REQUEST, "invalid_json", f"the body is no JSON: {error}") from error
     if not workflow.keyed or source.key is None:
         return
-    own = data.get(source.key) if isinstance(data, dict) else None
+    own = data
+    for step in source.key.split("."):
+        own = own.get(step) if isinstance(own, dict) else None
     if own is None or str(own) != key:
         raise ProblemError(
             HTTPStatus.UNPROCESSABLE_ENTITY,

@@ -17,6 +17,7 @@ from headrace.sources.durable import Durable
 from headrace.workflows.codec import encode_json, json_codec
 from headrace.workflows.durability import FAST, Durability
 from headrace.workflows.errors import HeadraceError
+from headrace.workflows.fields import field_of
 from headrace.workflows.keyspace import PartitionKeys, partition_of, workflow_key
 from headrace.workflows.ports import Source
 from headrace.workflows.store import WorkflowDescriptor
@@ -117,7 +118,7 @@ class ChannelSender(Generic[D]):
             return ""
         if callable(self._key):
             return self._key(data)
-        return str(data[self._key] if isinstance(data, dict) else getattr(data, self._key))
+        return str(field_of(data, self._key))
 
     def _lane(self, partition: int) -> Lane:
         loop = asyncio.get_running_loop()

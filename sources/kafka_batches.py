@@ -10,8 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, dropwhile, islice
-from typing import Any, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
+from aiokafka.errors import UnsupportedCodecError
 from aiokafka.record.control_record import ABORT_MARKER, ControlRecord
 from aiokafka.record.memory_records import MemoryRecords
 
@@ -33,6 +34,20 @@ class CorruptBatch(HeadraceError):
         self.offset = offset
         self.cause = cause
         super().__init__(f"the batch of records at offset {offset} cannot be read: {cause}")
+
+    word: ClassVar[str] = "corrupt"
+    """Of the problem that it is."""
+
+
+class CodecMissing(CorruptBatch):
+    """A batch is compressed in a way that this installation can't undo."""
+
+    word: ClassVar[str] = "codec_missing"
+
+    def __init__(self, offset: int, cause: str) -> None:
+        super().__init__(
+            offset, f'{cause}. Install what it takes where workers run: pip install "headrace[compression]"'
+        )
 
 
 @dataclass(slots=True)
@@ -105,7 +120,8 @@ class FetchedBatches:
                 self._walk(columns, limit)
             except Exception as error:  # codecs raise whatever they like
                 self.position = columns.offsets[-1] + 1 if len(columns.offsets) > before else self.position
-                raise CorruptBatch(self._batches[self._next - 1].base_offset, str(error)) from error
+                kind = CodecMissing if isinstance(error, UnsupportedCodecError) else CorruptBatch
+                raise kind(self._batches[self._next - 1].base_offset, str(error)) from error
             taken = len(columns.offsets) - before
             if taken < limit:
                 self._leave_batch()

@@ -48,7 +48,8 @@ class KafkaReader:
         partitions: S, the workflow's number of partitions.
         on_ready: See `Reader`.
         on_problem: See `Reader`. Words: those of `ClusterUnavailable`, `kafka_refused`, `topic_missing`, `gap`,
-            `log_lost` (the log ends before our position, or is another one), `state_lost`, `corrupt`, `kafka_failed`.
+            `log_lost` (the log ends before our position, or is another one), `state_lost`, `corrupt`,
+            `codec_missing` (records are compressed in a way that needs a library), `kafka_failed`.
         group: Consumer group that is told of committed positions; None: none is.
         start_over: A partition without positions begins even where the group has some of it.
 
@@ -130,7 +131,7 @@ class KafkaReader:
                 pulled.append(records)
                 limit -= len(records)
                 if corrupt is None:
-                    self._problems.solved("corrupt", log.origin)
+                    self._problems.solved(CorruptBatch.word, log.origin)
             if limit <= 0:
                 break
         self._fetcher.has_room()
@@ -275,8 +276,9 @@ class KafkaReader:
 
     def _corrupt(self, log: Log, error: CorruptBatch) -> None:
         log.not_before = self._clock() + _CORRUPT_SECONDS
-        if self._problems.tell("corrupt", log.origin, f"{log.origin}: {error}. Headrace reads it again every second."):
-            logger.error("corrupt", origin=log.origin, offset=error.offset, cause=error.cause)
+        sentence = f"{log.origin}: {error}. Headrace reads it again every second."
+        if self._problems.tell(error.word, log.origin, sentence):
+            logger.error(error.word, origin=log.origin, offset=error.offset, cause=error.cause)
 
     def _drop(self, partition: int) -> None:
         for log in self._logs.pop(partition, {}).values():

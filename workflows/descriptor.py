@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from .codec import type_name
-from .plan import Plan
+from .codec import type_name, without_tombstone
+from .fields import encoded_path
+from .plan import Plan, SourcePlan
 from .store import SourceDescriptor, WorkflowDescriptor
+
+
+def _key_in_json(source: SourcePlan, plan: Plan) -> str | None:
+    if not isinstance(source.key, str):
+        return None
+    return encoded_path(without_tombstone(plan.types[source.type].type), source.key)
 
 
 def descriptor_of(plan: Plan, partitions: int, version: str = "", *, durability: str = "fast") -> WorkflowDescriptor:
@@ -21,7 +28,7 @@ def descriptor_of(plan: Plan, partitions: int, version: str = "", *, durability:
             kind=source.source.kind,
             name=source.name,
             type=type_name(plan.types[source.type].type),
-            key=source.key if isinstance(source.key, str) else None,
+            key=_key_in_json(source, plan),
             capacity=getattr(source.source, "capacity", None),
         )
         for source in plan.sources

@@ -21,16 +21,33 @@ class _Whole(Exception):
 
 def field_getter(path: str, data_type: Any) -> Callable[[Any], Any]:
     """A function that reads `path` from a value of the type; a step into a dict is an item, any other an attribute."""
-    names = path.split(".")
-    if _is_plain(data_type, names):
+    if _is_plain(data_type, path.split(".")):
         return attrgetter(path)
+    return lambda data: field_of(data, path)
 
-    def get(data: Any) -> Any:
-        for name in names:
-            data = data[name] if isinstance(data, dict) else getattr(data, name)
-        return data
 
-    return get
+def field_of(data: Any, path: str) -> Any:
+    """What stands at `path` in a value, whatever its type.
+
+    Raises:
+        AttributeError: An object has no such field.
+        KeyError: A dict has no such item.
+    """
+    for name in path.split("."):
+        data = data[name] if isinstance(data, dict) else getattr(data, name)
+    return data
+
+
+def encoded_path(data_type: Any, path: str) -> str:
+    """A path as JSON has it: fields may have other names there (`rename=`)."""
+    found: list[str] = []
+    for name in path.split("."):
+        encoded = name
+        if isinstance(data_type, type) and issubclass(data_type, msgspec.Struct):
+            encoded = next(row.encode_name for row in msgspec.structs.fields(data_type) if row.name == name)
+        found.append(encoded)
+        data_type = Any if fields_of(data_type) is None else _type_of(data_type, name)
+    return ".".join(found)
 
 
 def fields_of(data_type: Any) -> list[str] | None:

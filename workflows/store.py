@@ -230,7 +230,7 @@ class SourceDescriptor(msgspec.Struct, frozen=True, kw_only=True):
     type: str = ""
     """Name of the class of its data."""
     key: str | None = None
-    """Field of the data that is the key; None: a function, or the record's own key."""
+    """Field of the data that is the key, as JSON names it (`order.id`); None: a function, or the record's own key."""
     capacity: int | None = None
     """Places of a channel, for each partition."""
 

@@ -21,14 +21,17 @@ from headrace import (
     KafkaSource,
     Node,
     Reject,
+    RequestSource,
     Tombstone,
     Unavailable,
     Workflow,
     WorkflowError,
 )
+from headrace.sources.channel import ChannelSender, ChannelSource
 from headrace.sources.formats import unpacker_of
 from headrace.testing import Harness
 from headrace.workflows.commit import DeadLetter
+from headrace.workflows.descriptor import descriptor_of
 from headrace.workflows.records import Headers, Records
 
 unchecked: Any = KafkaSource
@@ -606,3 +609,22 @@ def test_any_bytes_are_an_event_or_bad_and_never_an_error(
         if text is not None and format != "cloudevents":
             json.loads(text)
     assert unpacked.original is records
+
+
+def test_other_processes_find_a_nested_key_as_json_names_it() -> None:
+    workflow = Workflow("described")
+    requests = workflow.source(RequestSource(Reading, key="place.room_id"))
+    loose = workflow.source(ChannelSource(dict, capacity=1, key="a.b", name="loose"))
+    requests.to(workflow.node(See()))
+    loose.to(None)
+
+    described = descriptor_of(workflow.compile(), 4)
+
+    assert [source.key for source in described.sources] == ["place.roomId", "a.b"]
+
+
+async def test_a_channels_sender_finds_a_nested_key() -> None:
+    sender: ChannelSender[Any] = ChannelSender("redis://x", "w", "c", partitions=4, capacity=1, key="place.room_id")
+
+    assert sender._key_of(READING) == "hall"
+    assert sender._key_of({"place": {"room_id": "cellar"}}) == "cellar"

@@ -13,7 +13,7 @@ from aiokafka.util import NO_EXTENSIONS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.sources.kafka_batches import Columns, CorruptBatch, FetchedBatches
+from headrace.sources.kafka_batches import CodecMissing, Columns, CorruptBatch, FetchedBatches
 
 GZIP = DefaultRecordBatch.CODEC_GZIP
 CODECS = {
@@ -92,6 +92,17 @@ def test_a_compressed_batch_reads_as_a_plain_one(codec: str) -> None:
     pytest.importorskip("cramjam") if codec not in ("none", "gzip") else None
 
     assert take_all(fetched(plain(0, 50, codec=CODECS[codec]))) == take_all(fetched(plain(0, 50)))
+
+
+@pytest.mark.parametrize("codec", ["snappy", "lz4", "zstd"])
+def test_a_codec_that_is_not_installed_is_named_with_its_cure(codec: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    piece = fetched(plain(0, 3, codec=CODECS[codec]))
+    monkeypatch.setattr(f"aiokafka.codec.has_{codec}", lambda: False)
+
+    with pytest.raises(CodecMissing, match=rf'{codec}.*pip install "headrace\[compression\]"') as missing:
+        take_all(piece)
+
+    assert (missing.value.word, missing.value.offset, piece.position) == ("codec_missing", 0, 0)
 
 
 def test_headers_stand_beside_their_records_and_null_becomes_empty() -> None:

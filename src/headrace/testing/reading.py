@@ -12,6 +12,7 @@ from headrace.sources.custom import CustomSource
 from headrace.sources.split_session import SplitSession
 from headrace.testing.inputs import LogEntry
 from headrace.workflows.errors import HeadraceError
+from headrace.workflows.fields import field_of
 from headrace.workflows.plan import SourcePlan
 from headrace.workflows.records import Records
 
@@ -77,7 +78,7 @@ class Reading:
             return record_key.decode() if record_key else None
         try:
             data = self._decode(value or b"")
-            found = key(data) if callable(key) else data[key] if isinstance(data, dict) else getattr(data, key)
+            found = key(data) if callable(key) else field_of(data, key)
         except (msgspec.MsgspecError, HeadraceError, ValueError, TypeError, AttributeError, KeyError):
             return None  # it will be a dead letter, wherever
         return str(found)

@@ -13,7 +13,7 @@ from headrace.testing.problems import HarnessError
 from headrace.testing.writing import written
 from headrace.workflows.actions import Tombstone
 from headrace.workflows.errors import CodecError, HeadraceError
-from headrace.workflows.fields import field_getter
+from headrace.workflows.fields import field_of
 from headrace.workflows.handles import SourceHandle
 from headrace.workflows.keyspace import partition_of
 from headrace.workflows.plan import Plan, SourcePlan
@@ -140,7 +140,7 @@ class Senders:
             return key
         if callable(source.key):
             return str(source.key(data))
-        return str(field_getter(source.key, type(data))(data))
+        return str(field_of(data, source.key))
 
     def home(self, run: str) -> int:
         """The partition of a run."""
