@@ -329,6 +329,22 @@ def test_a_shell_completes_verbs(shell: str) -> None:
     assert "doctor" not in answer
 
 
+@pytest.mark.parametrize("verb", ["dev", "check"])
+def test_ctrl_c_while_the_users_code_is_imported_is_one_line(write: Write, verb: str) -> None:
+    file = write('import time\nprint("importing", flush=True)\ntime.sleep(60)\n')
+    command = [sys.executable, "-m", "headrace", verb, file]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as started:
+        assert started.stdout is not None
+        assert started.stdout.readline() == "importing\n"
+        started.send_signal(signal.SIGINT)
+        out, err = started.communicate(timeout=20)
+
+    assert started.returncode == ExitCode.INTERRUPTED
+    assert out == ""
+    assert err.removeprefix("error: ") == "interrupted\n"
+    assert not Path(".headrace").exists()
+
+
 def test_the_version() -> None:
     assert Said("--version").out.startswith("headrace ")
 

@@ -9,7 +9,6 @@ Read in this order: `app` (the command itself), `verbs` (what one types) with `o
 from __future__ import annotations
 
 import os
-import sys
 from typing import Final
 
 NAME: Final = "headrace"
@@ -19,7 +18,9 @@ COMPLETE: Final = "_HEADRACE_COMPLETE"
 
 def main() -> None:
     """Entry point of the command; ends the process with one of the exit codes of `exits.ExitCode`."""
-    try:
+    from headrace.cli.interrupts import ending_at_once  # noqa: PLC0415
+
+    with ending_at_once():
         from headrace.cli.app import app  # noqa: PLC0415  importing the package loads no framework
 
         if COMPLETE in os.environ:
@@ -27,6 +28,3 @@ def main() -> None:
 
             prepare()
         app(prog_name=NAME)
-    except KeyboardInterrupt:  # before or after anybody who would take it in order
-        sys.stderr.write("interrupted\n")
-        sys.exit(130)

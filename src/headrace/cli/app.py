@@ -9,7 +9,8 @@ import typer
 from typer.core import TyperGroup
 
 from headrace.cli.configured import hoisted
-from headrace.cli.exits import exit_code_of
+from headrace.cli.exits import ExitCode, exit_code_of
+from headrace.cli.interrupts import raising
 from headrace.cli.screen import Screen
 from headrace.cli.verbs import (
     browsing,
@@ -38,12 +39,16 @@ class _Verbs(TyperGroup):
 
     def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(ctx)
+            with raising():
+                return super().invoke(ctx)
         except HeadraceError as error:
             if ctx.params.get("debug"):
                 raise
             Screen().complain(str(error))
             raise typer.Exit(int(exit_code_of(error))) from error
+        except KeyboardInterrupt:
+            Screen().complain("interrupted")
+            raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
 
 
 app = typer.Typer(

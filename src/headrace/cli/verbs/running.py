@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from headrace.cli.configured import configure, for_children
+from headrace.cli.interrupts import ending_at_once
 from headrace.cli.options import (
     DEVELOP,
     OPERATE,
@@ -26,8 +27,8 @@ from headrace.settings.model import BOOTSTRAP
 
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module."""
-    app.command(rich_help_panel=DEVELOP)(dev)
-    app.command(rich_help_panel=OPERATE)(run)
+    app.command(rich_help_panel=DEVELOP)(ending_at_once()(dev))  # until there is something to stop in order
+    app.command(rich_help_panel=OPERATE)(ending_at_once()(run))
 
 
 def dev(  # noqa: PLR0913, PLR0917  each is an option of the verb

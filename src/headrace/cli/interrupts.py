@@ -1,0 +1,48 @@
+"""Ctrl-C while nothing has been started yet: one line, and the end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+INTERRUPTED = 130
+
+
+@contextmanager
+def ending_at_once() -> Iterator[None]:
+    """Ctrl-C ends the process at once: for imports, the user's own among them, which nothing need be undone of.
+
+    A `KeyboardInterrupt` would come as a traceback of whatever is just being imported, if at all: code in between may
+    take it for something else.
+    """
+    with _handling(_end):
+        yield
+
+
+@contextmanager
+def raising() -> Iterator[None]:
+    """Ctrl-C is a `KeyboardInterrupt`, as usual: for verbs that do something."""
+    with _handling(signal.default_int_handler):
+        yield
+
+
+@contextmanager
+def _handling(handler: Callable[..., object]) -> Iterator[None]:
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _end(*_: object) -> None:
+    sys.stdout.flush()
+    os.write(2, b"interrupted\n")
+    os._exit(INTERRUPTED)
