@@ -293,7 +293,9 @@ def test_what_is_not_understood_ends_with_2(arguments: tuple[str, ...]) -> None:
     assert Said(*arguments).code == ExitCode.USAGE
 
 
-@pytest.mark.parametrize("verb", ["new", "dev", "run", "check", "graph", "status", "stop", "settings", "completion"])
+@pytest.mark.parametrize(
+    "verb", ["new", "dev", "run", "check", "graph", "status", "stop", "settings", "completion", "doctor"]
+)
 def test_every_verb_has_help_with_an_example(verb: str) -> None:
     said = Said(verb, "--help")
 
