@@ -5,12 +5,25 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
+_WORD = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 _PATH = re.compile(r" - at `(?:key in )?(\$[^`]*)`")
 
 
 class HeadraceError(Exception):
-    """Base of all errors that Headrace raises on purpose."""
+    """Base of all errors that Headrace raises on purpose.
+
+    Attributes:
+        code: Stable word for the class, which `headrace explain` and the documentation know: `store-unavailable`.
+    """
+
+    code: ClassVar[str] = "headrace"
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        if "code" not in cls.__dict__:
+            cls.code = _WORD.sub("-", cls.__name__.lstrip("_").removesuffix("Error")).lower()
 
 
 class ServerUnreachable(HeadraceError):

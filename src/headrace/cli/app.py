@@ -44,7 +44,7 @@ class _Verbs(TyperGroup):
         except HeadraceError as error:
             if ctx.params.get("debug"):
                 raise
-            Screen().complain(str(error))
+            Screen().complain(str(error), code=error.code if _is_explained(error) else "")
             raise typer.Exit(int(exit_code_of(error))) from error
         except KeyboardInterrupt:
             Screen().complain("interrupted")
@@ -94,6 +94,13 @@ def headrace(
         from headrace.logs import configure_logs  # noqa: PLC0415  takes a tenth of a second
 
         configure_logs("debug" if debug else log_level or "warning", log_format or "auto")
+
+
+def _is_explained(error: HeadraceError) -> bool:
+    """Whether there is more to say than the sentence, which for usage tells what to type."""
+    from headrace.explanations import explain  # noqa: PLC0415  only needed when something is wrong
+
+    return exit_code_of(error) not in (ExitCode.USAGE, ExitCode.INTERRUPTED) and bool(explain(error.code))
 
 
 _GROUPS: Final = (creating, looking, running, deploying, operating, managing, browsing, measuring, configuring)

@@ -78,6 +78,12 @@ def _show(workflow: str, problems: list[Problem], screen: Screen) -> None:
     screen.say(f"{workflow}: {count} problem{'' if count == 1 else 's'}", "bold red")
     for problem in problems:
         line = Text.assemble(
-            (problem.where, "cyan"), "  ", (problem.subject, "bold"), f": {problem.message}. ", (problem.cure, "green")
+            (problem.where, "cyan"),
+            "  ",
+            (problem.subject, "bold"),
+            f": {problem.message}. ",
+            (problem.cure, "green"),
+            (f"  [{problem.code}]", "dim"),
         )
         screen.write(line)
+    screen.say(f"More: headrace explain {problems[0].code}", "dim")

@@ -65,9 +65,16 @@ class Screen:
             raise UsageError(f"{question} There is nobody to ask: add {instead} if you mean it.")
         return self.console.input(Text(f"{question} [y/N] ")).strip().lower() in ("y", "yes")
 
-    def complain(self, text: str) -> None:
-        """Print an error."""
+    def complain(self, text: str, *, code: str = "") -> None:
+        """Print an error, and where there is more about it.
+
+        Args:
+            text: The first line is the error itself.
+            code: Word that `headrace explain` knows; empty: none.
+        """
         head, _, rest = text.partition("\n")
         self._errors.print(Text.assemble(("error: ", "bold red"), head), soft_wrap=True)
         if rest:
             self._errors.print(Text(rest), soft_wrap=True)
+        if code:
+            self._errors.print(Text(f"More: headrace explain {code}", "dim"), soft_wrap=True)

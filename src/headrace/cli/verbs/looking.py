@@ -1,4 +1,4 @@
-"""`check` and `graph`: look at a workflow without running it."""
+"""`check`, `graph`, `explain`: look at a workflow without running it, and at what is said of it."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ def register(app: typer.Typer) -> None:
     """Add the verbs of this module."""
     app.command(rich_help_panel=DEVELOP)(check)
     app.command(rich_help_panel=DEVELOP)(graph)
+    app.command(rich_help_panel=DEVELOP)(explain)
 
 
 def check(target: Target, output: OutputOption = "text") -> None:
@@ -40,3 +41,18 @@ def graph(
     from headrace.cli import inspection  # noqa: PLC0415
 
     raise typer.Exit(int(inspection.graph(target, Screen(), form=form, as_json=output == "json")))
+
+
+def explain(
+    code: Annotated[
+        str | None, typer.Argument(metavar="[CODE]", help="Word of an error, problem or reason; by default all.")
+    ] = None,
+    output: OutputOption = "text",
+) -> None:
+    """Say what an error, a problem or a dead letter's reason means, why it happens and what to do.
+
+    Example:  headrace explain no-route
+    """
+    from headrace.cli import explaining  # noqa: PLC0415
+
+    raise typer.Exit(int(explaining.explain_code(code, Screen(), as_json=output == "json")))
