@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from brokers import Broker, Topics
+from brokers import CACHE, Broker, Choice, Topics
 from headrace.actors.local_ray import LocalRay
-from headrace.embedded import Valkey
+from headrace.embedded import ApacheKafka, Valkey
+from proxy import Proxy
 from rig import Rig, run
 from waiting import until
 
@@ -73,6 +75,47 @@ def test_F05_the_broker_is_killed_in_the_middle(rig: Rig, own_kafka: Broker) -> 
 
     rig.check()
     assert {row.name: row.pid for row in rig.ready().roles} == before
+    until(lambda: not rig.status().problems, "nothing is wrong any more")
+
+
+@pytest.fixture
+def proxy() -> Iterator[Proxy]:
+    with Proxy() as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def rig_behind(
+    ray_cluster: LocalRay, broker_choice: Choice, own_valkey: Valkey, proxy: Proxy, tmp_path: Path
+) -> Iterator[Rig]:
+    """All that reaches the broker goes through the proxy."""
+    if broker_choice.broker is not ApacheKafka:
+        pytest.skip("only Apache Kafka can advertise another address than its own")
+    options = {"advertised.listeners": f"PLAINTEXT://{proxy.address}"}
+    with ApacheKafka(cache=CACHE, folder=tmp_path / "kafka", port=proxy.target, options=options):
+        topics = Topics(proxy.address)
+        readings, alerts = topics(4, name="readings"), topics(4, name="alerts")
+        with Rig(tmp_path, proxy.address, own_valkey.url, readings, alerts) as rig:
+            yield rig
+
+
+def test_F05_the_way_to_the_broker_is_cut_for_30_seconds(rig_behind: Rig, proxy: Proxy) -> None:
+    rig = rig_behind
+    before = {row.name: row.pid for row in rig.ready().roles}
+    rig.load.send(20_000)
+    rig.wait_for_commits([2, 2, 2, 2])
+
+    proxy.cut()
+    cut_at = time.monotonic()
+    until(lambda: problem(rig, "kafka_unreachable"), "the broker is named as away", within=15)
+    until(lambda: time.monotonic() - cut_at > 30, "30 seconds have passed", within=40)
+    standing = run(rig.sequences())
+    proxy.heal()
+    rig.load.send(2_000)
+    rig.wait_for_commits(standing)
+
+    rig.check()
+    assert {row.name: row.pid for row in rig.ready().roles} == before, "nobody was replaced for it"
     until(lambda: not rig.status().problems, "nothing is wrong any more")
 
 

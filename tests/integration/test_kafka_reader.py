@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 from aiokafka import AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, RecordsToDelete
 
-from brokers import Broker, Topics
+from brokers import CACHE, Broker, Choice, Topics
+from headrace.embedded import ApacheKafka
 from headrace.embedded.ports import free_port
 from headrace.sources.kafka_fetch import PARTITION_BYTES
 from headrace.sources.kafka_log import FETCH_BELOW, offset_of, topic_id_of
@@ -17,6 +19,7 @@ from headrace.sources.kafka_metadata import ensure_topics
 from headrace.sources.kafka_reader import KafkaReader
 from headrace.workflows.errors import HeadraceError
 from kafka_reading import Reading, numbered, offsets, plain, plan_of, values, write
+from proxy import Proxy
 from waiting import until_async
 
 
@@ -357,3 +360,28 @@ async def test_two_sources_of_one_topic_are_refused() -> None:
             on_ready=lambda partition: None,
             on_problem=lambda word, sentence: None,
         )
+
+
+async def test_a_broker_that_does_not_answer_any_more_is_named_and_read_on_when_it_does(
+    broker_choice: Choice, tmp_path: Path
+) -> None:
+    if broker_choice.broker is not ApacheKafka:
+        pytest.skip("only Apache Kafka can advertise another address than its own")
+    with Proxy() as proxy:
+        options = {"advertised.listeners": f"PLAINTEXT://{proxy.address}"}
+        broker = ApacheKafka(cache=CACHE, folder=tmp_path / "kafka", port=proxy.target, options=options)
+        await asyncio.to_thread(broker.start)
+        await ensure_topics(plain(proxy.address), {"kept": 1})
+        await write(proxy.address, "kept", numbered(0, 3))
+
+        async with Reading(proxy.address, "kept") as reading:
+            await reading.assign()
+            await reading.take(3)
+            proxy.stall()
+            await until_async(lambda: reading.problems.get("kafka_unreachable"), "it is named", within=12)
+            proxy.heal()
+            await write(proxy.address, "kept", numbered(3, 5))
+
+            assert values(await reading.take(2)) == [b"3", b"4"]
+            await reading.solved("kafka_unreachable")
+        await asyncio.to_thread(broker.stop)
