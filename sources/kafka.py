@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -42,7 +43,7 @@ def format_faults(name: object, data_type: Any, other: str | None) -> list[Fault
 
 @dataclass(frozen=True, eq=False)
 class KafkaSource(Source[D], Generic[D]):
-    """The records of a topic, in order per topic partition.
+    """The records of a topic (or of all that match a pattern), in order per topic partition.
 
     Example:
         >>> import msgspec
@@ -53,7 +54,9 @@ class KafkaSource(Source[D], Generic[D]):
         'readings'
     """
 
-    topic: str
+    topic: str | re.Pattern[str]
+    """Its name; or `re.compile(...)`, which names of topics must match as a whole: those that appear later are found
+    within 10 s and read from their start. Such a source needs a `name`."""
     type: builtins.type[D]
     key: str | Callable[[Any], str] | None = field(default=None, kw_only=True)
     """Field (`sensor`, `order.id`) or function of the data; None: the record's own key (UTF-8)."""
@@ -86,7 +89,7 @@ class KafkaSource(Source[D], Generic[D]):
         @overload
         def __init__(
             self: KafkaSource[V],
-            topic: str,
+            topic: str | re.Pattern[str],
             type: builtins.type[V],
             *,
             key: str | Callable[[V], str] | None = ...,
@@ -102,7 +105,7 @@ class KafkaSource(Source[D], Generic[D]):
         @overload
         def __init__(
             self: KafkaSource[V | Tombstone],
-            topic: str,
+            topic: str | re.Pattern[str],
             type: builtins.type[V],
             *,
             key: str | Callable[[V], str] | None = ...,
@@ -115,10 +118,10 @@ class KafkaSource(Source[D], Generic[D]):
             cluster: str | None = ...,
             name: str = ...,
         ) -> None: ...
-        def __init__(self, topic: str, type: builtins.type[Any], **options: Any) -> None: ...
+        def __init__(self, topic: str | re.Pattern[str], type: builtins.type[Any], **options: Any) -> None: ...
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "name", self.name or self.topic)
+        object.__setattr__(self, "name", self.name or (self.topic if isinstance(self.topic, str) else ""))
         if self.tombstones == "deliver":
             object.__setattr__(self, "type", Union[self.type, Tombstone])  # noqa: UP007  of a type that is a value
 
@@ -126,6 +129,9 @@ class KafkaSource(Source[D], Generic[D]):
         """See `Source.check`."""
         del now, keyed
         found = format_faults(self.format, self.type, "decoder" if self.decoder is not None else None)
+        if isinstance(self.topic, re.Pattern) and not self.name:
+            message = f"reads all topics that match {self.topic.pattern!r}, so none of them is its name"
+            found.append(Fault("name", message, "Give it a name=, which is kept: positions go by it"))
         if isinstance(self.start, datetime) and self.start.tzinfo is None:
             message = f"start={self.start.isoformat()} has no time zone, so it is another moment on another machine"
             found.append(Fault("start", message, "Write start=datetime(..., tzinfo=UTC)"))

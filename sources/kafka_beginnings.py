@@ -105,6 +105,20 @@ class Beginnings:
         logger.error("log_lost", origin=log.origin, reason=sentence)
         self._problems.tell("log_lost", log.origin, sentence)
 
+    def vanished(self, log: Log) -> None:
+        """Its topic is gone: named, unless all it had was read, or may be missed."""
+        if log.caught_up or self._settings(log).on_gap != "fail":
+            if log.readable:
+                logger.warning("topic_gone", topic=log.topic, origin=log.origin, position=log.position)
+                log.fetch_offset = None
+            return
+        sentence = (
+            f"The topic {log.topic!r} is gone, and {log.origin} may not have been read to its end (it was read to"
+            f" offset {log.position}). Bring it back; or give the source on_gap='earliest' if that may be missed."
+        )
+        if self._problems.tell("topic_gone", log.origin, sentence):
+            logger.warning("topic_gone", topic=log.topic, origin=log.origin, position=log.position)
+
     def _begin(self, log: Log, extent: LogExtent, at: int | None) -> None:
         start = self._settings(log).start
         if log.from_start or start == "earliest":

@@ -37,6 +37,8 @@ IDLE_WAIT_MS: Final = 100
 BUSY_WAIT_MS: Final = 20
 """The same while some log is not fetched because its buffer is full: it must not wait for the quiet ones."""
 _METADATA_SECONDS: Final = 30.0
+LOOK_SECONDS: Final = 10.0
+"""Within so many seconds a topic that appears and matches a pattern is found."""
 _MISSING_SECONDS: Final = 1.0
 _BACKOFF: Final = (0.1, 0.2, 0.5, 1.0)
 _BEYOND_SECONDS: Final = 3.0
@@ -58,6 +60,10 @@ class Owner(Protocol):
 
     def topics(self) -> set[str]:
         """Topics to know about."""
+        ...
+
+    def wants_all_topics(self) -> bool:
+        """Others are to be looked for, too."""
         ...
 
     def reconcile(self, topics: dict[str, Topic]) -> None:
@@ -218,9 +224,11 @@ class Fetcher:
 
     async def _refresh_topics(self, client: AIOKafkaClient) -> None:
         wanted = self._owner.topics()
-        known = await describe_topics(client, wanted) if wanted else {}
-        unsettled = known.keys() != wanted or any(-1 in topic.leaders.values() for topic in known.values())
-        self._refresh_at = self._clock() + (_MISSING_SECONDS if unsettled else _METADATA_SECONDS)
+        look_for_more = self._owner.wants_all_topics()
+        known = await describe_topics(client, None if look_for_more else wanted) if wanted or look_for_more else {}
+        unsettled = not known.keys() >= wanted or any(-1 in topic.leaders.values() for topic in known.values())
+        settled_seconds = LOOK_SECONDS if look_for_more else _METADATA_SECONDS
+        self._refresh_at = self._clock() + (_MISSING_SECONDS if unsettled else settled_seconds)
         self._owner.reconcile(known)
 
     async def _resolve_logs(self, client: AIOKafkaClient) -> None:

@@ -38,6 +38,8 @@ class Topic:
     """Changes when the topic is deleted and made again; None: this broker gives none."""
     leaders: Mapping[int, int] = field(default_factory=dict)
     """Topic partition -> node that leads it; -1: none for now."""
+    internal: bool = False
+    """Made by the broker for itself."""
 
 
 class _Uuid(AbstractType[str | None]):  # type: ignore[misc]
@@ -119,33 +121,40 @@ class _TopicsRequest(Request[_TopicsStruct]):  # type: ignore[misc]
 
     API_KEY = 3
 
-    def __init__(self, topics: Iterable[str]) -> None:
-        self._topics = list(topics)
+    def __init__(self, topics: Iterable[str] | None) -> None:
+        self._topics: list[Any] | None = None if topics is None else [(None, topic, {}) for topic in topics]
 
     def build(self, request_struct_class: type[_TopicsStruct]) -> _TopicsStruct:
-        return request_struct_class([(None, topic, {}) for topic in self._topics], False, False, {})
+        return request_struct_class(self._topics, False, False, {})
 
 
-async def describe_topics(client: AIOKafkaClient, topics: Iterable[str]) -> dict[str, Topic]:
+async def describe_topics(client: AIOKafkaClient, topics: Iterable[str] | None) -> dict[str, Topic]:
     """What the cluster knows of these topics; one that does not exist is left out, and is not made by asking.
 
+    Args:
+        client: Connected.
+        topics: Their names; None: all that we may see.
+
     Raises:
-        KafkaError: No broker answers, or one of the topics may not be seen.
+        KafkaError: No broker answers, or one of the topics that were named may not be seen.
     """
-    wanted = sorted(topics)
+    wanted = None if topics is None else sorted(topics)
     found: dict[str, Topic] = {}
     described = await _ask_any(client, wanted)
-    for code, name, topic_id, _, partitions, *_rest in described:
+    for code, name, topic_id, internal, partitions, *_rest in described:
         kind = errors.for_code(code)
         if kind in (errors.UnknownTopicOrPartitionError, errors.LeaderNotAvailableError, errors.InvalidTopicError):
             continue
         if kind is not errors.NoError:
+            if wanted is None:
+                continue
             raise kind(name)
-        found[name] = Topic(name, topic_id, {partition[1]: partition[2] for partition in partitions})
+        leaders = {partition[1]: partition[2] for partition in partitions}
+        found[name] = Topic(name, topic_id, leaders, bool(internal))
     return found
 
 
-async def _ask_any(client: AIOKafkaClient, topics: list[str]) -> list[Any]:
+async def _ask_any(client: AIOKafkaClient, topics: list[str] | None) -> list[Any]:
     """Topics as any of the known brokers describes them."""
     nodes = [broker.nodeId for broker in client.cluster.brokers()]
     random.shuffle(nodes)

@@ -13,6 +13,7 @@ import structlog
 
 from headrace.sources.kafka_connection import ClusterUnavailable, KafkaConnection, NamesClusters, by_cluster
 from headrace.sources.kafka_group import Place, group_of, group_offsets
+from headrace.sources.kafka_subscription import reads
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.plan import SourcePlan
 
@@ -72,8 +73,7 @@ async def refuse_lost_state(workflow: str, sources: Sequence[SourcePlan], where:
     for connection, mine in by_cluster(ports, lambda port: port, where):
         group = group_of(workflow, connection)
         told = await group_offsets(connection, group) if group else {}
-        topics = {port.topic for port in mine}
-        places = {place: offset for place, offset in told.items() if place[0] in topics}
+        places = {place: offset for place, offset in told.items() if any(reads(port, place[0]) for port in mine)}
         if group and places:
             raise StateLost(workflow, group, connection.address, places)
 

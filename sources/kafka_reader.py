@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Protocol
 
 import structlog
 from aiokafka.util import NO_EXTENSIONS
@@ -19,24 +18,15 @@ from headrace.sources.kafka_group import GroupPositions
 from headrace.sources.kafka_log import Log, Predecessor, offset_of, topic_id_of
 from headrace.sources.kafka_metadata import Topic
 from headrace.sources.kafka_prior import PriorWork, lost_because
+from headrace.sources.kafka_subscription import Subscription, begun_mark, origin_of
 from headrace.sources.problems import Problems
 from headrace.sources.reader import OnProblem, OnReady
-from headrace.workflows.errors import HeadraceError
 from headrace.workflows.plan import SourcePlan
 from headrace.workflows.records import Records
 
 logger = structlog.get_logger(__name__)
 
 _CORRUPT_SECONDS = 1.0
-
-
-class ReadsTopic(Protocol):
-    """The part of a Kafka source's settings that its reader needs."""
-
-    @property
-    def topic(self) -> str:
-        """Its name in the cluster."""
-        ...
 
 
 class KafkaReader:
@@ -47,9 +37,10 @@ class KafkaReader:
         connection: The cluster.
         partitions: S, the workflow's number of partitions.
         on_ready: See `Reader`.
-        on_problem: See `Reader`. Words: those of `ClusterUnavailable`, `kafka_refused`, `topic_missing`, `gap`,
-            `log_lost` (the log ends before our position, or is another one), `state_lost`, `corrupt`,
-            `codec_missing` (records are compressed in a way that needs a library), `kafka_failed`.
+        on_problem: See `Reader`. Words: those of `ClusterUnavailable`, `kafka_refused`, `topic_missing`,
+            `topic_twice`, `topic_gone`, `gap`, `log_lost` (the log ends before our position, or is another one),
+            `state_lost`, `corrupt`, `codec_missing` (records are compressed in a way that needs a library),
+            `kafka_failed`.
         group: Consumer group that is told of committed positions; None: none is.
         start_over: A partition without positions begins even where the group has some of it.
 
@@ -68,19 +59,18 @@ class KafkaReader:
         group: str | None = None,
         start_over: bool = False,
     ) -> None:
-        self._sources: dict[str, SourcePlan] = {}
-        for plan in sources:
-            topic = _settings(plan).topic
-            if topic in self._sources:
-                raise HeadraceError(f"two sources read the topic {topic!r}: make it one source, with a route to each")
-            self._sources[topic] = plan
         self._partitions = partitions
         self._on_ready = on_ready
         self._problems = Problems(on_problem)
         self._assigned: dict[int, dict[str, str]] = {}
         self._logs: dict[int, dict[str, Log]] = defaultdict(dict)
-        self._topics: dict[str, Topic] = {}
+        self._topics: dict[str, Topic] | None = None
+        self._matched: list[tuple[Topic, SourcePlan]] = []
         self._turn = 0
+        self._subscription = Subscription(sources, self._problems)
+        self._begun: set[tuple[int, int]] = set()
+        """Partitions and sources whose logs were looked up once: what appears now is new."""
+        self._marks: dict[int, list[Records]] = defaultdict(list)
         by_index = {plan.index: plan for plan in sources}
         self._beginnings = Beginnings(by_index, self._problems, on_ready)
         self._clock = asyncio.get_running_loop().time
@@ -118,11 +108,9 @@ class KafkaReader:
     def pull(self, partition: int, limit: int) -> list[Records]:
         """See `Reader`. A `Records` without records only tells a position that was decided at the start."""
         logs = [log for log in self._logs.get(partition, {}).values() if log.pieces or log.announce]
-        if not logs:
-            return []
-        self._turn += 1
-        turn = self._turn % len(logs)
         pulled: list[Records] = []
+        self._turn += 1
+        turn = self._turn % max(1, len(logs))
         for log in logs[turn:] + logs[:turn]:
             records, corrupt = log.pull(limit)
             if corrupt is not None:
@@ -134,8 +122,9 @@ class KafkaReader:
                     self._problems.solved(CorruptBatch.word, log.origin)
             if limit <= 0:
                 break
-        self._fetcher.has_room()
-        return pulled
+        if logs:
+            self._fetcher.has_room()
+        return pulled + self._due_marks(partition)
 
     async def close(self) -> None:
         """Stop and disconnect; idempotent."""
@@ -167,7 +156,11 @@ class KafkaReader:
 
     def topics(self) -> set[str]:
         """Topics that the fetcher is to know about."""
-        return set(self._sources)
+        return self._subscription.names
+
+    def wants_all_topics(self) -> bool:
+        """Whether it is to look for others, too."""
+        return self._subscription.has_patterns
 
     def logs(self) -> Iterable[Log]:
         """All that are read now."""
@@ -181,20 +174,13 @@ class KafkaReader:
     def reconcile(self, topics: dict[str, Topic]) -> None:
         """Make the logs that are missing, move those whose leader changed, stop those whose topic is another one."""
         self._topics = topics
-        for name, plan in self._sources.items():
-            topic = topics.get(name)
-            if topic is None:
-                if self._problems.tell(
-                    "topic_missing",
-                    name,
-                    f"The topic {name!r} does not exist. Headrace waits for it; create it, or correct the name.",
-                ):
-                    logger.warning("topic_missing", topic=name)
-                continue
-            self._problems.solved("topic_missing", name)
-            for partition, positions in self._assigned.items():
-                if self._may_begin(partition):
+        self._matched = self._subscription.match(topics)
+        for partition, positions in self._assigned.items():
+            if self._may_begin(partition):
+                for topic, plan in self._matched:
                     self._reconcile_partition(partition, positions, plan, topic)
+                self._note_vanished(partition, positions)
+                self._mark_begun(partition, positions)
 
     def time_of(self, log: Log) -> int | None:
         """See `Beginnings`."""
@@ -207,7 +193,7 @@ class KafkaReader:
     # Parts of the above.
 
     def _know_more(self) -> None:
-        if self._topics:
+        if self._topics is not None:
             self.reconcile(self._topics)
         self._fetcher.wake()
 
@@ -217,8 +203,7 @@ class KafkaReader:
             return True
         places = [
             (topic.name, number)
-            for name, topic in self._topics.items()
-            if name in self._sources
+            for topic, _ in self._matched
             for number in topic.leaders
             if number % self._partitions == partition
         ]
@@ -236,7 +221,7 @@ class KafkaReader:
     def _reconcile_partition(self, partition: int, positions: dict[str, str], plan: SourcePlan, topic: Topic) -> None:
         mine = self._logs[partition]
         numbers = [number for number in sorted(topic.leaders) if number % self._partitions == partition]
-        origins = {number: f"{plan.name}/{number}" for number in numbers}
+        origins = {number: origin_of(plan, topic.name, number) for number in numbers}
         known = [number for number in numbers if origins[number] in positions or origins[number] in mine]
         for number in numbers:
             log = mine.get(origins[number])
@@ -250,9 +235,9 @@ class KafkaReader:
                     owner=partition,
                     topic_id=topic.id,
                     leader=-1,
-                    # One that joined a topic that is being read: nothing of it may be skipped, and what its
-                    # keys have in the older ones comes first.
-                    from_start=position is None and bool(known),
+                    # One that has appeared since: nothing of it may be skipped, and what its keys have in older
+                    # ones of the topic comes first.
+                    from_start=position is None and (bool(known) or self._has_begun(partition, positions, plan)),
                 )
                 mine[log.origin] = log
                 if position is not None and self._is_same_topic(log, topic_id_of(position)):
@@ -262,6 +247,54 @@ class KafkaReader:
             elif not log.stopped and not self._is_same_topic(log, log.topic_id, topic.id):
                 continue
             log.leader = topic.leaders[number]
+
+    def _has_begun(self, partition: int, positions: Mapping[str, str], plan: SourcePlan) -> bool:
+        return (partition, plan.index) in self._begun or begun_mark(plan) in positions
+
+    def _due_marks(self, partition: int) -> list[Records]:
+        """Marks of sources whose logs all have a position by now: kept alone, it would make them new ones."""
+        marks = self._marks.get(partition)
+        if not marks:
+            return []
+        logs = self._logs.get(partition, {}).values()
+        undecided = {log.source for log in logs if log.position is None or log.announce}
+        self._marks[partition] = [mark for mark in marks if mark.source in undecided]
+        return [mark for mark in marks if mark.source not in undecided]
+
+    def _mark_begun(self, partition: int, positions: Mapping[str, str]) -> None:
+        """Where `start` is the end, keep that it has been asked once: what appears later is read from its start."""
+        for plan in self._subscription.plans():
+            if (partition, plan.index) not in self._begun:
+                self._begun.add((partition, plan.index))
+                if plan.source.start == "latest" and begun_mark(plan) not in positions:
+                    mark = Records(plan.index, begun_mark(plan), [], [], [], [], after="begun")
+                    self._marks[partition].append(mark)
+                    self._on_ready(partition)
+
+    def _note_vanished(self, partition: int, positions: Mapping[str, str]) -> None:
+        """Name topics that a pattern matched and that are gone, unless all they had was read or may be missed."""
+        by_name = {plan.name: plan for plan in self._subscription.patterns()}
+        if not by_name:
+            return
+        present = {topic.name for topic, _ in self._matched}
+        for log in self._logs[partition].values():
+            if log.topic in present:
+                self._problems.solved("topic_gone", log.origin)
+            elif not log.stopped and log.origin.partition("/")[0] in by_name:
+                log.leader = -1
+                self._beginnings.vanished(log)
+        for origin, position in positions.items():
+            name, _, rest = origin.partition("/")
+            topic, _, number = rest.rpartition("/")
+            plan = by_name.get(name)
+            if plan is not None and topic and topic not in present and origin not in self._logs[partition]:
+                gone = Log(
+                    source=plan.index, origin=origin, topic=topic, number=int(number), owner=partition,
+                    topic_id=topic_id_of(position), leader=-1,
+                )  # fmt: skip
+                gone.start_at(offset_of(position))
+                self._logs[partition][origin] = gone
+                self._beginnings.vanished(gone)
 
     def _is_same_topic(self, log: Log, kept: str | None, now: str | None = None) -> bool:
         now = now or log.topic_id
@@ -281,6 +314,8 @@ class KafkaReader:
             logger.error(error.word, origin=log.origin, offset=error.offset, cause=error.cause)
 
     def _drop(self, partition: int) -> None:
+        self._marks.pop(partition, None)
+        self._begun = {(owner, source) for owner, source in self._begun if owner != partition}
         for log in self._logs.pop(partition, {}).values():
             log.dropped = True
             log.pieces.clear()
@@ -289,8 +324,3 @@ class KafkaReader:
         if self._prior is not None:
             self._prior.forget(partition)
             self._problems.forget(f"state of {partition}")
-
-
-def _settings(plan: SourcePlan) -> ReadsTopic:
-    settings: ReadsTopic = plan.source
-    return settings

@@ -121,6 +121,19 @@ def _check_logs(findings: Findings) -> None:
             message = f"the topic {topic!r} is read by {first.name} already ({first.where})"
             cure = f"Route that source to both: {first.name}.to(a, b)"
             findings.add(item.where, item.name, "topic-twice", message, cure)
+        elif isinstance(topic, re.Pattern):
+            _check_pattern(findings, item, topic)
+
+
+def _check_pattern(findings: Findings, item: SourceItem, pattern: re.Pattern[str]) -> None:
+    """A topic that is read by name must not match; what two patterns share shows when topics do."""
+    for other in findings.graph.sources:
+        topic = getattr(other.source, "topic", None)
+        same_cluster = getattr(other.source, "cluster", None) == getattr(item.source, "cluster", None)
+        if same_cluster and isinstance(topic, str) and pattern.fullmatch(topic):
+            message = f"its pattern {pattern.pattern!r} matches the topic {topic!r}, which {other.name} reads"
+            cure = f"Change the pattern, or leave {other.name} out and route {item.name} to both"
+            findings.add(item.where, item.name, "topic-twice", message, cure)
 
 
 def _kind(port: object) -> str:

@@ -94,9 +94,10 @@ async def test_a_source_may_begin_at_the_end_and_the_end_is_kept_before_anything
 
     async with Reading(kafka.bootstrap, name, source=plan_of(name, start="latest")) as reading:
         await reading.assign()
-        await until_async(lambda: reading.ready, "the end is known")
+        await until_async(lambda: any(log.announce for log in reading.reader.logs()), "the end is known")
         assert await reading.take(0) != [], "records without any, but with a position"
         assert offset_of(reading.positions["readings/0"]) == 3
+        assert reading.positions["readings/*"] == "begun", "not before the end itself is known"
         await write(kafka.bootstrap, name, [b"new"])
         taken = await reading.take(1)
 
@@ -385,3 +386,19 @@ async def test_a_broker_that_does_not_answer_any_more_is_named_and_read_on_when_
             assert values(await reading.take(2)) == [b"3", b"4"]
             await reading.solved("kafka_unreachable")
         await asyncio.to_thread(broker.stop)
+
+
+async def test_that_a_source_has_begun_is_not_kept_before_where(kafka: Broker, topic: Topics) -> None:
+    """A crash in between must not make the log look like one that appeared later: it would be read from its start."""
+    name = topic()
+    await write(kafka.bootstrap, name, numbered(0, 3))
+
+    async with Reading(kafka.bootstrap, name, source=plan_of(name, start="latest")) as reading:
+        await reading.assign()
+        kept: list[str] = []
+        await until_async(
+            lambda: kept.extend(row.origin for row in reading.reader.pull(0, 10)) or "readings/*" in kept,
+            "it has begun",
+        )
+
+    assert kept == ["readings/0", "readings/*"]

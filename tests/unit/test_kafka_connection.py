@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+import re
 import ssl
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 from aiokafka.abc import AbstractTokenProvider
 from aiokafka.protocol.admin import SaslAuthenticateRequest, SaslAuthenticateRequest_v1
 
+from headrace import Context, Event, Workflow
 from headrace.sources.kafka import KafkaSink, KafkaSource
 from headrace.sources.kafka_connection import (
     ClusterUnavailable,
@@ -23,6 +25,7 @@ from headrace.sources.kafka_connection import (
 )
 from headrace.sources.kafka_security import KafkaOptionError, check_options, client_arguments
 from headrace.sources.references import ReferenceUnresolved, resolve
+from headrace.workflows.errors import WorkflowError
 
 HOME = {"bootstrap_servers": "home:9092"}
 SASL = {
@@ -172,3 +175,19 @@ def test_a_time_to_begin_at_needs_a_time_zone() -> None:
     (fault,) = local.check(now, keyed=True)
     assert "time zone" in str(fault)
     assert aware.check(now, keyed=True) == []
+
+
+def test_a_pattern_needs_a_name_and_may_match_no_topic_that_another_source_reads() -> None:
+    def take(event: Event[dict[str, int]], ctx: Context) -> None: ...
+
+    workflow = Workflow("w")
+    node = workflow.node(take)
+    workflow.source(KafkaSource(re.compile(r"sensors\..*"), dict[str, int])).to(node)
+    workflow.source(KafkaSource("sensors.hall", dict[str, int])).to(node)
+
+    with pytest.raises(WorkflowError) as wrong:
+        workflow.compile()
+
+    problems = {problem.code: problem for problem in wrong.value.problems}
+    assert "name=" in problems["name"].cure
+    assert "'sensors.hall'" in problems["topic-twice"].message

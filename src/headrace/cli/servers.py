@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
 from typing import Any, Final, Literal, Self, TypeAlias, TypeVar
@@ -157,7 +157,8 @@ class Servers:
         """The largest number of partitions that a topic has that is read; 0 when none of them exists."""
         most = 0
         for connection, topics in self._by_cluster():
-            found = self._ask(connection, [topic for topic, is_read in topics.items() if is_read])
+            patterns = [port for port, _ in self._of(connection) if not isinstance(port.topic, str)]
+            found = self._ask(connection, [topic for topic, is_read in topics.items() if is_read], patterns)
             most = max([most, *found.values()])
         return most
 
@@ -218,17 +219,22 @@ class Servers:
                 self.make_topics(self._partitions)
 
     def _by_cluster(self) -> list[tuple[KafkaConnection, Mapping[str, bool]]]:
-        """Clusters of the workflow; topic -> whether it is read."""
+        """Clusters of the workflow; topic (of those with a name) -> whether it is read."""
         found: list[tuple[KafkaConnection, Mapping[str, bool]]] = []
         for connection, ports in by_cluster(_ports(self._plan), lambda row: row[0], self.clusters):
             topics: dict[str, bool] = {}
             for port, is_read in ports:
+                if not isinstance(port.topic, str):
+                    continue
                 topics[port.topic] = topics.get(port.topic, False) or is_read
             found.append((connection, topics))
         return found
 
-    def _ask(self, connection: KafkaConnection, topics: list[str]) -> dict[str, int]:
-        return self._until(partial(partitions_of, connection, topics), f"Kafka at {connection.address}")
+    def _of(self, connection: KafkaConnection) -> list[tuple[Any, bool]]:
+        return [row for row in _ports(self._plan) if connection_of(row[0], self.clusters).name == connection.name]
+
+    def _ask(self, connection: KafkaConnection, topics: list[str], matching: Sequence[Any] = ()) -> dict[str, int]:
+        return self._until(partial(partitions_of, connection, topics, matching), f"Kafka at {connection.address}")
 
     def _until(self, ask: Callable[[], Awaitable[T]], name: str) -> T:
         return asyncio.run(until_there(ask, name, self._screen, self._given_up))

@@ -38,7 +38,7 @@ def write_senders(plan: Plan, clusters: NamesClusters, folder: Path) -> list[Pat
     """Write a program for each Kafka source whose cluster asks for nothing but its address; returns their paths."""
     written = []
     for source in plan.sources:
-        if source.source.kind != "kafka":
+        if source.source.kind != "kafka" or not isinstance(source.source.topic, str):
             continue
         connection = connection_of(source.source, clusters)
         if "security_protocol" not in connection.options:

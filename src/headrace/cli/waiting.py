@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, TypeVar
 
@@ -15,6 +15,7 @@ from headrace.cli.exits import Interrupted
 from headrace.cli.screen import Screen
 from headrace.sources.kafka_connection import ClusterUnavailable, KafkaConnection
 from headrace.sources.kafka_metadata import describe_topics, ensure_topics
+from headrace.sources.kafka_subscription import ReadsTopic, reads
 from headrace.workflows.store import StoreUnavailable
 
 T = TypeVar("T")
@@ -64,8 +65,15 @@ async def check_store(url: str) -> str:
         return registry.server
 
 
-async def partitions_of(connection: KafkaConnection, topics: list[str]) -> dict[str, int]:
-    """How many partitions each of these topics has; those that don't exist are left out.
+async def partitions_of(
+    connection: KafkaConnection, topics: Sequence[str], matching: Sequence[ReadsTopic] = ()
+) -> dict[str, int]:
+    """How many partitions topics have; those that don't exist are left out.
+
+    Args:
+        connection: The cluster.
+        topics: Names.
+        matching: Sources with patterns: what they read is wanted, too.
 
     Raises:
         ClusterUnavailable: No broker answers.
@@ -75,14 +83,15 @@ async def partitions_of(connection: KafkaConnection, topics: list[str]) -> dict[
             async with asyncio.timeout(PATIENCE):
                 client = await connection.connect()
                 try:
-                    found = await describe_topics(client, topics)
+                    found = await describe_topics(client, None if matching else topics)
                 finally:
                     await client.close()
         except TimeoutError:
             raise connection.unavailable(TimeoutError(f"no answer within {PATIENCE:g} s")) from None
         except (KafkaError, OSError) as error:
             raise connection.unavailable(error) from error
-    return {name: len(topic.leaders) for name, topic in found.items()}
+    wanted = {name for name in found if name in topics or any(reads(source, name) for source in matching)}
+    return {name: len(found[name].leaders) for name in wanted}
 
 
 async def make_topics(connection: KafkaConnection, topics: Mapping[str, int], *, replication: int = 1) -> list[str]:
