@@ -79,5 +79,5 @@ def _letter(plan: Plan, row: Refused, now: int) -> DeadLetter:
     sink = "" if output.sink == STRAY else plan.sinks[output.sink].name
     return DeadLetter(
         id=output.id, key=output.key, source=sink, node=None, reason="sink", error=row.error, time=now,
-        data=output.data,
+        data=output.data, headers=output.headers,
     )  # fmt: skip

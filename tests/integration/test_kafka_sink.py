@@ -62,6 +62,19 @@ async def test_an_output_carries_key_time_data_and_id(kafka: Broker, topic: Topi
     assert record.headers == (("headrace-id", b"readings/0@7:0"),)
 
 
+async def test_an_output_may_have_headers_and_no_value(kafka: Broker, topic: Topics) -> None:
+    name = topic()
+    sink = KafkaOutput([plan_of(name)], connection=plain(kafka.bootstrap))
+    tombstone = Output(0, "e/1", "kitchen", 1_700_000_000_000, None, (("traceparent", b"00-1"), ("ce_id", b"\xff")))
+
+    assert await sink.send(portions([tombstone, output(8)])) == []
+    await sink.close()
+
+    first, second = (await read(kafka.bootstrap, name))[0]
+    assert (first.key, first.value, second.value) == (b"kitchen", None, b"8")
+    assert first.headers == (("headrace-id", b"e/1"), ("traceparent", b"00-1"), ("ce_id", b"\xff"))
+
+
 async def test_keys_choose_partitions_as_kafkas_own_clients_do_and_keep_their_order(
     kafka: Broker, topic: Topics
 ) -> None:
