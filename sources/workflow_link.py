@@ -23,7 +23,7 @@ class WorkflowSink(Sink[D], Generic[D]):
 
     Example:
         >>> WorkflowSink("billing", dict, source="orders").name
-        'billing/orders'
+        'billing.orders'
     """
 
     workflow: str
@@ -32,13 +32,13 @@ class WorkflowSink(Sink[D], Generic[D]):
     source: str = field(default="", kw_only=True)
     """Name of its `WorkflowSource`; default: as there, the type's name in small letters."""
     name: str = field(default="", kw_only=True)
-    """Default: workflow and source."""
+    """Default: workflow and source, `billing.orders`."""
 
     kind: ClassVar[str] = "workflow"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "source", self.source or _default(self.type))
-        object.__setattr__(self, "name", self.name or f"{self.workflow}/{self.source}")
+        object.__setattr__(self, "name", self.name or f"{self.workflow}.{self.source}")
 
 
 @dataclass(frozen=True, eq=False)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import itertools
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
-from headrace import Context, Event, KafkaSink, KafkaSource, RequestSource, Workflow
+from headrace import Context, Event, KafkaSink, KafkaSource, RequestSource, Workflow, WorkflowSink, WorkflowSource
 from headrace.testing import Harness
 from headrace.testing.engine import CRASH_POINTS
 from headrace.workflows.keyspace import partition_of
+from headrace.workflows.store import Sender
+from headrace.workflows.transfers import Transfer, encode
 
 PARTITIONS = 4
 
@@ -163,6 +166,60 @@ def test_a_crash_at_any_point_changes_nothing(point: str, occurrence: int) -> No
             sensor: [0, 1, 2] for sensor in range(7)
         }
         assert len(harness.sent(sink, unique=True)) == 21
+
+
+def test_outputs_for_another_workflow_are_seen_as_they_were_sent_and_numbered_once() -> None:
+    workflow = Workflow("shop")
+
+    def same(event: Event[Reading], ctx: Context) -> Reading:
+        return event.data
+
+    source = workflow.source(KafkaSource("readings", Reading, key="sensor"))
+    node = workflow.node(same)
+    link = workflow.sink(WorkflowSink("billing", Reading))
+    source.to(node)
+    node.to(link)
+    with Harness(workflow, partitions=1) as harness:
+        harness.crash_at("before:outbox-trim:2")
+        for celsius in range(3):
+            harness.send(source, Reading("s1", celsius))
+
+        assert harness.sent(link, unique=True) == [Reading("s1", 0), Reading("s1", 1), Reading("s1", 2)]
+        assert harness.messages(link)[0].key == "s1"
+        assert harness._engine.store.head(0).counters["to:billing.reading:"] == 3
+
+
+@pytest.mark.parametrize(("key", "run"), [(None, "sender"), ("sensor", "s1")])
+def test_a_source_of_other_workflows_takes_their_key_or_one_of_the_data(key: str | None, run: str) -> None:
+    workflow = Workflow("billing", partitions=PARTITIONS)
+
+    def follow(event: Event[Reading], ctx: Context[Seen]) -> None:
+        ctx.state.last = [*ctx.state.last, event.data.celsius]
+
+    source = workflow.source(WorkflowSource(Reading, key=key, name="sent"))
+    node = workflow.node(follow)
+    source.to(node)
+    event = Transfer(-1, 1, 0, "sent", "shop/readings/0/7.0", 0, b"sender", b'{"sensor":"s1","celsius":20}')
+    with Harness(workflow) as harness:
+        store = harness._engine.store
+        sender = Sender("life/shop/0/sink", "shop", 0, store.acquire(0, term=1, placement=1, worker="w").owner, 0)
+        store.append_internal(1, sender, 41, [encode(event)], known=False, most=100)
+        harness.advance(timedelta(0))
+
+        assert harness.runs[run].state(node) == Seen([20])
+
+
+def test_an_event_for_a_source_that_is_not_there_is_a_dead_letter() -> None:
+    workflow, _, _, _ = readings()
+    event = Transfer(1, 1, 0, "gone", "shop/readings/0/7.0", 0, b"s1", b"{}")
+    with Harness(workflow, partitions=PARTITIONS) as harness:
+        store = harness._engine.store
+        sender = Sender("life/shop/0/sink", "shop", 0, store.acquire(0, term=1, placement=1, worker="w").owner, 0)
+        store.append_internal(1, sender, 1, [encode(event)], known=True, most=100)
+        harness.advance(timedelta(0))
+
+        (letter,) = harness.dead_letters
+    assert (letter.id, letter.source, letter.reason) == ("shop/readings/0/7.0", "gone", "source")
 
 
 def test_only_topics_have_partitions_to_choose() -> None:
