@@ -15,6 +15,7 @@ import ray
 import structlog
 from ray.exceptions import GetTimeoutError, RayActorError
 
+from headrace.actors.deployed_parts import states_of, topics_of, units_of
 from headrace.actors.deployments import claim_incarnation, put_deployment
 from headrace.actors.shell import names_of
 from headrace.actors.spec import (
@@ -22,7 +23,6 @@ from headrace.actors.spec import (
     ClusterStatus,
     CodeRef,
     Deployment,
-    UnitSpec,
     encode,
     shell_prefix,
     supervisor_name,
@@ -33,7 +33,7 @@ from headrace.sources.suitable import check_durability
 from headrace.workflows.durability import Durability
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.keyspace import incarnation_key
-from headrace.workflows.plan import Plan, UnitPlan
+from headrace.workflows.plan import Plan
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -77,20 +77,6 @@ class NotRunning(HeadraceError):
         super().__init__("\n".join(lines))
 
 
-def units_of(plan: Plan) -> tuple[UnitSpec, ...]:
-    """The units of a plan that get actors of their own."""
-    return tuple(
-        UnitSpec(index=unit.index, name=unit.name(plan), replicas=unit.replicas, resources=_asked(unit))
-        for unit in plan.units
-        if not unit.in_worker
-    )
-
-
-def _asked(unit: UnitPlan) -> dict[str, float]:
-    """Resources that are more than nothing: a unit without any can run in any spare."""
-    return {name: amount for name, amount in unit.resources.items() if amount}
-
-
 def deployment_of(
     plan: Plan, code: CodeRef, redis_url: str, *, partitions: int | None = None, **options: Any
 ) -> Deployment:
@@ -105,8 +91,9 @@ def deployment_of(
     """
     number = partitions or plan.partitions or (DEFAULT_PARTITIONS if plan.keyed else 1)
     return Deployment(
-        workflow=plan.name, code=code, redis_url=redis_url, partitions=number, units=units_of(plan), **options
-    )
+        workflow=plan.name, code=code, redis_url=redis_url, partitions=number, units=units_of(plan),
+        topics=topics_of(plan), states=states_of(plan), **options,
+    )  # fmt: skip
 
 
 class Cluster:

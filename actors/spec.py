@@ -70,6 +70,10 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """Options of named Kafka clusters, for sources and sinks with `cluster=`."""
     start_over: bool = False
     """Begin anew even where a consumer group has positions of a partition that the store knows nothing of."""
+    topics: dict[str, tuple[str, ...]] = {}
+    """Topics that it reads and writes, by the name of their Kafka cluster; "": the default one."""
+    states: tuple[str, ...] = ()
+    """Fields of runs that hold its states: `node:<name>`, and `state` where its nodes share one."""
     durability: str = "fast"
     """When what follows from a commit may leave: `fast`, `fsync`, `replicas`, `replicas:2`; see `Durability`."""
     settings: dict[str, str | int | float | bool] = {}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -78,6 +78,33 @@ async def forget_misfits(registry: Registry, plan: Plan) -> int:
     return forgotten
 
 
+async def forget_fields(registry: Registry, workflow: str, fields: Collection[str]) -> int:
+    """Take these states out of all runs: no node of the new version has them. Only while nobody owns the partitions.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        StoreUnavailable: Ask again.
+    """
+    forgotten = 0
+    async for key, states in _states(registry, workflow, list(fields)):
+        if states:
+            with store_errors(registry.address), effect(Effect.REMOVE):
+                answer: Any = registry.client.hdel(key, *states)
+                forgotten += int(await answer)
+    return forgotten
+
+
+async def runs_with(registry: Registry, workflow: str, fields: Collection[str]) -> dict[str, int]:
+    """Field -> how many runs hold a state there; fields that no run has are left out."""
+    counts: dict[str, int] = {}
+    async for _, states in _states(registry, workflow, list(fields)):
+        for field in states:
+            counts[field] = counts.get(field, 0) + 1
+    return counts
+
+
 def _codecs(plan: Plan) -> dict[str, StateCodec]:
     codecs = {f"node:{node.name}": node.state for node in plan.nodes if node.state is not None}
     return codecs if plan.run_state is None else {**codecs, SHARED_FIELD: plan.run_state}
@@ -94,10 +121,10 @@ def _wrong(codecs: Mapping[str, StateCodec], states: Mapping[str, bytes]) -> lis
 
 
 async def _states(
-    registry: Registry, workflow: str, codecs: Mapping[str, StateCodec]
+    registry: Registry, workflow: str, fields: Collection[str]
 ) -> AsyncIterator[tuple[bytes, dict[str, bytes]]]:
-    """The hash of each run, and those of its states that the codecs are for."""
-    names = list(codecs)
+    """The hash of each run, and those of its states that are asked for."""
+    names = list(fields)
     place = 0
     while names:
         with store_errors(registry.address):

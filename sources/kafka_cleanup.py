@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Final
+from typing import Any, Final
 
 from aiokafka import errors
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
@@ -49,7 +49,7 @@ async def _remove_topic(connection: KafkaConnection, topic: str) -> None:
     try:
         await connection.open_admin(admin)
         with effect(Effect.REMOVE):
-            answer = await admin.delete_topics([topic])
+            answer: Any = await admin.delete_topics([topic])
         for name, code in answer.topic_error_codes:
             kind = errors.for_code(code)
             if kind not in (errors.NoError, errors.UnknownTopicOrPartitionError):

@@ -107,7 +107,9 @@ class Markers:
                     await admin.create_partitions({self.topic: NewPartitions(self._partitions)})
                 return
             for settings in (SMALL, _PLAIN):
-                kind = await self._create(admin, NewTopic(self.topic, self._partitions, replicas, None, dict(settings)))
+                kind: Any = await self._create(
+                    admin, NewTopic(self.topic, self._partitions, replicas, None, dict(settings))
+                )
                 if kind not in _REFUSED:
                     break
                 logger.warning("marker_topic_settings_refused", topic=self.topic, settings=dict(settings))

@@ -36,6 +36,7 @@ class RayHead:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN_PATH": str(token),
             "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_raylet_start_wait_time_s": "150",  # 30 seconds are too few where everything is busy
             "HOME": str(self.folder),
             "HEADRACE_CACHE": str(self.folder / "cache"),
         }
@@ -59,7 +60,7 @@ class RayHead:
             "--temp-dir", str(self.folder / f"ray{self._starts}"), "--disable-usage-stats",
         ]  # fmt: skip
         started = subprocess.run(
-            command, env=os.environ | self.environment, cwd=self.folder, capture_output=True, text=True, timeout=120,
+            command, env=os.environ | self.environment, cwd=self.folder, capture_output=True, text=True, timeout=170,
             check=False,
         )  # fmt: skip
         assert started.returncode == 0, started.stdout + started.stderr

@@ -101,6 +101,11 @@ class Report:
         if topics:
             self._say(f"made topics: {', '.join(topics)}")
 
+    def dropped(self, count: int) -> None:
+        """States that were forgotten."""
+        self._document["states_dropped"] = count
+        self._say(f"forgot {count} states that this version has no place for", "yellow")
+
     def step(self, text: str) -> None:
         """Something that takes a while begins."""
         self._say(f"{text} ...", "yellow")

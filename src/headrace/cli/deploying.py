@@ -26,6 +26,7 @@ from headrace.actors.deployments import begin_change, end_change, get_deployment
 from headrace.actors.loading import load_workflow
 from headrace.actors.ray_connection import connected
 from headrace.actors.spec import CodeRef, Deployment
+from headrace.actors.states_kept import drop_lost, refuse_loss
 from headrace.actors.store_registry import Registry
 from headrace.cli.deploy_report import Report
 from headrace.cli.exits import ExitCode, Interrupted, UsageError
@@ -65,6 +66,8 @@ class DeployOrder:
     working_dir: Path | None = None
     requirements: Path | None = None
     settings: Mapping[str, Scalar] = field(default_factory=dict)
+    drop_state: bool = False
+    """Forget states that the new version has no node for, or can't read."""
     make_topics: bool = False
     replication: int = 1
     wait: bool = True
@@ -110,6 +113,8 @@ class _Deploying:
             self._refuse_missing_topics(missing, partitions)
             after = self._deployment(code, partitions)
             changes = changes_between(before, after)
+            if before is not None and not order.drop_state:
+                asyncio.run(self._refuse_loss(before, after))
             report.plan(self._name, order.target, after, bundle, changes, missing)
             with connected(order.address):
                 running = self._running(here=runs_here(self._name))
@@ -121,18 +126,22 @@ class _Deploying:
                     report.dry_run()
                     return
                 report.confirm(replaces=running and bool(changes), yes=order.yes)
-                self._touch(servers, bundle, after, partitions, running=running)
+                self._touch(servers, bundle, before, after, running=running)
 
-    def _touch(self, servers: Servers, bundle: Bundle, after: Deployment, partitions: int, *, running: bool) -> None:
+    def _touch(
+        self, servers: Servers, bundle: Bundle, before: Deployment | None, after: Deployment, *, running: bool
+    ) -> None:
         """From here on something is changed; under a lock, as others may deploy, stop or revive it."""
         asyncio.run(self._begin(after.redis_url))
         try:
             if self._order.make_topics:
-                self._report.topics_made(servers.make_topics(partitions, replication=self._order.replication))
+                self._report.topics_made(servers.make_topics(after.partitions, replication=self._order.replication))
             asyncio.run(self._store(bundle, after))
             if running:
                 self._report.step("stopping the old version: finishing what is in flight")
                 Cluster.connect(self._name).stop()
+            if self._order.drop_state and before is not None:
+                self._report.dropped(asyncio.run(self._drop(before, after)))
             cluster = launch(after)
         finally:
             asyncio.run(self._end(after.redis_url))
@@ -240,6 +249,14 @@ class _Deploying:
 
     def _probe(self, brokers: Sequence[str], requirements: Sequence[str]) -> list[Finding]:
         return probe_cluster(address_of(self._order.redis_url), brokers, requirements)
+
+    async def _refuse_loss(self, before: Deployment, after: Deployment) -> None:
+        async with Registry(after.redis_url, connections=1) as registry:
+            await refuse_loss(registry, before, after, self._plan)
+
+    async def _drop(self, before: Deployment, after: Deployment) -> int:
+        async with Registry(after.redis_url, connections=1) as registry:
+            return await drop_lost(registry, before, after, self._plan)
 
     async def _begin(self, url: str) -> None:
         async with Registry(url, connections=1) as registry:

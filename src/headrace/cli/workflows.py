@@ -18,6 +18,7 @@ from headrace.actors.deployments import begin_change, get_deployment, is_stopped
 from headrace.actors.removal import Removal, remove_workflow, what_goes
 from headrace.actors.spec import Deployment
 from headrace.actors.store_registry import Registry
+from headrace.actors.supervise import get_supervise_status
 from headrace.cli.exits import ExitCode, Interrupted, NothingRuns, UsageError
 from headrace.cli.screen import Screen
 from headrace.cli.stops import is_running
@@ -55,7 +56,23 @@ def show_list(urls: list[str], screen: Screen, *, as_json: bool) -> ExitCode:
         screen.say("No workflow is known to this store.")
     else:
         screen.show(_table(rows))
+        for url in urls:
+            for sentence in asyncio.run(_supervised(url, {row.cluster for row in rows if row.cluster})):
+                screen.say(sentence, "dim")
     return ExitCode.OK
+
+
+async def _supervised(url: str, clusters: set[str]) -> list[str]:
+    """Who brings back what is lost, for each Ray cluster that something was deployed to."""
+    async with Registry(url, connections=1) as registry:
+        found = [(cluster, await get_supervise_status(registry, cluster)) for cluster in sorted(clusters)]
+    return [
+        f"Cluster {cluster}: headrace supervise on {status.host}, process {status.pid};"
+        f" {status.counters.get('revived', 0)} brought back so far."
+        if status is not None
+        else f"Cluster {cluster}: nobody runs headrace supervise; what is lost with its Ray head stays lost."
+        for cluster, status in found
+    ]
 
 
 async def _rows(url: str) -> list[Row]:

@@ -1,0 +1,169 @@
+"""Taking a workflow out, and what a new version would do to its states: on real servers."""
+
+from __future__ import annotations
+
+import uuid
+
+import msgspec
+import pytest
+
+from brokers import Broker, Topics
+from headrace import ChannelSource, Context, Event, KafkaSink, KafkaSource, Workflow
+from headrace.actors.cluster import deployment_of
+from headrace.actors.deployments import (
+    ChangeUnderWay,
+    begin_change,
+    end_change,
+    get_deployment,
+    is_stopped,
+    mark_stopped,
+    put_deployment,
+)
+from headrace.actors.removal import KafkaNotCleared, remove_workflow, what_goes
+from headrace.actors.spec import CodeRef, Deployment
+from headrace.actors.states_kept import StatesLost, drop_lost, refuse_loss
+from headrace.actors.store import Store
+from headrace.actors.store_registry import Registry
+from headrace.sources.kafka_connection import KafkaConnection
+from headrace.sources.kafka_markers import marker_topic
+from headrace.sources.kafka_metadata import describe_topics, ensure_topics
+from headrace.workflows.commit import Commit
+from headrace.workflows.descriptor import descriptor_of
+
+CODE = CodeRef(folder="", module="flow", version="1", bundle=True)
+
+
+class Total(msgspec.Struct):
+    count: int = 0
+
+
+class Strict(msgspec.Struct):
+    count: str = ""
+
+
+def total(event: Event[str], ctx: Context[Total]) -> str:
+    return event.data
+
+
+def strict(event: Event[str], ctx: Context[Strict]) -> str:
+    return event.data
+
+
+async def topics_there(connection: KafkaConnection, *names: str) -> set[str]:
+    client = await connection.connect()
+    try:
+        return set(await describe_topics(client, names))
+    finally:
+        await client.close()
+
+
+def deployment_with(name: str, source: str, sink: str, redis_url: str, bootstrap: str) -> Deployment:
+    workflow = Workflow(name)
+    node = workflow.node(total)
+    workflow.source(KafkaSource(source, str)).to(node)
+    node.to(workflow.sink(KafkaSink(sink, str)))
+    kafka = {"bootstrap_servers": bootstrap}
+    return deployment_of(workflow.compile(), CODE, redis_url, kafka=kafka, cluster="default")
+
+
+async def test_a_workflow_goes_from_store_and_kafka_and_its_topics_stay_unless_asked_for(
+    redis_url: str, kafka: Broker, topic: Topics
+) -> None:
+    name = f"w-{uuid.uuid4().hex[:8]}"
+    source, sink, markers = topic(name="in"), topic(name="out"), marker_topic(name)
+    connection = KafkaConnection("", kafka.bootstrap, {})
+    await ensure_topics(connection, {markers: 1})
+    async with Store(redis_url, name) as store:
+        await store.acquire(0, term=1, placement=1, worker="worker/0")
+        await put_deployment(store, deployment_with(name, source, sink, redis_url, kafka.bootstrap))
+
+        planned = await what_goes(store, name, topics=False, kafka=True)
+
+        assert planned.keys >= 2
+        assert markers in planned.lines[0]
+        assert await topics_there(connection, source, sink, markers) == {source, sink, markers}
+
+        await remove_workflow(store, planned)
+
+        assert (await what_goes(store, name, topics=False, kafka=True)).keys == 0
+        assert await topics_there(connection, source, sink, markers) == {source, sink}
+
+
+async def test_its_topics_go_where_that_is_asked_for(redis_url: str, kafka: Broker, topic: Topics) -> None:
+    name = f"w-{uuid.uuid4().hex[:8]}"
+    source, sink = topic(name="in"), topic(name="out")
+    connection = KafkaConnection("", kafka.bootstrap, {})
+    async with Registry(redis_url) as registry:
+        await put_deployment(registry, deployment_with(name, source, sink, redis_url, kafka.bootstrap))
+
+        await remove_workflow(registry, await what_goes(registry, name, topics=True, kafka=True))
+
+    assert await topics_there(connection, source, sink) == set()
+
+
+async def test_a_broker_that_is_away_leaves_the_store_untouched(redis_url: str) -> None:
+    async with Registry(redis_url) as registry:
+        await put_deployment(registry, deployment_with("w", "in", "out", redis_url, "127.0.0.1:1"))
+
+        with pytest.raises(KafkaNotCleared, match="--store-only"):
+            await remove_workflow(registry, await what_goes(registry, "w", topics=False, kafka=True))
+
+        assert await get_deployment(registry, "w") is not None
+        await remove_workflow(registry, await what_goes(registry, "w", topics=False, kafka=False))
+        assert await get_deployment(registry, "w") is None
+
+
+async def test_deploying_again_takes_the_mark_of_a_stop_away(redis_url: str) -> None:
+    deployment = Deployment(workflow="w", code=CODE, redis_url=redis_url, partitions=1, cluster="default")
+    async with Registry(redis_url) as registry:
+        await put_deployment(registry, deployment)
+        await mark_stopped(registry, "w")
+        assert await is_stopped(registry, "w")
+
+        await put_deployment(registry, deployment)
+
+        assert not await is_stopped(registry, "w")
+
+
+async def test_one_at_a_time_may_change_a_workflow(redis_url: str) -> None:
+    async with Registry(redis_url) as registry:
+        await begin_change(registry, "w", "ada")
+
+        with pytest.raises(ChangeUnderWay, match="w is being changed by ada"):
+            await begin_change(registry, "w", "bob")
+        await end_change(registry, "w", "bob")
+        with pytest.raises(ChangeUnderWay):
+            await begin_change(registry, "w", "bob")
+        await begin_change(registry, "other", "bob")
+
+        await end_change(registry, "w", "ada")
+        await begin_change(registry, "w", "bob")
+
+
+def version_with(node: object, name: str, redis_url: str) -> tuple[Workflow, Deployment]:
+    workflow = Workflow("w", partitions=1)
+    handle = workflow.node(node, name=name)  # type: ignore[call-overload]
+    workflow.source(ChannelSource(str, capacity=1, name="lines", key=str)).to(handle)
+    handle.to(None)
+    return workflow, deployment_of(workflow.compile(), CODE, redis_url)
+
+
+async def test_states_that_a_new_version_has_no_place_for_are_not_lost_unasked(redis_url: str) -> None:
+    first, before = version_with(total, "count", redis_url)
+    async with Store(redis_url, "w") as store:
+        await store.publish_workflow(descriptor_of(first.compile(), 1))
+        owner = (await store.acquire(0, term=1, placement=1, worker="worker/0")).owner
+        state = ["status", "running", "node:count", '{"count":1}']
+        await store.commit(0, owner, Commit(sequence=1, positions={}, runs={"a": state, "b": state}))
+
+        renamed, after = version_with(total, "tally", redis_url)
+        with pytest.raises(StatesLost, match="count had states, in 2 runs, and is gone"):
+            await refuse_loss(store, before, after, renamed.compile())
+        changed, same_name = version_with(strict, "count", redis_url)
+        with pytest.raises(StatesLost, match=r"state of count of run 'a' does not fit[\s\S]*--drop-state"):
+            await refuse_loss(store, before, same_name, changed.compile())
+        await refuse_loss(store, before, before, first.compile())
+
+        assert await drop_lost(store, before, after, renamed.compile()) == 2
+        await refuse_loss(store, before, after, renamed.compile())
+        assert "node:count" not in await store.run(0, "a")
