@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint format bench clean
+.PHONY: help venv demo test lint format bench bench-sinks clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## Create .venv and install the project with everything it is developed with
 
@@ -37,6 +37,9 @@ format: $(STAMP) ## Format, and mend what ruff can mend
 
 bench: $(STAMP) ## Measure against the raw loop, at most five minutes; last line is JSON
 	$(BIN)/python benchmarks/run.py
+
+bench-sinks: $(STAMP) ## Measure exactly-once sinks beside quixstreams; last line is JSON
+	$(BIN)/python benchmarks/exactly_once.py
 
 clean: ## Remove everything that was made here, .venv and fetched servers included
 	rm -rf $(VENV) .cache .headrace .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

@@ -6,6 +6,7 @@ import asyncio
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil  # type: ignore[import-untyped]
 
@@ -38,9 +39,12 @@ class DeployedResult:
         return self.events / self.seconds
 
 
-def deploy(name: str, redis_url: str, bootstrap: str, *, fused: bool, topic: str = TOPIC) -> Cluster:
-    """Start the benchmark's workflow under `name`, reading `topic` from its start."""
-    attr = f"run_{name}__{topic}".replace("-", "_")
+def deploy(
+    name: str, redis_url: str, bootstrap: str, *, fused: bool, topic: str = TOPIC, every: bool = False,
+    durability: str = "fast",
+) -> Cluster:  # fmt: skip
+    """Start the benchmark's workflow under `name`, reading `topic` from its start; `every`: all readings go out."""
+    attr = f"{'all' if every else 'run'}_{name}__{topic}".replace("-", "_")
     ref, workflow = load_workflow(f"benchmarks.flow:{attr}", ROOT)
     plan = workflow.compile(fuse="all" if fused else None)
     deployment = deployment_of(
@@ -50,6 +54,7 @@ def deploy(name: str, redis_url: str, bootstrap: str, *, fused: bool, topic: str
         fuse=fused,
         kafka={"bootstrap_servers": bootstrap},
         partitions=PARTITIONS,
+        durability=durability,
         start_over=True,  # the topic has been read by the run before
     )
 
@@ -72,12 +77,16 @@ def remove(name: str, redis_url: str) -> None:
 
 
 def measure(
-    name: str, redis_url: str, bootstrap: str, *, fused: bool, events: int, topic: str = TOPIC,
-    servers: tuple[int, ...] = (), within: float = 120.0,
+    name: str, redis_url: str, bootstrap: str, *, fused: bool, events: int, servers: tuple[int, ...] = (),
+    within: float = 120.0, **options: Any,
 ) -> DeployedResult:  # fmt: skip
-    """Deploy, let it read `events` events, stop; raises `TimeoutError` when it does not get there."""
+    """Deploy (`options` are those of `deploy`), let it read `events` events, stop.
+
+    Raises:
+        TimeoutError: It does not get there.
+    """
     helpers = _helpers(servers)
-    cluster = deploy(name, redis_url, bootstrap, fused=fused, topic=topic)
+    cluster = deploy(name, redis_url, bootstrap, fused=fused, **options)
     before = _cpu(helpers)
     try:
         status = _until_done(cluster, events, within)

@@ -5,6 +5,8 @@ Imported by name in every process: `run_<name>__<topic>` is a workflow of that n
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from benchmarks.workload import HOT_CELSIUS, PARTITIONS, Alert, Reading
@@ -48,18 +50,23 @@ def hot(event: Event[Reading], ctx: Context) -> Heat:
     return Heat.HOT if event.data.celsius > HOT_CELSIUS else Heat.NORMAL
 
 
+def every(event: Event[Reading], ctx: Context) -> Heat:
+    """Let every reading through."""
+    return Heat.HOT
+
+
 def alert(event: Event[Reading], ctx: Context) -> Alert:
     """Make an alert; answer if somebody asked."""
     ctx.reply(ctx.now.timestamp())
     return Alert(event.data.sensor, event.data.celsius)
 
 
-def make(name: str, topic: str = TOPIC) -> Workflow:
+def make(name: str, topic: str = TOPIC, *, passes: Callable[[Event[Reading], Context], Heat] = hot) -> Workflow:
     """The workflow, under a name of its own (its state begins empty) and reading `topic`."""
     workflow = Workflow(name, partitions=PARTITIONS)
     readings = workflow.source(KafkaSource(topic, Reading, key="sensor"))
     requests = workflow.source(RequestSource(Reading, key="sensor", name=ASKED))
-    counting, filtering, alerting = workflow.node(count), workflow.node(hot), workflow.node(alert)
+    counting, filtering, alerting = workflow.node(count), workflow.node(passes), workflow.node(alert)
     alerts = workflow.sink(KafkaSink(ALERTS, Alert))
     readings.to(counting)
     requests.to(counting)
@@ -71,8 +78,10 @@ def make(name: str, topic: str = TOPIC) -> Workflow:
 
 
 def __getattr__(name: str) -> Workflow:
-    """`run_<name>__<topic>`: a workflow called `<name>` that reads `<topic>` (`_` for `-`)."""
-    if not name.startswith("run_"):
+    """`run_<name>__<topic>`: a workflow called `<name>` that reads `<topic>` (`_` for `-`); `all_...`: all go out."""
+    kind, _, rest = name.partition("_")
+    if kind not in ("run", "all"):
         raise AttributeError(name)
-    workflow, _, topic = name.removeprefix("run_").partition("__")
-    return make(workflow.replace("_", "-"), topic.replace("_", "-") or TOPIC)
+    workflow, _, topic = rest.partition("__")
+    passes = every if kind == "all" else hot
+    return make(workflow.replace("_", "-"), topic.replace("_", "-") or TOPIC, passes=passes)

@@ -22,6 +22,7 @@ D = TypeVar("D")
 V = TypeVar("V")
 Format: TypeAlias = Literal["json", "msgpack", "raw", "cloudevents"]
 Delivery: TypeAlias = Literal["exactly-once", "at-least-once"]
+_LEAST_BYTES: Final = 1_000
 _DELIVERIES: Final = ("exactly-once", "at-least-once")
 FORMATS: Final = ("json", "msgpack", "raw", "cloudevents")
 RAW_TYPES: Final = (bytes, str)
@@ -165,6 +166,9 @@ class KafkaSink(Sink[D], Generic[D]):
     """`exactly-once`: in transactions, once for readers of committed records (`isolation.level=read_committed`);
     at least once where the broker has no transactions, which the log says. `at-least-once`: without transactions, some
     20 ms sooner."""
+    max_bytes: int | None = field(default=1 << 20, kw_only=True)
+    """Bytes of one message at most, with key and headers, as the topic takes them (`max.message.bytes`): a larger one
+    is a dead letter in the commit of its event. None: the broker says, later."""
     cluster: str | None = field(default=None, kw_only=True)
     """Name of its cluster, which the deployment has an address for; None: the default one."""
     name: str = field(default="", kw_only=True)
@@ -186,6 +190,7 @@ class KafkaSink(Sink[D], Generic[D]):
             headers: Sequence[str] | Literal["all"] = ...,
             tombstones: Literal[False] = ...,
             delivery: Delivery = ...,
+            max_bytes: int | None = ...,
             cluster: str | None = ...,
             name: str = ...,
         ) -> None: ...
@@ -201,6 +206,7 @@ class KafkaSink(Sink[D], Generic[D]):
             headers: Sequence[str] | Literal["all"] = ...,
             tombstones: Literal[True],
             delivery: Delivery = ...,
+            max_bytes: int | None = ...,
             cluster: str | None = ...,
             name: str = ...,
         ) -> None: ...
@@ -226,6 +232,9 @@ class KafkaSink(Sink[D], Generic[D]):
         if self.delivery not in _DELIVERIES:
             cure = f"Write one of {', '.join(map(repr, _DELIVERIES))}"
             found.append(Fault("delivery", f"there is no delivery {self.delivery!r}", cure))
+        if self.max_bytes is not None and self.max_bytes < _LEAST_BYTES:
+            cure = f"Write what the topic takes, {_LEAST_BYTES} or more"
+            found.append(Fault("number", f"max_bytes={self.max_bytes!r} leaves no room for a message", cure))
         if isinstance(self.headers, str) and self.headers != "all":
             cure = f"Write headers=({self.headers!r},), or headers='all'"
             found.append(Fault("headers", f"headers={self.headers!r} is one name, not several", cure))

@@ -180,6 +180,11 @@ class Loading:
             await asyncio.sleep(_RETRY_SECONDS)
 
 
+def batch_bytes(sinks: Sequence[SinkPlan]) -> int:
+    """What a batch may hold: no more than the smallest message that a sink says it takes."""
+    return min([BATCH_BYTES, *(plan.cap for plan in sinks if plan.cap is not None)])
+
+
 def _topic(plan: SinkPlan) -> str:
     sink: WritesTopic = plan.sink
     return sink.topic

@@ -13,7 +13,7 @@ import structlog
 from aiokafka import errors
 
 from headrace.sources.kafka_connection import ClusterUnavailable, KafkaConnection
-from headrace.sources.kafka_lanes import BATCH_BYTES, Loading
+from headrace.sources.kafka_lanes import Loading, batch_bytes
 from headrace.sources.kafka_produce import Appender, Session, identify
 from headrace.sources.outlet import Portion, Refused
 from headrace.workflows.commit import Output
@@ -64,6 +64,7 @@ class KafkaOutput:
         self.sinks = [plan.name for plan in sinks]
         """Names of those that it serves."""
         self._loading = Loading(sinks)
+        self._batch_bytes = batch_bytes(sinks)
         self._connection = connection
         self._appender: Appender | None = None
 
@@ -125,7 +126,7 @@ class KafkaOutput:
     async def _connected(self) -> Appender:
         if self._appender is None:
             session = Session(self._connection)
-            self._appender = Appender(session, BATCH_BYTES)
+            self._appender = Appender(session, self._batch_bytes)
             await session.open()
             self._appender.identity = await identify(session)
         return self._appender

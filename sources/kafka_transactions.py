@@ -16,7 +16,7 @@ from aiokafka import errors
 
 from headrace.sources.kafka_connection import KafkaConnection
 from headrace.sources.kafka_coordinator import TransactionalProducer, lack_of_transactions
-from headrace.sources.kafka_lanes import BATCH_BYTES, Lane, Loading
+from headrace.sources.kafka_lanes import Lane, Loading, batch_bytes
 from headrace.sources.kafka_markers import Markers
 from headrace.sources.kafka_produce import Session
 from headrace.sources.kafka_sink import FAILURES, KafkaOutput, SinkUnavailable
@@ -79,6 +79,7 @@ class KafkaTransactions:
         self._origin = origin
         self._connection = connection
         self._loading = Loading(sinks)
+        self._batch_bytes = batch_bytes(sinks)
         self._markers = Markers(origin.workflow, origin.incarnation, origin.partitions)
         self._session: Session | None = None
         self._connecting = asyncio.Lock()
@@ -134,7 +135,7 @@ class KafkaTransactions:
             raise
 
     async def _begin(self, session: Session, stay: _Stay, partition: int, last: int) -> int:
-        producer = TransactionalProducer(session, self._origin.transactional_id(partition), BATCH_BYTES)
+        producer = TransactionalProducer(session, self._origin.transactional_id(partition), self._batch_bytes)
         stay.producer = producer
         await producer.open()
         async with self._connecting:

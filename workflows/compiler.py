@@ -35,7 +35,7 @@ def compile_graph(graph: Graph, fuse: Fuse) -> Plan:
     sources = tuple(compiler.source(index) for index in range(len(graph.sources)))
     nodes = tuple(compiler.node(index) for index in range(len(graph.nodes)))
     sinks = tuple(
-        SinkPlan(index, item.name, item.sink, compiler.types.number(item.sink.type))
+        SinkPlan(index, item.name, item.sink, compiler.types.number(item.sink.type), item.sink.max_bytes)
         for index, item in enumerate(graph.sinks)
     )
     units, unit_of = _units(graph, nodes, fuse)

@@ -9,6 +9,10 @@ from .records import Headers
 TRACE_HEADERS: Final = frozenset({"traceparent", "tracestate", "baggage"})
 """Headers of an event that its outputs carry on, to every sink (W3C Trace Context and Baggage)."""
 
+_OF_A_BATCH: Final = 140
+"""A batch's head (61 bytes), lengths, offset and time of its record, and the name of the header with our id."""
+_OF_A_HEADER: Final = 8
+
 
 class Emission(NamedTuple):
     """Data on their way to a sink."""
@@ -47,3 +51,9 @@ class Packer(Protocol):
 def traced(headers: Headers) -> Headers:
     """Those that every output carries on."""
     return tuple(row for row in headers if row[0].lower() in TRACE_HEADERS)
+
+
+def size_of(id_: str, message: Message) -> int:
+    """Bytes of a message, at most, as Kafka counts them: with the overhead of a batch of its own, and our id."""
+    headers = sum(len(name) + len(value) + _OF_A_HEADER for name, value in message.headers)
+    return _OF_A_BATCH + len(id_) + len(message.key.encode()) + len(message.value or b"") + headers

@@ -119,6 +119,8 @@ class SinkPlan:
     sink: Any
     """The user's sink object (`KafkaSink`, ...)."""
     type: int
+    cap: int | None = None
+    """Bytes that it takes in one message at most; None: as many as it likes."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,6 +72,8 @@ class Sink(Generic[D]):
     """What it takes."""
     key: str | Callable[[D], str] | None = None
     """Under which key a message leaves: a field or function of the data; None: the run's."""
+    max_bytes: int | None = None
+    """Bytes of one message at most: a larger one is a dead letter at once; None: the sink itself says."""
 
     kind: ClassVar[str] = "sink"
     available: ClassVar[bool] = True

@@ -11,7 +11,7 @@ from .commit import DeadLetter, Output, Reply
 from .dispatch import Dispatch, is_serial
 from .epoch import End, Epoch, Flow, Item
 from .outcome import END_COMPLETED, END_TERMINATED
-from .packing import Emission, traced
+from .packing import Emission, Message, size_of, traced
 from .plan import COMPLETE, SINK, TERMINATE, Target
 from .runs import RunRecord
 
@@ -288,20 +288,34 @@ class Router:
         headers = epoch.headers[root] if epoch.headers else ()
         packer = self._core.packers.get(sink)
         if packer is None:
-            output = Output(sink, id_, run.key, time, text or None, traced(headers) if headers else ())
+            message = Message(run.key, text or None, traced(headers) if headers else ())
         else:
             try:
-                key, value, own = packer.pack(Emission(id_, run.key, time, text, headers))
+                message = packer.pack(Emission(id_, run.key, time, text, headers))
             except Exception as error:  # noqa: BLE001  the user's encoder may raise anything
                 reason = error.reason if isinstance(error, Reject) else f"{type(error).__name__}: {error}"
-                letter = DeadLetter(
-                    id=id_, key=run.key, source=self._plan.sinks[sink].name, node=None, reason="encode", error=reason,
-                    time=self.now, data=text or None, headers=headers,
-                )  # fmt: skip
-                self.dead(epoch, root, path, letter)
+                self._unsent(epoch, slot, sink, "encode", reason)
                 return
-            output = Output(sink, id_, key, time, value, own)
+        cap = self._plan.sinks[sink].cap
+        if cap is not None and (2 * len(message.value or b"") > cap or message.headers):
+            size = size_of(id_, message)
+            if size > cap:
+                why = f"{size} bytes, over the cap of {cap} for one message of this sink (max_bytes)"
+                self._unsent(epoch, slot, sink, "size", why)
+                return
+        output = Output(sink, id_, message.key, time, message.value, message.headers)
         epoch.pending.outputs.append((root, path, run, output))
+
+    def _unsent(self, epoch: Epoch, slot: int, sink: int, reason: str, error: str) -> None:
+        """The event can't become a message of this sink."""
+        root, run = epoch.roots[slot], epoch.runs[slot]
+        assert run is not None
+        letter = DeadLetter(
+            id=epoch.event_id(slot), key=run.key, source=self._plan.sinks[sink].name, node=None, reason=reason,
+            error=error, time=self.now, data=epoch.blobs[slot] or None,
+            headers=epoch.headers[root] if epoch.headers else (),
+        )  # fmt: skip
+        self.dead(epoch, root, epoch.paths.get(slot, ()), letter)
 
 
 def _type_name(type: object) -> str:

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Final
 from zlib import crc32
 
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka import AIOKafkaProducer
 
+from committed import committed_records
 from headrace.actors.store import Store
 from headrace.workflows.keyspace import partition_of
 
@@ -149,18 +150,7 @@ class Ledger:
 
 async def read_topic(bootstrap: str, topic: str) -> list[Any]:
     """All committed records of a topic, partition by partition, up to its end now."""
-    async with AIOKafkaConsumer(
-        bootstrap_servers=bootstrap, enable_auto_commit=False, isolation_level="read_committed"
-    ) as consumer:
-        partitions = [TopicPartition(topic, number) for number in range(PARTITIONS)]
-        consumer.assign(partitions)
-        await consumer.seek_to_beginning(*partitions)
-        ends = await consumer.end_offsets(partitions)
-        records: list[Any] = []
-        while any([await consumer.position(partition) < ends[partition] for partition in partitions]):
-            for rows in (await consumer.getmany(timeout_ms=200)).values():
-                records += rows
-        return records
+    return await committed_records(bootstrap, topic)
 
 
 async def offline(bootstrap: str, topic: str) -> Ledger:

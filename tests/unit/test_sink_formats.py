@@ -161,6 +161,26 @@ def test_the_key_may_be_taken_from_the_data(key: Any, written: str, format: Any)
     assert [message.key for message in messages] == [written] * 2
 
 
+@pytest.mark.parametrize("format", ["json", "msgpack"])
+def test_a_message_larger_than_its_sink_takes_is_a_dead_letter_of_its_event(format: Any) -> None:
+    text = "x" * 1_000
+    messages, letters = sent(KafkaSink("out", Alert, format=format, max_bytes=1_100), Alert("s1", text, 3))
+
+    assert messages == []
+    assert [(letter.source, letter.node, letter.reason, letter.key) for letter in letters] == [
+        ("out", None, "size", "s1")
+    ] * 2
+    assert "over the cap of 1100" in letters[0].error
+    assert letters[0].data == msgspec.json.encode(Alert("s1", text, 3))
+
+
+def test_headers_count_for_the_size_of_a_message() -> None:
+    sink = KafkaSink("out", Alert, headers="all", max_bytes=2_000)
+
+    assert len(sent(sink, headers={"note": "x" * 100})[0]) == 2
+    assert len(sent(sink, headers={"note": "x" * 2_000})[1]) == 2
+
+
 def test_headers_for_tracing_go_on_and_others_by_choice() -> None:
     given = {"traceparent": TRACE, "tracestate": "a=1", "tenant": "t", "other": "o", "content-type": "x", "ce_id": "7"}
 
@@ -205,6 +225,7 @@ def test_a_sink_takes_tombstones_only_where_it_says_so() -> None:
         (lambda: unchecked("t", Alert, key="sensr"), "Alert has no field 'sensr'"),
         (lambda: unchecked("t", Alert, headers="tenant"), "headers='tenant' is one name"),
         (lambda: unchecked("t", Alert, delivery="once"), "there is no delivery 'once'"),
+        (lambda: unchecked("t", Alert, max_bytes=10), "max_bytes=10 leaves no room"),
     ],
 )
 def test_options_that_mean_nothing_are_refused_by_the_build(sink: Any, message: str) -> None:
