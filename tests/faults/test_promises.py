@@ -132,7 +132,10 @@ def _undergo(loss: Loss, durability: Durability, rig: Rig, *, worker_dies: bool)
             until(lambda: len(callers.answers) > 10, "callers are answered")
             loss.begin()
             until(loss.at_stake, "something is at stake")
-            if not durability.waits:
+            if durability.waits:
+                until(lambda: "not_durable" in {row["word"] for row in worker.status()["problems"]}, "it is named")
+                until(lambda: callers.refused, "a caller is told, and asks again")
+            else:
                 rig.wait_for_commits(run(rig.sequences()))
             if worker_dies:
                 worker.kill()

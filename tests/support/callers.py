@@ -34,6 +34,8 @@ class Callers:
         """Requests that were answered by a 2xx, and their partitions."""
         self.answers: dict[str, bytes] = {}
         """Replies that callers got."""
+        self.refused = 0
+        """Requests of which nobody was told that they are safe."""
 
     def __enter__(self) -> Callers:
         self._thread.start()
@@ -63,6 +65,7 @@ class Callers:
                     durability=self._durability,
                 )  # fmt: skip
             except StoreUnavailable:
+                self.refused += 1
                 await asyncio.sleep(0.05)
                 continue
             if admission is not Admission.FULL:
