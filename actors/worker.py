@@ -236,6 +236,7 @@ class Worker:
             "ended": sum(driver.state == "ended" for driver in drivers),
             "lag": self._feeds.lag(),
             **self._outlets.counters(),
+            "clock_ahead_ms": self._clock.host_ahead_ms,
             "large_states": self._large_states.count,
             **self._shared.activity.counters(),
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -223,6 +224,15 @@ def test_a_decoder_of_ones_own(outcome: Make) -> None:
 
     assert run.seen("s1").data == [repr(READING)]
     assert decoder.log == ["open", "t {'a': b'1'} b's1'", "close"]
+
+
+def test_a_decoder_of_a_pattern_of_topics_is_told_the_sources_name(outcome: Make) -> None:
+    decoder = Backwards()
+    run = outcome(KafkaSource(re.compile("t-.*"), Reading, key="sensor", decoder=decoder, name="all"))
+
+    run.raw(backwards(READING), "s1")
+
+    assert decoder.log[1].startswith("all ")
 
 
 def test_a_function_may_be_the_decoder(outcome: Make) -> None:
