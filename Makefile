@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint format bench bench-sinks clean
+.PHONY: help venv demo test lint format docs bench bench-sinks clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,10 @@ lint: $(STAMP) ## Check style, types, and who imports whom
 format: $(STAMP) ## Format, and mend what ruff can mend
 	$(BIN)/python -m ruff check --fix
 	$(BIN)/python -m ruff format
+
+docs: $(STAMP) ## Build the documentation as a site in site/, which needs no network to be read
+	NO_MKDOCS_2_WARNING=1 PYTHONPATH=tools $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "site/README.html"
 
 bench: $(STAMP) ## Measure against the raw loop, at most five minutes; last line is JSON
 	$(BIN)/python benchmarks/run.py
