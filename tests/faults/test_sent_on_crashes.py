@@ -26,10 +26,16 @@ def scattered_rig(kafka: Broker, topic: Topics, own_valkey: Valkey, tmp_path: Pa
     [
         "before:internal-append",
         "after:internal-append",
-        "after:commit",
         *(
             pytest.param(point, marks=pytest.mark.slow)
-            for point in ("before:commit", "before:outbox-trim", "after:outbox-trim", "after:pull", "after:load")
+            for point in (
+                "before:commit",
+                "after:commit",
+                "before:outbox-trim",
+                "after:outbox-trim",
+                "after:pull",
+                "after:load",
+            )
         ),
     ],
 )

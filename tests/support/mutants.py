@@ -142,7 +142,7 @@ MUTANTS += (
         "for row in misplaced:",
         "for row in reversed(misplaced):",
     ),
-    Mutant("events lose their ids on the way", "transfers.py", "records.ids[index] if records.ids else f", "f"),
+    Mutant("events lose their ids on the way", "transfers.py", "ids=[row.id for row in rows], ", ""),
     Mutant(
         "an owner of the past sends",
         "memory_store.py",
@@ -192,8 +192,9 @@ def survives(mutant: Mutant | None, folder: Path) -> str | None:
         "import sys, headrace\n"
         "from test_core_random import check, check_spread\n"
         "print('began', headrace.__file__, flush=True)\n"
-        f"for seed in range({SPREAD}): check_spread(seed, faults=seed % 4 != 0, steps=20_000)\n"
-        f"for seed in range({SEEDS}): check(seed, faults=seed % 4 != 0, steps=20_000)\n"
+        f"for seed in range({SEEDS}):\n"
+        "    check(seed, faults=seed % 4 != 0, steps=20_000)\n"
+        f"    if seed < {SPREAD}: check_spread(seed, faults=seed % 4 != 0, steps=20_000)\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True,

@@ -266,5 +266,5 @@ def spread_outcome(world: SpreadWorld) -> Expected:
         for letter in world.store.dead_letters(number):
             found.dead[letter.key].append((letter.id, letter.node, letter.reason))
     for output in world.sent.values():
-        found.outputs[output.key, output.sink].append((output.id, output.data))
+        found.outputs[output.key, output.sink].append((output.id, output.data or b""))
     return found
