@@ -50,7 +50,21 @@ def joined(first: Records, second: Records) -> Records:
         times=first.times + second.times, keys=first.keys + second.keys, values=first.values + second.values,
         after=second.after, headers=_column(first, second, "headers", ()), ids=_column(first, second, "ids", ""),
         replies=_column(first, second, "replies", None), topic=first.topic, log=first.log,
+        positions=_positions(first, second), faults=_faults(first, second),
+        gaps=first.gaps | {len(first) + index for index in second.gaps},
     )  # fmt: skip
+
+
+def _faults(first: Records, second: Records) -> dict[int, str] | None:
+    shifted = {len(first) + index: fault for index, fault in (second.faults or {}).items()}
+    return {**(first.faults or {}), **shifted} or None
+
+
+def _positions(first: Records, second: Records) -> list[str] | None:
+    """Those of a log that counts in its own way: then all of its records have some."""
+    if first.positions is None and second.positions is None:
+        return None
+    return [*(first.positions or []), *(second.positions or [])]
 
 
 def _column(first: Records, second: Records, name: str, filler: Any) -> list[Any] | None:

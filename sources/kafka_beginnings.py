@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, Protocol, TypeAlias
 
 import structlog
 
 from headrace.sources.kafka_extent import LogExtent
-from headrace.sources.kafka_log import Log
+from headrace.sources.kafka_log import Gap, Log
 from headrace.sources.problems import Problems
 from headrace.workflows.plan import SourcePlan
 
@@ -33,22 +32,6 @@ class Begins(Protocol):
     def on_gap(self) -> Literal["fail", "earliest", "latest"]:
         """What to do when records were lost before they were read."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Gap:
-    """Records that a log lost before they were read."""
-
-    origin: str
-    first: int
-    """First offset that is missing."""
-    after: int
-    """Offset after the last one that is missing (`on_gap="latest"`: that was passed over)."""
-    action: str
-    """`fail`, `earliest` or `latest`."""
-
-    def __str__(self) -> str:
-        return f"{self.origin} has lost offsets {self.first} to {self.after - 1} before they were read (retention)."
 
 
 class Beginnings:
@@ -139,7 +122,8 @@ class Beginnings:
             sentence = f"{gap} It stands still; choose on_gap='earliest' or 'latest' to go on without them."
         else:
             log.fetch_offset = after
-            log.position = after if not log.pieces else log.position
+            log.gap = gap
+            self._on_ready(log.owner)
             sentence = f"{gap} Reading goes on at offset {after}."
         logger.warning("gap", origin=gap.origin, first=gap.first, after=gap.after, action=action)
         self._problems.tell("gap", log.origin, sentence)

@@ -53,6 +53,22 @@ class Predecessor:
         return log.dropped or (self._end is not None and (log.position or 0) >= self._end)
 
 
+@dataclass(frozen=True, slots=True)
+class Gap:
+    """Records that a log lost before they were read."""
+
+    origin: str
+    first: int
+    """First offset that is missing."""
+    after: int
+    """Offset after the last one that is missing (`on_gap="latest"`: that was passed over)."""
+    action: str
+    """`fail`, `earliest` or `latest`."""
+
+    def __str__(self) -> str:
+        return f"{self.origin} has lost offsets {self.first} to {self.after - 1} before they were read (retention)."
+
+
 @dataclass(slots=True, eq=False)
 class Log:
     """State of one topic partition; made new at each assignment, so an answer to an older one finds nothing."""
@@ -85,6 +101,8 @@ class Log:
     """Fetches of it that were answered."""
     announce: bool = False
     """Its position was decided here (end of the log), and must be kept before anything comes."""
+    gap: Gap | None = None
+    """What it has lost from `position` on: told in a dead letter, in the commit that goes on behind it."""
     not_before: float = 0.0
     """On the loop's clock: fetched no earlier, after an error."""
     beyond_since: float | None = None
@@ -135,10 +153,12 @@ class Log:
 
     def pull(self, limit: int) -> tuple[Records | None, CorruptBatch | None]:
         """At most `limit` records; with an error, what came before it is good and the rest of the buffer is gone."""
+        if self._at_gap:
+            return self._lost(), None
         columns = Columns()
         corrupt: CorruptBatch | None = None
         pieces = self.pieces
-        while pieces and len(columns.offsets) < limit:
+        while pieces and len(columns.offsets) < limit and not self._at_gap:
             piece = pieces[0]
             try:
                 piece.take(columns, limit - len(columns.offsets))
@@ -166,3 +186,23 @@ class Log:
             log=self.identity,
         )
         return records, corrupt
+
+    @property
+    def has_news(self) -> bool:
+        """There is something to pull."""
+        return bool(self.pieces) or self.announce or self._at_gap
+
+    @property
+    def _at_gap(self) -> bool:
+        return self.gap is not None and self.position == self.gap.first
+
+    def _lost(self) -> Records:
+        """One record that stands for all that are missing."""
+        gap, self.gap = self.gap, None
+        assert gap is not None, "asked for at one only"
+        self.position = gap.after
+        return Records(
+            source=self.source, origin=self.origin, offsets=[gap.first], times=[0], keys=[None], values=[None],
+            after=position_of(gap.after, self.topic_id), topic=self.topic, log=self.identity,
+            faults={0: str(gap)}, gaps=frozenset({0}),
+        )  # fmt: skip

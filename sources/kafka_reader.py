@@ -10,12 +10,12 @@ import structlog
 from aiokafka.util import NO_EXTENSIONS
 
 from headrace.sources.kafka_batches import CorruptBatch
-from headrace.sources.kafka_beginnings import Beginnings, Gap
+from headrace.sources.kafka_beginnings import Beginnings
 from headrace.sources.kafka_connection import KafkaConnection
 from headrace.sources.kafka_extent import LogExtent
 from headrace.sources.kafka_fetch import Fetcher
 from headrace.sources.kafka_group import GroupPositions
-from headrace.sources.kafka_log import Log, Predecessor, offset_of, topic_id_of
+from headrace.sources.kafka_log import Gap, Log, Predecessor, offset_of, topic_id_of
 from headrace.sources.kafka_metadata import Topic
 from headrace.sources.kafka_prior import PriorWork, lost_because
 from headrace.sources.kafka_subscription import Subscription, begun_mark, origin_of
@@ -107,7 +107,7 @@ class KafkaReader:
 
     def pull(self, partition: int, limit: int) -> list[Records]:
         """See `Reader`. A `Records` without records only tells a position that was decided at the start."""
-        logs = [log for log in self._logs.get(partition, {}).values() if log.pieces or log.announce]
+        logs = [log for log in self._logs.get(partition, {}).values() if log.has_news]
         pulled: list[Records] = []
         self._turn += 1
         turn = self._turn % max(1, len(logs))

@@ -152,7 +152,7 @@ def _one_by_one(records: Records, one: Callable[[bytes, int], tuple[bytes, Any]]
     """Each record by itself: what can't be read takes no other with it."""
     texts: list[bytes | None] = []
     data: list[Any] = []
-    faults: dict[int, str] = {}
+    faults = dict(records.faults or {})
     for index, value in enumerate(records.values):
         text, item = None, None
         if value is not None and len(value) <= EVENT_CAP:  # what is larger is refused by its size, unread

@@ -71,7 +71,8 @@ class SourceIntake:
         faults = records.faults or {}
         for index in range(len(records)):
             fault = faults.get(index)
-            problem = self._take_one(taken, index) if fault is None else ("decode", fault)
+            reason = "gap" if index in records.gaps else "decode"
+            problem = self._take_one(taken, index) if fault is None else (reason, fault)
             if problem:
                 taken.keys.append(None)
                 taken.data.append(None)

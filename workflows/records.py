@@ -39,6 +39,8 @@ class Records:
     """Position after each record, of a log that counts in its own way; None: as the offsets say."""
     faults: dict[int, str] | None = None
     """Records that the source knows to be broken: index -> what is wrong with it."""
+    gaps: frozenset[int] = frozenset()
+    """Those of `faults` that stand for records which a log has lost."""
     topic: str = ""
     """Of a log in Kafka."""
     log: str = ""

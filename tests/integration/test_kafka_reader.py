@@ -281,7 +281,13 @@ async def test_records_lost_before_they_were_read_are_a_gap_with_its_range(
         assert (gap.origin, gap.first, gap.after, gap.action) == ("readings/0", 2, 6, action)
         assert "2 to 5" in sentence
         if action == "earliest":
-            assert values(await reading.take(4)) == numbered(6, 10)
+            await until_async(lambda: reading.ready, "it goes on")
+            taken = await reading.take(5)
+            assert values(taken) == [None, *numbered(6, 10)]
+            lost = taken[0]
+            assert (lost.offsets, lost.after.partition("@")[0]) == ([2], "6"), "one record for all, and on behind it"
+            assert (list(lost.faults or {}), lost.gaps) == ([0], {0})
+            assert "2 to 5" in (lost.faults or {})[0]
         else:
             assert not reading.ready
 

@@ -62,3 +62,14 @@ def test_columns_that_only_one_part_has_are_filled() -> None:
     both = joined(records(0, 1), records(1, 1, ids=["mine"]))
     assert both.ids == ["", "mine"]
     assert both.headers is None
+
+
+def test_what_is_known_of_single_records_moves_with_them() -> None:
+    first, second = records(0, 2), records(2, 2)
+    first.faults, first.gaps = {1: "lost"}, frozenset({1})
+    second.faults = {0: "broken"}
+
+    both = joined(first, second)
+
+    assert (both.faults, both.gaps) == ({1: "lost", 2: "broken"}, {1})
+    assert joined(records(0, 1), records(1, 1)).faults is None

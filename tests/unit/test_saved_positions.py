@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from headrace import Complete, Context, Event, KafkaSource, Workflow
-from headrace.workflows.commit import Head
+from headrace.sources.kafka_log import Gap, Log
+from headrace.workflows.commit import Commit, Head
 from headrace.workflows.dispatch import Dispatch
 from headrace.workflows.partition import Load, PartitionCore
 from headrace.workflows.records import Records
@@ -17,13 +18,18 @@ def end_at_two(event: Event[int], ctx: Context) -> Complete | None:
 
 def positions_after(*values: bytes, after: str) -> dict[str, str]:
     """What is committed of an epoch with these records, from offset 5 on."""
+    count = len(values)
+    offsets = list(range(5, 5 + count))
+    return commit_of(Records(0, "numbers/0", offsets, [0] * count, [None] * count, list(values), after)).positions
+
+
+def commit_of(records: Records) -> Commit:
+    """The commit of an epoch with these records alone."""
     workflow = Workflow("numbers", keyed=False)
     workflow.source(KafkaSource("numbers", int)).to(workflow.node(end_at_two))
     plan = workflow.compile(fuse="all")
     core = PartitionCore(plan, 0, 1, Head("owner", 0, {}, 0, {}))
-    count = len(values)
-    offsets = list(range(5, 5 + count))
-    core.offer([Records(0, "numbers/0", offsets, [0] * count, [None] * count, list(values), after)], now=0)
+    core.offer([records], now=7)
     while True:
         for instruction in core.instructions():
             match instruction:
@@ -32,7 +38,7 @@ def positions_after(*values: bytes, after: str) -> dict[str, str]:
                 case Dispatch(call=call, data=data):
                     core.finished(UnitRunner(plan, call.unit).run(call, data), now=0)
                 case Save(commit=commit):
-                    return commit.positions
+                    return commit
 
 
 def test_the_position_after_all_records() -> None:
@@ -46,3 +52,21 @@ def test_a_position_without_records_is_committed_so_that_the_next_owner_begins_t
 def test_the_position_of_the_first_event_that_was_not_processed_names_the_same_log() -> None:
     assert positions_after(b"1", b"2", b"3", after="8@log") == {"numbers/0": "7@log"}
     assert positions_after(b"1", b"2", b"3", after="8") == {"numbers/0": "7"}
+
+
+def test_records_that_a_log_lost_leave_a_dead_letter_in_the_commit_that_goes_on_behind_them() -> None:
+    gap = Gap("numbers/0", 5, 9, "earliest")
+    log = Log(
+        source=0, origin="numbers/0", topic="numbers", number=0, owner=0, topic_id="id", leader=1, position=5, gap=gap
+    )  # fmt: skip
+    assert log.has_news
+    records, _ = log.pull(10)
+    assert records is not None
+
+    commit = commit_of(records)
+
+    (letter,) = commit.dead
+    assert (letter.reason, letter.source, letter.id, letter.data) == ("gap", "numbers", "numbers/0@id/5", None)
+    assert "offsets 5 to 8" in letter.error
+    assert commit.positions == {"numbers/0": "9@id"}
+    assert not log.has_news
