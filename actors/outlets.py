@@ -8,6 +8,8 @@ from typing import NamedTuple
 from headrace.actors.inner_outlet import Address, InnerOutlet, OtherWorkflow, SameWorkflow
 from headrace.actors.spec import Deployment
 from headrace.actors.store import Store
+from headrace.sources.custom_outlet import CustomOutlet
+from headrace.sources.custom_sink import CustomSink
 from headrace.sources.kafka_connection import KafkaConnection, by_cluster
 from headrace.sources.kafka_sink import KafkaOutput
 from headrace.sources.kafka_transactions import KafkaTransactions, Origin
@@ -60,6 +62,8 @@ class Outlets(NamedTuple):
         for outlet in self.all:
             if isinstance(outlet, KafkaTransactions) and outlet.exactly_once:
                 counts["sinks_exactly_once"] += len(outlet.sinks)
+            elif isinstance(outlet, CustomOutlet):
+                counts["sinks_at_least_once"] += 1
             elif isinstance(outlet, KafkaOutput) or (
                 isinstance(outlet, KafkaTransactions) and outlet.exactly_once is False
             ):
@@ -80,6 +84,10 @@ def make_outlets(plan: Plan, deployment: Deployment, store: Store) -> Outlets:
     inner_ones = {inner(TRANSFER, SameWorkflow(store, deployment.partitions))}
     kafka: list[SinkPlan] = []
     for sink in plan.sinks:
+        if isinstance(sink.sink, CustomSink):
+            index_of[sink.index] = len(outlets)
+            outlets.append(CustomOutlet(sink))
+            continue
         if sink.sink.kind == LINK:
             link = sink.sink
             address = OtherWorkflow(

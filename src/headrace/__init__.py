@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from headrace.sources.cloudevents import CloudEvents
 from headrace.sources.custom import CustomSource, Raw, Record, Split
+from headrace.sources.custom_sink import CustomSink, Message, Writer
 from headrace.sources.kafka import KafkaSink, KafkaSource
 from headrace.sources.own_formats import Decoder, Encoder, KafkaRecord, Unavailable
 from headrace.sources.requests import MessageSource, RequestSource
@@ -47,6 +48,7 @@ __all__ = [
     "CodecError",
     "Complete",
     "Context",
+    "CustomSink",
     "CustomSource",
     "Decoder",
     "Encoder",
@@ -58,6 +60,7 @@ __all__ = [
     "KafkaSink",
     "KafkaSource",
     "Linear",
+    "Message",
     "MessageSource",
     "Node",
     "NotAvailableError",
@@ -85,6 +88,7 @@ __all__ = [
     "WorkflowError",
     "WorkflowSink",
     "WorkflowSource",
+    "Writer",
 ]
 
 _LAZY = {"ChannelSource": "headrace.sources.channel", "ReplaySource": "headrace.sources.replay"}

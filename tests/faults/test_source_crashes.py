@@ -16,18 +16,27 @@ COUNT = 2_000
 
 
 @pytest.mark.slow
-def test_G01_a_custom_source_counts_each_record_once_over_crashes(tmp_path: Path, redis_url: str) -> None:
+def test_G01_a_custom_source_counts_each_record_once_and_a_custom_sink_gets_all_of_them(
+    tmp_path: Path, redis_url: str
+) -> None:
     numbers = Small.of("numbers", tmp_path, redis_url)
     (tmp_path / "numbers.txt").write_text("\n".join(map(str, range(COUNT))))
 
-    for index, point in enumerate(("before:commit:3", "after:commit:3")):
+    for index, point in enumerate(("before:commit:3", "after:relay-send:3")):
         with solo(numbers, index=index, placement=index + 1, partitions=(0,), crash_at=point) as one:
             until(lambda one=one: one.crashed, f"it has crashed at {point}")
     with solo(numbers, index=2, placement=3, partitions=(0,)):
         until(lambda: numbers.run().get("status") == b"source closed", "the source is read to its end")
+        until(lambda: len(numbers.dead_letters()) == COUNT // 100, "all has left, or is a dead letter")
 
     found = msgspec.json.decode(numbers.run()["node:add"])
     assert found == {"count": COUNT, "total": sum(range(COUNT))}
+    expected = {f"numbers/0/{number + 1}.0 {number}" for number in range(COUNT) if number % 100 != 99}
+    lines = (tmp_path / "lines.txt").read_text().splitlines()
+    assert set(lines) == expected
+    assert len(lines) > len(expected), "the one that crashed had not ticked off what it had sent"
+    refused = {(letter.source, letter.reason, letter.error, letter.data) for letter in numbers.dead_letters()}
+    assert refused == {("lines", "sink", "unlucky", str(number).encode()) for number in range(99, COUNT, 100)}
 
 
 @pytest.mark.slow

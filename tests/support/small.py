@@ -10,6 +10,7 @@ from headrace.actors.cluster import deployment_of
 from headrace.actors.loading import load_workflow
 from headrace.actors.spec import Deployment
 from headrace.actors.store import Store
+from headrace.workflows.commit import DeadLetter
 from ledger import FLOWS
 
 
@@ -34,5 +35,14 @@ class Small:
         async def look() -> dict[str, bytes]:
             async with Store(self.deployment.redis_url, self.deployment.workflow, connections=1) as store:
                 return await store.run(partition, key)
+
+        return asyncio.run(look())
+
+    def dead_letters(self, partition: int = 0) -> list[DeadLetter]:
+        """Those of a partition."""
+
+        async def look() -> list[DeadLetter]:
+            async with Store(self.deployment.redis_url, self.deployment.workflow, connections=1) as store:
+                return [letter for _, letter in await store.dead_letters(partition)]
 
         return asyncio.run(look())
