@@ -170,7 +170,7 @@ class Cluster:
         Raises:
             StoreUnavailable: It could not be said in the store: the old version goes on once it is told to.
         """
-        complete = _run(_say(deployment))
+        complete = run_here(say_deployment(deployment))
         try:
             ray.get(self._supervisor.replace.remote(encode(complete)), timeout=5.0)
         except (RayActorError, GetTimeoutError) as error:  # it will find the new version in the store
@@ -221,7 +221,7 @@ def launch(deployment: Deployment) -> Cluster:
     workflow = deployment.workflow
     if runs_here(workflow):
         raise AlreadyRunning(workflow, "on this Ray cluster")
-    _run(_publish(deployment))
+    run_here(publish_deployment(deployment))
     return _start_supervisor(workflow, deployment.redis_url)
 
 
@@ -250,7 +250,7 @@ def _start_supervisor(workflow: str, redis_url: str) -> Cluster:
     return Cluster(workflow, handle)
 
 
-async def _say(deployment: Deployment) -> Deployment:
+async def say_deployment(deployment: Deployment) -> Deployment:
     """Write down what is to run; returns it with what belongs to this life of the workflow."""
     async with Registry(deployment.redis_url, connections=1) as registry:
         incarnation = await claim_incarnation(registry, deployment.workflow, secrets.token_hex(8))
@@ -261,7 +261,14 @@ async def _say(deployment: Deployment) -> Deployment:
         return complete
 
 
-async def _publish(deployment: Deployment) -> None:
+async def publish_deployment(deployment: Deployment) -> Deployment:
+    """As `say_deployment`, once it is sure that the store can do what it asks, and that nobody runs the workflow.
+
+    Raises:
+        AlreadyRunning: Somebody does.
+        StoreUnavailable: It can't be reached.
+        StoreUnsuitable: It can't.
+    """
     name = supervisor_name(deployment.workflow)
     deadline = time.monotonic() + deployment.lease_ttl + 1.0
     async with Registry(deployment.redis_url, connections=1) as registry:
@@ -271,7 +278,7 @@ async def _publish(deployment: Deployment) -> None:
             if time.monotonic() > deadline:
                 raise AlreadyRunning(deployment.workflow, f"with the same store ({registry.address})")
             await asyncio.sleep(PERIOD)
-    await _say(deployment)
+    return await say_deployment(deployment)
 
 
 def _kill_all(workflow: str, supervisor: ActorHandle[Any]) -> None:
@@ -291,7 +298,7 @@ def _kill_shells(workflow: str) -> None:
                 continue  # it has ended meanwhile
 
 
-def _run(work: Coroutine[Any, Any, T]) -> T:
+def run_here(work: Coroutine[Any, Any, T]) -> T:
     """Run it to its end, on a loop of its own: the caller's thread may have one running."""
     with ThreadPoolExecutor(max_workers=1) as pool:
         return pool.submit(asyncio.run, work).result()

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +17,7 @@ import pytest
 from aiokafka import AIOKafkaProducer
 
 from brokers import CACHE, Broker, Topics
+from command_line import Headrace
 from headrace.embedded import Valkey
 from headrace.embedded.ports import free_port
 from waiting import until
@@ -61,46 +60,6 @@ def stop_at_three(event: Event[int], ctx: Context) -> Terminate | None:
 workflow = Workflow("ending", keyed=False)
 workflow.source(KafkaSource("NUMBERS", int)).to(workflow.node(stop_at_three))
 """
-
-
-class Headrace:
-    """A `headrace` process, and what it has printed so far."""
-
-    def __init__(self, folder: Path, *arguments: str) -> None:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "headrace", *arguments],
-            cwd=folder,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=environment | {"PYTHONUNBUFFERED": "1"},
-        )
-        self.text = ""
-        self._reader = threading.Thread(target=self._read, daemon=True)
-        self._reader.start()
-
-    def _read(self) -> None:
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            self.text += line
-
-    def says(self, words: str, within: float = 60.0) -> None:
-        """Wait until it has printed this."""
-        try:
-            until(lambda: words in self.text or self.process.poll() is not None, f"it says {words!r}", within=within)
-        finally:
-            assert words in self.text, f"it does not say {words!r}, but:\n{self.text}"
-
-    def ends(self, within: float = 40.0) -> int:
-        """Wait for its end; its exit code."""
-        code = self.process.wait(within)
-        self._reader.join(5.0)
-        return code
-
-    def family(self) -> list[psutil.Process]:
-        """All processes that it has started, and theirs."""
-        return psutil.Process(self.process.pid).children(recursive=True)
 
 
 Start = Callable[..., Headrace]

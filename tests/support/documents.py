@@ -13,7 +13,7 @@ from typing import Final
 ROOT: Final = Path(__file__).parents[2]
 _FENCE: Final = re.compile(r"^```(\w+)([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _TITLE: Final = re.compile(r'title="([^"]+)"')
-RUN: Final = ("headrace check", "headrace graph", "pytest")
+RUN: Final = ("headrace check", "headrace graph", "headrace new", "pytest")
 """Commands that are run; others need servers, and are shown only."""
 
 

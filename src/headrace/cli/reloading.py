@@ -15,6 +15,7 @@ from typing import Final, TypeVar
 import msgspec
 
 from headrace.actors.cluster import Cluster
+from headrace.actors.inline import InlineCluster
 from headrace.actors.reimport import load_again, user_files
 from headrace.actors.spec import ClusterStatus, CodeRef
 from headrace.actors.state_check import Misfit, forget_misfits, misfits
@@ -68,7 +69,7 @@ class Reloader:
         self,
         wanted: Wanted,
         first: Version,
-        cluster: Cluster,
+        cluster: Cluster | InlineCluster,
         servers: Servers,
         screen: Screen,
         watch: CodeWatch,

@@ -20,6 +20,7 @@ from typing import Final
 import msgspec
 
 from headrace.actors.cluster import DEFAULT_PARTITIONS, Cluster, deployment_of, launch
+from headrace.actors.inline import InlineCluster, launch_inline
 from headrace.actors.loading import load_workflow
 from headrace.actors.local_ray import LocalRay
 from headrace.actors.reimport import content_version
@@ -86,6 +87,8 @@ class Order:
     live: bool = False
     reload: bool = False
     """Take what is saved while it runs."""
+    inline: bool = False
+    """Without Ray: all in this process."""
     drop_state: bool = False
     """With `reload`: forget states that a saved version can't read."""
 
@@ -192,17 +195,22 @@ class _Session:
             self._say_where(servers, partitions)
             self._signals.check()
             asyncio.run(self._publish(servers.redis_url, partitions))
-            ray = stack.enter_context(LocalRay())
-            self._signals.check()
-            assert ray.folder is not None, "it runs"
-            stack.enter_context(WorkerLogs(ray.folder, self._project.log(plan.name)))
+            if not order.inline:
+                self._start_ray(stack)
             self._watch(servers, partitions)
         return ExitCode.OK
+
+    def _start_ray(self, stack: ExitStack) -> None:
+        ray = stack.enter_context(LocalRay())
+        self._signals.check()
+        assert ray.folder is not None, "it runs"
+        stack.enter_context(WorkerLogs(ray.folder, self._project.log(self._plan.name)))
 
     def _watch(self, servers: Servers, partitions: int) -> None:
         order, plan = self._order, self._plan
         first = Version(self._ref, plan, time.monotonic())
-        cluster = launch(self._deployment(first, servers, partitions))
+        deployment = self._deployment(first, servers, partitions)
+        cluster = launch_inline(deployment) if order.inline else launch(deployment)
         reloader = None if self._watched is None else self._reloader(first, cluster, servers, partitions, self._watched)
         watch = Watch(
             cluster, plan, servers, self._screen, live=order.live, keep=order.keep,
@@ -230,7 +238,7 @@ class _Session:
         return msgspec.structs.replace(deployment, late_code=True, spares=min(roles, _MOST_SPARES))
 
     def _reloader(
-        self, first: Version, cluster: Cluster, servers: Servers, partitions: int, watched: CodeWatch
+        self, first: Version, cluster: Cluster | InlineCluster, servers: Servers, partitions: int, watched: CodeWatch
     ) -> Reloader:
         def hand_over(version: Version) -> None:
             self._plan, self._ref = version.plan, version.ref
@@ -244,7 +252,7 @@ class _Session:
             self._screen, watched, hand_over=hand_over,
         )  # fmt: skip
 
-    def _drain(self, cluster: Cluster, servers: Servers, watch: Watch) -> None:
+    def _drain(self, cluster: Cluster | InlineCluster, servers: Servers, watch: Watch) -> None:
         watch.close()
         self._screen.say("stopping: finishing what is in flight; Ctrl-C ends at once", "yellow")
         drained = cluster.stop()
@@ -325,7 +333,8 @@ class _Session:
         for line in servers.lines:
             say(f"  {line}")
         say(f"  Level  {self._durability}: {self._durability.sentence}")
-        say(f"  Logs   {self._relative(self._project.log(self._plan.name))}")
+        if not self._order.inline:
+            say(f"  Logs   {self._relative(self._project.log(self._plan.name))}")
         if self._order.embedded:
             for path in write_senders(self._plan, servers.clusters, self._project.folder):
                 say(f"  Send   python {self._relative(path)}", "cyan")

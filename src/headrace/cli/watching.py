@@ -15,6 +15,7 @@ from rich.live import Live
 from rich.text import Text
 
 from headrace.actors.cluster import Cluster
+from headrace.actors.inline import InlineCluster
 from headrace.actors.spec import ClusterStatus
 from headrace.actors.store import Store
 from headrace.cli.letters import newest_letter, sentence_of
@@ -49,7 +50,7 @@ class Watch:
 
     def __init__(
         self,
-        cluster: Cluster,
+        cluster: Cluster | InlineCluster,
         plan: Plan,
         servers: Servers,
         screen: Screen,

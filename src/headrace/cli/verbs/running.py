@@ -48,6 +48,9 @@ def dev(  # noqa: PLR0913, PLR0917  each is an option of the verb
     partitions: Partitions = None,
     fuse: FuseOption = None,
     durability: DurabilityOption = None,
+    inline: Annotated[
+        bool, typer.Option("--inline", help="Without Ray: all in this process, for debuggers and a quick start.")
+    ] = False,
     reload: Annotated[
         bool, typer.Option("--reload", help="Take changes of your code when you save them; servers and state stay.")
     ] = False,
@@ -70,11 +73,11 @@ def dev(  # noqa: PLR0913, PLR0917  each is an option of the verb
     loaded = configure(ctx, workers=workers, partitions=partitions, fuse=fuse, durability=durability, assign=assign)
     settings, screen = loaded.settings, Screen()
     order = Order(
-        target=target, redis_url=redis, kafka=kafka, embedded=True, broker=broker, workers=settings.workers,
-        partitions=settings.partitions, fuse=settings.fuse == "all", durability=durability,
-        settings=settings.settings, environment=for_children(loaded), keep=True, make_topics=True,
-        reload=reload, drop_state=drop_state,
-        live=screen.is_terminal if live is None else live,
+        target=target, redis_url=redis, kafka=kafka, embedded=True, broker=broker,
+        workers=1 if inline else settings.workers, partitions=settings.partitions,
+        fuse=inline or settings.fuse == "all", durability=durability, settings=settings.settings,
+        environment=for_children(loaded), keep=True, make_topics=True, reload=reload, drop_state=drop_state,
+        inline=inline, live=screen.is_terminal and not inline if live is None else live,
     )  # fmt: skip
     raise typer.Exit(int(run_session(order, screen)))
 
