@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, TypeAlias
 
 import redis.asyncio
@@ -54,7 +54,11 @@ async def _in_cluster(
     answers: list[Any] = []
     for _ in range(_REDIRECTIONS):
         await cluster.initialize()
-        answers = await _at_node(cluster, cluster.get_node_from_key(key), commands)
+        try:
+            answers = await _at_node(cluster, cluster.get_node_from_key(key), commands)
+        except _LOST:  # it could not even be sent; else the error is an answer
+            await _look_around(cluster)
+            raise
         first = answers[0]
         if isinstance(first, exceptions.MovedError):
             await cluster.nodes_manager.move_slot(first)
@@ -62,9 +66,15 @@ async def _in_cluster(
             await asyncio.sleep(_PAUSE)
         else:
             if isinstance(first, _LOST):
-                await cluster.aclose()  # who asks again learns anew who has what
+                await _look_around(cluster)  # who asks again goes to whoever has it by then
             return _checked(answers)
     return _checked(answers)
+
+
+async def _look_around(cluster: redis.asyncio.RedisCluster) -> None:
+    """Learn anew which node has what; connections to those that are still there stay as they are."""
+    with suppress(exceptions.RedisError, exceptions.RedisClusterException, OSError):  # the first error is told
+        await cluster.nodes_manager.initialize()
 
 
 async def _at_node(cluster: redis.asyncio.RedisCluster, node: Any, commands: Sequence[Sequence[Argument]]) -> list[Any]:

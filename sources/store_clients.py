@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any, Final
 
 import redis
 import redis.asyncio
 import redis.asyncio.sentinel
 import redis.sentinel
+from redis import exceptions
+from redis._parsers import AsyncCommandsParser
 from redis.asyncio.cluster import ClusterNode as AsyncClusterNode
 from redis.asyncio.retry import Retry as AsyncRetry
 from redis.backoff import NoBackoff
@@ -45,6 +48,7 @@ def connect(url: str, *, connections: int = 16, blocking: bool = False) -> Clien
         cluster: Any = redis.asyncio.RedisCluster(
             startup_nodes=nodes, max_connections=_TO_EACH_NODE, require_full_coverage=False, **options, **_tls(address)
         )
+        cluster.commands_parser = _Commands(cluster)
         return cluster  # type: ignore[no-any-return]  # it has the same commands
     limits: dict[str, Any] = {"max_connections": connections, "timeout": _WAIT_FOR_CONNECTION}
     if address.kind == "sentinel":
@@ -88,6 +92,23 @@ def connect_thread(url: str, *, answer_within: float) -> Any:
     if address.path:
         return redis.Redis(unix_socket_path=address.path, db=address.database, **options)
     return redis.Redis(**_place(address), **options, **_tls(address))
+
+
+class _Commands(AsyncCommandsParser):
+    """What commands there are, told by whichever node answers: the client itself asks one only, maybe the dead one."""
+
+    def __init__(self, cluster: redis.asyncio.RedisCluster) -> None:
+        super().__init__()
+        self._cluster = cluster
+
+    async def initialize(self, node: Any = None) -> None:
+        """Ask one after the other."""
+        *first, last = dict.fromkeys([node, *self._cluster.get_primaries()])
+        for candidate in first:
+            with suppress(exceptions.ConnectionError, exceptions.TimeoutError, OSError):
+                await super().initialize(candidate)
+                return
+        await super().initialize(last)
 
 
 class _SentinelPool(redis.asyncio.sentinel.SentinelConnectionPool, redis.asyncio.BlockingConnectionPool):

@@ -10,6 +10,7 @@ import structlog
 
 from headrace.sources.connection import ANSWER_WITHIN, Client, store_errors
 from headrace.sources.problems import Problems
+from headrace.sources.routing import at_owner
 from headrace.sources.tail import Tail
 from headrace.workflows.store import StoreUnavailable
 
@@ -121,9 +122,13 @@ class StreamGroup:
             return
 
     async def _xread(self, tails: Iterable[Tail], wait_ms: int) -> list[Any]:
-        untyped: Any = self._client
+        streams = {tail.key: tail.read for tail in tails}
+        ids = streams.values()
         with store_errors(self._address):
             async with asyncio.timeout(wait_ms / 1000 + ANSWER_WITHIN):
-                streams = {tail.key: tail.read for tail in tails}
-                answer: list[Any] = await untyped.xread(streams, count=self._batch, block=wait_ms)
-        return answer or []
+                answers = await at_owner(
+                    self._client,
+                    next(iter(streams)).decode(),
+                    ("XREAD", "COUNT", self._batch, "BLOCK", wait_ms, "STREAMS", *streams, *ids),
+                )
+        return answers[0] or []

@@ -16,11 +16,16 @@ from exercise import exercise
 from headrace.actors.leases import LeaseKeeper
 from headrace.actors.store import Store
 from headrace.actors.store_registry import Registry
+from headrace.actors.store_requests import Admission, Request, RequestStore
 from headrace.embedded import Valkey
+from headrace.sources.requests import RequestSource
 from headrace.sources.store_address import address_of
+from headrace.sources.stream_group import UNREACHABLE
+from headrace.sources.streams import StreamReader
 from headrace.workflows.commit import Answer, Commit
 from headrace.workflows.durability import FAST, Durability
 from headrace.workflows.keyspace import PartitionKeys
+from headrace.workflows.plan import SourcePlan
 from headrace.workflows.store import StoreDenied, StoreUnavailable, StoreUnsuitable
 from stores import Certificates, StoreCluster, TlsFront, Watched, acl_user, make_certificates
 from waiting import until, until_async
@@ -214,6 +219,46 @@ async def test_a_slot_on_its_way_to_another_node_is_waited_for_and_followed(clus
 
 def _port(client: Any) -> int:
     return int(client.connection_pool.connection_kwargs["port"])
+
+
+async def test_requests_are_read_on_after_a_node_has_died(tmp_path: Path) -> None:
+    """Mechanism: after a lost connection the reader looks who has the slot now; and it asks no node but its own."""
+    with StoreCluster(tmp_path, replica=True) as cluster:
+        homes = {number: _port(_slot_of(cluster, number)[1]) for number in range(12)}
+        hit = next(number for number, port in homes.items() if port == cluster.nodes[0].port)
+        spared = next(number for number, port in homes.items() if port != cluster.nodes[0].port)
+        ready: asyncio.Queue[int] = asyncio.Queue()
+        problems: dict[str, str] = {}
+        plan = SourcePlan(index=0, name="requests", source=RequestSource(dict), type=0, key=None, targets=(0,))
+        reader = StreamReader(
+            cluster.url, "moving", [plan], on_ready=ready.put_nowait,
+            on_problem=lambda word, sentence: problems.update({word: sentence}),
+        )  # fmt: skip
+        await reader.open()
+        for number in (hit, spared):
+            await reader.assign(number, {})
+        async with RequestStore(cluster.url) as requests:
+            cluster.nodes[0].kill()
+            await until_async(lambda: problems.get(UNREACHABLE), "it is named")
+
+            await _append_again(requests, spared)
+            assert await asyncio.wait_for(ready.get(), 20) == spared
+            await _append_again(requests, hit)
+            assert await asyncio.wait_for(ready.get(), 20) == hit
+        await until_async(lambda: not problems[UNREACHABLE], "nothing is wrong any more")
+        await reader.close()
+
+
+async def _append_again(requests: RequestStore, partition: int) -> None:
+    request = Request(id=f"r{partition}", key="s1", source="requests", body=b"1")
+
+    async def append() -> Admission | None:
+        try:
+            return await requests.append_request("moving", partition, request)
+        except StoreUnavailable:
+            return None
+
+    await until_async(append, "the request is in the inbox")
 
 
 async def test_a_node_that_dies_is_replaced_by_its_replica_and_others_go_on(cluster: StoreCluster) -> None:

@@ -120,7 +120,7 @@ def _is_effect(call: ast.expr) -> bool:
 
 def _writes(call: ast.Call) -> bool:
     if isinstance(call.func, ast.Name) and call.func.id == CARRIER:
-        return not ast.unparse(call.args[2]).startswith(("('EVAL_RO'", "('EVALSHA_RO'"))
+        return not ast.unparse(call.args[2]).startswith(("('EVAL_RO'", "('EVALSHA_RO'", "('XREAD'"))
     if not isinstance(call.func, ast.Attribute):
         return False
     owner = ast.unparse(call.func.value).lower()
