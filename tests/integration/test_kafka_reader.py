@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import defaultdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -300,10 +301,7 @@ async def test_a_topic_that_grows_is_read_in_its_new_partitions_after_the_old(ka
     async with Reading(kafka.bootstrap, name) as before:
         await before.assign()
         await before.take(2)
-    admin = AIOKafkaAdminClient(bootstrap_servers=kafka.bootstrap)
-    await admin.start()
-    await admin.create_partitions({name: NewPartitions(total_count=2)})
-    await admin.close()
+    await grow(kafka.bootstrap, name, 2)
     await write(kafka.bootstrap, name, [b"grown"], 1)
 
     async with Reading(kafka.bootstrap, name, source=plan_of(name, start="latest")) as reading:
@@ -311,6 +309,52 @@ async def test_a_topic_that_grows_is_read_in_its_new_partitions_after_the_old(ka
         taken = await reading.take(4)
 
     assert values(taken) == [b"2", b"3", b"4", b"grown"]
+
+
+async def grow(bootstrap: str, name: str, partitions: int) -> None:
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    await admin.create_partitions({name: NewPartitions(total_count=partitions)})
+    await admin.close()
+
+
+@pytest.mark.parametrize("partitions", [6, 5], ids=["a multiple", "no multiple"])
+async def test_a_topic_that_grows_under_load_keeps_the_order_of_each_key(
+    kafka: Broker, topic: Topics, monkeypatch: pytest.MonkeyPatch, partitions: int
+) -> None:
+    """Where it grows to a multiple, a key stays with its partition of the workflow; else its records are sent on."""
+    if not kafka.transactions:
+        pytest.skip("this broker can't add partitions")
+    monkeypatch.setattr("headrace.sources.kafka_fetch._METADATA_SECONDS", 0.2)
+    name = topic(2)
+    count, keys = 6_000, 30
+
+    async def load() -> None:
+        async with AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, metadata_max_age_ms=100) as producer:
+            for number in range(count):
+                await producer.send(name, b"%d" % number, key=b"key-%d" % (number % keys))
+                if number == count // 3:
+                    await producer.flush()
+                    await grow(kafka.bootstrap, name, partitions)
+                if number % 100 == 0:
+                    await producer.flush()
+
+    async with Reading(kafka.bootstrap, name, partitions=2) as reading:
+        await reading.assign()
+        loading = asyncio.create_task(load())
+        taken = await reading.take(count, limit=200)
+        await loading
+
+    seen: dict[tuple[int, bytes | None], list[int]] = defaultdict(list)
+    for records in taken:
+        owner = int(records.origin.rpartition("/")[2]) % 2
+        for key, value in zip(records.keys, records.values, strict=True):
+            seen[owner, key].append(int(value or b""))
+    assert sorted(number for numbers in seen.values() for number in numbers) == list(range(count)), "each once"
+    assert all(numbers == sorted(numbers) for numbers in seen.values()), "in order"
+    assert {records.origin for records in taken} == {f"readings/{number}" for number in range(partitions)}
+    if partitions == 6:
+        assert len(seen) == keys, "each key at one partition of the workflow"
 
 
 async def test_what_is_not_pulled_is_not_fetched(kafka: Broker, topic: Topics) -> None:
