@@ -168,3 +168,13 @@ def graphviz(graph: Graph) -> str:
 
 def _dot(text: str) -> str:
     return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def svg(chart: str) -> str | None:
+    """A Mermaid chart as a picture; None where the library that draws it (`headrace[notebook]`) is not installed."""
+    try:
+        import mermaidx  # noqa: PLC0415  an extra
+    except ImportError:
+        return None
+    picture: str = mermaidx.render(chart).svg()
+    return picture

@@ -211,6 +211,18 @@ class Workflow:
 
         return outline(self._graph)
 
+    def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, str]:
+        """What a notebook shows of it: its graph."""
+        from headrace.workflows.draw import svg  # noqa: PLC0415  not needed to build
+
+        del include, exclude  # the notebook leaves out by itself what it can't show
+        chart = self.mermaid()
+        bundle = {"text/plain": repr(self), "text/vnd.mermaid": chart}
+        picture = svg(chart)
+        if picture is not None:
+            bundle["image/svg+xml"] = picture
+        return bundle
+
     def __repr__(self) -> str:
         graph = self._graph
         return (
