@@ -312,6 +312,7 @@ async def test_what_runs_elsewhere_with_the_same_store_is_refused(
     assert "elsewhere is running already, elsewhere" in ran.error
 
 
+@pytest.mark.timeout(600)  # two starts of Ray, which take a minute each where everything is busy
 async def test_a_lost_head_takes_no_workflow_with_it(
     head: RayHead, store_url: str, folder: Path, deployed: dict[str, Any], tmp_path: Path
 ) -> None:

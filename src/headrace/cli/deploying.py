@@ -45,6 +45,9 @@ from headrace.workflows.plan import Plan
 
 SERVERS_WITHIN: Final = 10.0
 """Seconds for store and brokers to answer."""
+LAPSED_WITHIN: Final = 4.0
+"""Seconds after which the lease of a supervisor that died has lapsed."""
+_PERIOD: Final = 0.2
 READY_WITHIN: Final = timedelta(seconds=120)
 
 
@@ -236,16 +239,22 @@ class _Deploying:
 
     def _running(self, *, here: bool) -> bool:
         """Whether it runs on this cluster; it must run nowhere else."""
-
-        async def ask() -> tuple[bool, Deployment | None]:
-            async with Registry(self._order.redis_url, connections=1) as registry:
-                return await is_running(registry, self._name), await get_deployment(registry, self._name)
-
-        held, stored = asyncio.run(ask())
-        if held and not here:
-            place = "by headrace run or dev" if stored is None or not stored.cluster else f"at {stored.address}"
+        stored = None if here else asyncio.run(self._elsewhere())
+        if stored is not None:
+            place = f"at {stored.address}" if stored.cluster else "by headrace run or dev"
             raise AlreadyRunning(self._name, f"elsewhere ({place}), with the same store")
         return here
+
+    async def _elsewhere(self) -> Deployment | None:
+        """What runs with the same store and is not on this cluster; a lease of what has just died lapses meanwhile."""
+        deadline = time.monotonic() + LAPSED_WITHIN
+        async with Registry(self._order.redis_url, connections=1) as registry:
+            while await is_running(registry, self._name):
+                if time.monotonic() > deadline:
+                    unknown = Deployment(workflow=self._name, code=self._code, redis_url="", partitions=1)
+                    return await get_deployment(registry, self._name) or unknown
+                await asyncio.sleep(_PERIOD)
+        return None
 
     def _probe(self, brokers: Sequence[str], requirements: Sequence[str]) -> list[Finding]:
         return probe_cluster(address_of(self._order.redis_url), brokers, requirements)
