@@ -39,6 +39,8 @@ class Owner:
     """Committed outputs that have not left: sequence of the first, and the outputs."""
     runners: dict[tuple[int, int], UnitRunner] = field(default_factory=dict)
     todo: list[Any] = field(default_factory=list)
+    sent: bool = False
+    """The oldest of them have left, and are still to be forgotten."""
 
 
 class SpreadWorld:
@@ -213,12 +215,17 @@ class SpreadWorld:
         first, outputs = owner.outgoing[0]
         through = first + len(outputs) - 1
         sender = Sender(str(owner.number), self.store.workflow, owner.number, owner.core.owner, through)
-        for output in outputs:
-            if not self.send(owner, sender, output) or self.lost():
-                return
+        if not owner.sent:
+            for output in outputs:
+                if not self.send(owner, sender, output) or self.lost():
+                    return
+            owner.sent = True
+            if self.draw.random() < 0.3:
+                return  # whatever happens before it is forgotten
         self.store.trim_outbox(owner.number, owner.core.owner, through)
         if not self.lost():
             owner.outgoing.popleft()
+            owner.sent = False
 
     def send(self, owner: Owner, sender: Sender, output: Output) -> bool:
         """One output: to its sink, or to another partition; False if it has to wait."""
