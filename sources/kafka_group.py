@@ -60,6 +60,9 @@ async def group_offsets(connection: KafkaConnection, group: str) -> dict[Place, 
         logger.warning("kafka_group_unseen", group=group, reason=str(error) or repr(error))
         return {}
     except (errors.KafkaError, OSError, TimeoutError) as error:
+        if _is_unreadable(error):
+            logger.warning("kafka_group_unreadable", group=group, reason="the broker answers in a form of its own")
+            return {}
         raise connection.unavailable(error) from error
     finally:
         await client.close()
@@ -99,6 +102,11 @@ async def _exists(client: AIOKafkaClient, group: str) -> bool:
         if any(name == group for name, _ in answer.groups):
             return True
     return False
+
+
+def _is_unreadable(error: BaseException) -> bool:
+    """The broker answered, but in a form that the client can't read (Tansu): asking again would not help."""
+    return isinstance(error, errors.KafkaConnectionError) and isinstance(error.__cause__, ValueError)
 
 
 def _raise_for(code: int, what: str) -> None:
@@ -158,6 +166,8 @@ class GroupPositions:
             except _AWAY as error:
                 logger.info("kafka_group_not_told", group=self._group, reason=str(error) or repr(error))
                 await self._disconnect()
+                if _is_unreadable(error):
+                    return
             self._due = due | self._due  # what was not taken is told again, unless there is news
 
     async def _disconnect(self) -> None:
