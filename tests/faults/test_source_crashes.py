@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from headrace.workflows.keyspace import partition_of
 from small import Small
 from solo import solo
 from waiting import until
@@ -55,6 +56,24 @@ def test_A11_a_replay_counts_each_row_once_over_a_crash_and_closes(tmp_path: Pat
 
     found = msgspec.json.decode(replayed.run()["node:add"])
     assert found == {"count": 4 * COUNT, "total": sum(range(4 * COUNT))}
+
+
+@pytest.mark.slow
+def test_rows_of_a_replay_reach_the_partitions_of_their_keys_in_order(tmp_path: Path, redis_url: str) -> None:
+    rows = [f"s{number % 10},{number}" for number in range(1000)]
+    (tmp_path / "rows.csv").write_text("\n".join(["sensor,number", *rows, ""]))
+    replayed = Small.of("keyed_replay", tmp_path, redis_url)
+    assert len({partition_of(f"s{sensor}", 4) for sensor in range(10)}) > 1
+
+    def kept(sensor: int) -> list[int]:
+        fields = replayed.run(f"s{sensor}", partition_of(f"s{sensor}", 4))
+        return msgspec.json.decode(fields.get("node:keep", b"[]"), type=list[int])
+
+    with solo(replayed):
+        until(lambda: all(len(kept(sensor)) >= 100 for sensor in range(10)), "all rows are processed")
+
+    assert [kept(sensor) for sensor in range(10)] == [list(range(sensor, 1000, 10)) for sensor in range(10)]
+    assert [replayed.dead_letters(partition) for partition in range(4)] == [[]] * 4
 
 
 @pytest.mark.slow
