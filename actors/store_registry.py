@@ -12,6 +12,7 @@ import msgspec
 import headrace.sources
 from headrace.sources.connection import Client, Script, address_of, connect, store_errors
 from headrace.sources.durable import Durable
+from headrace.sources.routing import texts
 from headrace.sources.suitable import check_server
 from headrace.workflows.durability import Durability
 from headrace.workflows.effects import Effect, effect
@@ -97,10 +98,7 @@ class Registry:
         if not names:
             return {}
         with store_errors(self.address):
-            async with self.client.pipeline(transaction=False) as pipe:  # in a cluster they are not in one place
-                for name in names:
-                    pipe.get(lease_key(name))
-                values: list[Any] = await pipe.execute()
+            values = await texts(self.client, [lease_key(name) for name in names])
         return {name: None if value is None else value.decode() for name, value in zip(names, values, strict=True)}
 
     async def put_status(self, workflow: str, process: str, document: Any, *, keep_ms: int = 15_000) -> None:

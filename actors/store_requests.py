@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import headrace.sources
 from headrace.actors.store_registry import Registry
 from headrace.sources.connection import Script, store_errors
 from headrace.sources.durable import Durable
+from headrace.sources.routing import texts
 from headrace.workflows.durability import FAST, Durability
 from headrace.workflows.effects import Effect
 from headrace.workflows.keyspace import PartitionKeys
@@ -126,9 +127,6 @@ class RequestStore(Registry):
         return found
 
     async def _read_replies(self, asked: Sequence[tuple[str, int, str]]) -> list[bytes | None]:
+        keys = [PartitionKeys(workflow, partition).reply(request) for workflow, partition, request in asked]
         with store_errors(self.address):
-            async with self.client.pipeline(transaction=False) as pipe:
-                for workflow, partition, request in asked:
-                    pipe.get(PartitionKeys(workflow, partition).reply(request))
-                found: list[Any] = await pipe.execute()
-        return found
+            return await texts(self.client, keys)

@@ -123,6 +123,21 @@ async def scan(client: Client, place: int, match: str, count: int) -> tuple[int,
     return (index + 1 if index + 1 < len(nodes) else 0), keys
 
 
+async def texts(client: Client, keys: Sequence[str]) -> list[bytes | None]:
+    """Texts from anywhere, None where there is none: at a single server in one go, in a cluster side by side.
+
+    A cluster's client looks around when one command meets a dead node, but not when one of a pipeline does.
+    """
+    cluster = _cluster_of(client)
+    if cluster is not None:
+        await cluster.initialize()  # once, not by each: the client closes connections that others use meanwhile
+        return list(await asyncio.gather(*(_untyped(client).get(key) for key in keys)))
+    async with client.pipeline(transaction=False) as pipe:
+        for key in keys:
+            pipe.get(key)
+        return await pipe.execute()
+
+
 @asynccontextmanager
 async def subscription(client: Client) -> AsyncIterator[PubSub]:
     """A way to hear what is published, at whichever server: in a cluster each tells it to all.

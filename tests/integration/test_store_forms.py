@@ -235,6 +235,8 @@ async def test_requests_are_read_on_after_a_node_has_died(tmp_path: Path) -> Non
             on_problem=lambda word, sentence: problems.update({word: sentence}),
         )  # fmt: skip
         await reader.open()
+        known = Registry(cluster.url)
+        assert await _leases(known) == {None}
         for number in (hit, spared):
             await reader.assign(number, {})
         async with RequestStore(cluster.url) as requests:
@@ -246,7 +248,16 @@ async def test_requests_are_read_on_after_a_node_has_died(tmp_path: Path) -> Non
             await _append_again(requests, hit)
             assert await asyncio.wait_for(ready.get(), 20) == hit
         await until_async(lambda: not problems[UNREACHABLE], "nothing is wrong any more")
+        assert await until_async(lambda: _leases(known), "leases at all nodes are read again") == {None}
+        await known.close()
         await reader.close()
+
+
+async def _leases(registry: Registry) -> set[str | None] | None:
+    try:
+        return set((await registry.leases([f"w/worker/{number}" for number in range(12)])).values())
+    except StoreUnavailable:
+        return None
 
 
 async def _append_again(requests: RequestStore, partition: int) -> None:
