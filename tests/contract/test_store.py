@@ -297,6 +297,19 @@ def test_what_comes_again_is_skipped_also_once_it_is_processed_and_in_a_full_str
     assert store.head(0).positions == {"internal": last}
 
 
+def test_what_the_store_has_lost_cannot_be_done(store: Driver, sender: Sender) -> None:
+    owner = acquired(store)
+    handed(store, sender, 1, b"one")
+    ((last, _),) = store.internal(0)
+    lost = f"{int(last.partition('-')[0]) + 1}-0"
+    done = Commit(sequence=1, positions={"internal": lost}, trims={"internal": (lost, 2)})
+
+    assert store.commit(0, owner, done) is Answer.ROLLED_BACK
+
+    assert lying(store) == [b"one"]
+    assert store.head(0).positions == {}
+
+
 def test_a_number_that_is_too_high_is_refused(store: Driver, sender: Sender) -> None:
     handed(store, sender, 1, b"one")
 

@@ -156,12 +156,6 @@ MUTANTS += (
         "            pass\n        held.outbox =",
     ),
     Mutant(
-        "what the store has lost on its way is processed",
-        "memory_store.py",
-        "if internal and all(",
-        "if False and all(",
-    ),
-    Mutant(
         "keys are processed wherever they arrive",
         "partition.py",
         "partition_of(key, self.partitions) == self.partition",
