@@ -63,7 +63,7 @@ class ReplaySource(CustomSource[D], Generic[D]):
         self.path = (written.parent if written.is_file() else Path.cwd()) / path
         self.when = time
         self.speed = speed
-        self.format = format
+        self.format: Format | None = format
 
     def files(self) -> Sequence[Path]:
         """All files, in the order in which they are read."""
@@ -75,7 +75,7 @@ class ReplaySource(CustomSource[D], Generic[D]):
         files = self.files()
         if not files:
             raise ReplayFileChanged(str(self.path), "can't be found on this host")
-        format = self.format or SUFFIXES[files[0].suffix]
+        format: Format = self.format or SUFFIXES[files[0].suffix]
         return Replay(self.name, self._root(), files, format, Conversion(self.type, self.when), self.speed, position)
 
     def _root(self) -> Path:

@@ -61,6 +61,6 @@ def explain(code: str) -> list[Explanation]:
 
 def _read() -> Iterator[Explanation]:
     for kind in KINDS:
-        text = files(__package__).joinpath(f"{kind}.toml").read_text(encoding="utf-8")
+        text = files("headrace.explanations").joinpath(f"{kind}.toml").read_text(encoding="utf-8")
         for code, row in sorted(tomllib.loads(text).items()):
             yield msgspec.convert({**row, "code": code, "kind": kind}, Explanation)
