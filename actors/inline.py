@@ -19,6 +19,7 @@ import structlog
 from headrace.actors.cluster import publish_deployment, run_here, say_deployment
 from headrace.actors.leases import LeaseKeeper
 from headrace.actors.loading import import_workflow, user_traceback
+from headrace.actors.node_settings import settings_of
 from headrace.actors.spec import (
     Assign,
     ClusterStatus,
@@ -50,7 +51,7 @@ class InlineFailed(HeadraceError):
     """A node's `open()` has raised."""
 
     def __init__(self, error: Exception, deployment: Deployment) -> None:
-        trace = user_traceback(error, deployment.code.folder)
+        trace = settings_of(deployment.settings).mask(user_traceback(error, deployment.code.folder))
         super().__init__(f"{deployment.workflow} does not start: open() of a node has raised.\n{trace}")
 
 

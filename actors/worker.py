@@ -41,6 +41,7 @@ from headrace.actors.spec import (
 )  # fmt: skip
 from headrace.actors.store import Store
 from headrace.actors.worker_metrics import WorkerMetrics
+from headrace.logs import hide_in_logs
 from headrace.metrics.publishing import Publisher
 from headrace.sources.feeding import Surroundings
 from headrace.workflows.calls import CallResult
@@ -77,6 +78,7 @@ class Worker:
         self._clock = StoreClock()
         self._large_states = LargeStates()
         sizes, settings = StateSizes(on_large=self._large_states), settings_of(spec.deployment.settings)
+        hide_in_logs(settings.hidden)
         self._runners = {
             unit.index: UnitRunner(plan, unit.index, sizes=sizes, settings=settings)
             for unit in plan.units

@@ -94,7 +94,7 @@ from headrace import Context, Event, KafkaSource, Node, Workflow
 
 class Refuse(Node[str, None, None]):
     def open(self) -> None:
-        raise RuntimeError("no model")
+        raise RuntimeError(f"no model for {self.settings['token']}")
 
     def process(self, event: Event[str], ctx: Context[None]) -> None: ...
 
@@ -108,9 +108,15 @@ def test_a_node_that_does_not_open_ends_it_with_the_users_frames(
 ) -> None:
     (tmp_path / "flow.py").write_text(REFUSING.replace("WORDS", topic(1)))
 
-    dev = start("dev", "flow.py", "--inline", "--redis", redis_url, "--kafka", kafka.bootstrap)
+    (tmp_path / "token").write_text("hunter2\n")
+
+    dev = start(
+        "dev", "flow.py", "--inline", "--redis", redis_url, "--kafka", kafka.bootstrap,
+        "--set", f"token=file:{tmp_path / 'token'}",
+    )  # fmt: skip
 
     assert dev.ends() == 1
     assert "refusing does not start: open() of a node has raised." in dev.text
-    assert 'raise RuntimeError("no model")' in dev.text
+    assert "RuntimeError: no model for ******" in dev.text
+    assert "hunter2" not in dev.text
     assert "headrace/actors" not in dev.text
