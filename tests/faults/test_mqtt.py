@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import threading
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -109,5 +110,4 @@ def test_no_message_is_lost_when_a_worker_is_killed_and_while_none_runs(
     reader.disconnect()
     reader.loop_stop()
 
-    repeated = len(kept()) - sent
-    assert repeated <= 100, "only what was under way comes again"
+    assert max(Counter(kept()).values()) <= 2, "only what was in hand at the one death comes again, once"
