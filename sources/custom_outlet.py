@@ -96,10 +96,11 @@ class CustomOutlet:
         if self._thread is None:
             self._thread = OwnThread(f"headrace-{self.name}")
         async with asyncio.timeout(self._sink.timeout.total_seconds()):
-            if self._writer is None:
-                self._writer = await self._thread.call(self._opened)
+            writer = self._writer
+            if writer is None:
+                writer = self._writer = await self._thread.call(self._opened)
             with effect(Effect.RELAY_SEND):
-                answers = await self._thread.call(self._writer.send, messages)
+                answers = await self._thread.call(writer.send, messages)
         self._take(messages, answers)
 
     async def _opened(self) -> Writer[Any]:
