@@ -26,8 +26,8 @@ from headrace.actors.store import Store
 from headrace.gateway.app import create_app
 from headrace.gateway.keys import encode_key
 from headrace.sources.channel import ChannelSender
+from headrace.sources.kafka_lanes import ID_HEADER
 from headrace.sources.kafka_log import offset_of
-from headrace.sources.kafka_sink import ID_HEADER
 from headrace.testing import RunView
 from headrace.workflows.commit import DeadLetter
 from headrace.workflows.descriptor import descriptor_of
