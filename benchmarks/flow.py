@@ -61,12 +61,18 @@ def alert(event: Event[Reading], ctx: Context) -> Alert:
     return Alert(event.data.sensor, event.data.celsius)
 
 
+def tell(event: Event[Reading], ctx: Context) -> Alert:
+    """Make an alert; nobody asks."""
+    return Alert(event.data.sensor, event.data.celsius)
+
+
 def make(name: str, topic: str = TOPIC, *, passes: Callable[[Event[Reading], Context], Heat] = hot) -> Workflow:
     """The workflow, under a name of its own (its state begins empty) and reading `topic`."""
     workflow = Workflow(name, partitions=PARTITIONS)
+    tells = alert if passes is hot else tell
     readings = workflow.source(KafkaSource(topic, Reading, key="sensor"))
     requests = workflow.source(RequestSource(Reading, key="sensor", name=ASKED))
-    counting, filtering, alerting = workflow.node(count), workflow.node(passes), workflow.node(alert)
+    counting, filtering, alerting = workflow.node(count), workflow.node(passes), workflow.node(tells)
     alerts = workflow.sink(KafkaSink(ALERTS, Alert))
     readings.to(counting)
     requests.to(counting)

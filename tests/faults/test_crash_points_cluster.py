@@ -26,6 +26,8 @@ pytestmark = pytest.mark.cluster
             for point in (
                 "before:call:6", "after:call:1", "after:pull:1", "after:pull:4", "after:load:2", "before:commit:1",
                 "before:commit:4", "after:commit:1", "before:relay-send:1", "after:relay-send:1",
+                "after:transaction-init:1", "after:transaction-begin:2", "before:transaction-commit:2",
+                "after:transaction-commit:1",
                 "before:outbox-trim:1", "after:outbox-trim:2", "before:acquire:2", "after:acquire:2",
                 "before:lease:4", "after:lease:4",
             )
