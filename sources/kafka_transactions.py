@@ -103,14 +103,17 @@ class KafkaTransactions:
         return True
 
     async def open(self) -> None:
-        """See `Outlet`; finds out whether the broker has transactions, so that the log says it at the start."""
+        """See `Outlet`; finds out whether the broker has transactions, for the log, and makes the markers' topic."""
         self._opening = asyncio.create_task(self._open(), name=self.name)
 
     async def _open(self) -> None:
-        while self.exactly_once is None:
+        while True:
             try:
                 async with asyncio.timeout(_WITHIN):
-                    await self._connected()
+                    session = await self._connected()
+                    if self.exactly_once:
+                        await self._have_markers(session)
+                return
             except FAILURES as error:
                 logger.info("kafka_sink_not_reached", cluster=self._connection.address, reason=str(error))
                 await asyncio.sleep(_RETRY_SECONDS)
@@ -138,8 +141,7 @@ class KafkaTransactions:
         producer = TransactionalProducer(session, self._origin.transactional_id(partition), self._batch_bytes)
         stay.producer = producer
         await producer.open()
-        async with self._connecting:
-            await self._markers.ensure(session)
+        await self._have_markers(session)
         marker = await self._markers.read(session, partition)
         known = max(last, stay.tried)
         if marker > known:
@@ -147,6 +149,10 @@ class KafkaTransactions:
             await self._transact(stay, producer, partition, Portion((), known))
         stay.committed = max(stay.committed, min(marker, known))
         return stay.committed
+
+    async def _have_markers(self, session: Session) -> None:
+        async with self._connecting:
+            await self._markers.ensure(session)
 
     async def send(self, portions: Mapping[int, Portion]) -> Sequence[Refused]:
         """See `Outlet`: a transaction for each portion, or none if any output of it is refused.

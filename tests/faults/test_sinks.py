@@ -27,13 +27,11 @@ from kafka_reading import plain
 
 BEGIN = """
         await producer.open()
-        async with self._connecting:
-            await self._markers.ensure(session)
+        await self._have_markers(session)
         marker = await self._markers.read(session, partition)
 """
 OPENED_LATE = """
-        async with self._connecting:
-            await self._markers.ensure(session)
+        await self._have_markers(session)
         marker = await self._markers.read(session, partition)
         await producer.open()
 """
