@@ -48,20 +48,20 @@ class Undertakings:
 
 
 async def until_available(ask: Callable[[], Awaitable[T]], on_problem: OnProblem) -> T:
-    """Ask the store until it answers; name the trouble meanwhile."""
+    """Ask the store until it answers; name the trouble meanwhile, and no longer, however it ends."""
     wait = _WAIT
     named = ""
-    while True:
-        try:
-            answer = await ask()
-        except StoreUnavailable as error:
-            if named not in ("", error.word):
-                on_problem(named, "")
-            named = error.word
-            on_problem(named, str(error))
-            await asyncio.sleep(wait)
-            wait = min(wait * 2, _LONGEST_WAIT)
-        else:
-            if named:
-                on_problem(named, "")
-            return answer
+    try:
+        while True:
+            try:
+                return await ask()
+            except StoreUnavailable as error:
+                if named not in ("", error.word):
+                    on_problem(named, "")
+                named = error.word
+                on_problem(named, str(error))
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, _LONGEST_WAIT)
+    finally:
+        if named:
+            on_problem(named, "")
