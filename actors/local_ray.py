@@ -57,7 +57,7 @@ class LocalRay:
             processes ask for next to nothing.
         gpus: GPUs; by default those that Ray finds.
 
-    Example:
+    Examples:
         with LocalRay():
             cluster = start(deployment)
     """

@@ -119,7 +119,7 @@ class Gateway:
 def create_app(redis_url: str) -> FastAPI:
     """The gateway over the store at `redis_url`; it connects when the server starts it.
 
-    Example:
+    Examples:
         `uvicorn.run(create_app("redis://127.0.0.1:6379/0"), port=8080)`
     """
     gateway = Gateway(redis_url)

@@ -13,7 +13,7 @@ _PLAIN: Final = re.compile(r"[A-Za-z0-9._-][A-Za-z0-9._~-]*")
 def encode_key(key: str) -> str:
     """How a key is written in an address.
 
-    Example:
+    Examples:
         >>> encode_key("s1"), encode_key("a/b")
         ('s1', '~YS9i')
     """
@@ -28,7 +28,7 @@ def decode_key(text: str) -> str:
     Raises:
         ValueError: It is no key.
 
-    Example:
+    Examples:
         >>> decode_key("~YS9i")
         'a/b'
     """

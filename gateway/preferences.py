@@ -23,7 +23,7 @@ class Preference:
 def preference_of(headers: list[str]) -> Preference:
     """The preference in the values of all `Prefer` headers of a request; what is not understood is ignored.
 
-    Example:
+    Examples:
         >>> preference_of(["respond-async, wait=5"])
         Preference(wait=0.0, applied='respond-async')
         >>> preference_of(["wait=100"]).wait

@@ -164,7 +164,7 @@ class ChannelSource(Source[D], Generic[D]):
         key: Field or function of the data that is the run's key; None in an unkeyed workflow.
         name: Unique within the workflow; default: the type's name in small letters.
 
-    Example:
+    Examples:
         >>> ChannelSource(int, capacity=2, name="celsius").name
         'celsius'
     """

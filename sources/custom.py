@@ -27,7 +27,7 @@ _DELIVERIES: Final = get_args(Delivery)
 class Raw(msgspec.Struct, frozen=True, gc=False):
     """Data of a record as bytes: JSON that Headrace decodes to the source's type, or what is no event at all.
 
-    Example:
+    Examples:
         >>> Raw(b'{"celsius": 21.5}')
         Raw(value=b'{"celsius": 21.5}', fault=None)
     """
@@ -41,7 +41,7 @@ class Raw(msgspec.Struct, frozen=True, gc=False):
 class Record(msgspec.Struct, Generic[D], frozen=True, gc=False):
     """One record that a source of yours has read.
 
-    Example:
+    Examples:
         >>> Record({"celsius": 21.5}, position="42", key="s1").position
         '42'
     """
@@ -105,7 +105,7 @@ class CustomSource(Source[D], ABC, Generic[D]):
         name: Unique within the workflow; part of event ids and positions, so keep it.
         key: Field or function of the data that is the run's key; None: `Record.key`, or an unkeyed workflow.
 
-    Example:
+    Examples:
         >>> class Lines(CustomSource[str]):
         ...     delivery = "exactly-once"
         ...     def __init__(self, path: str) -> None:

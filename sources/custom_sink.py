@@ -20,7 +20,7 @@ D = TypeVar("D")
 class Message(msgspec.Struct, Generic[D], frozen=True, gc=False):
     """What a sink of yours is to write.
 
-    Example:
+    Examples:
         >>> Message("too hot", id="readings/3/17.0", key="s1", time=datetime(2026, 1, 1)).data
         'too hot'
     """
@@ -73,7 +73,7 @@ class CustomSink(Sink[D], ABC, Generic[D]):
         type: What it takes.
         name: Unique within the workflow; what waits in the outbox names it, so keep it.
 
-    Example:
+    Examples:
         >>> class Printer(CustomSink[str]):
         ...     def open(self) -> Writer[str]:
         ...         return Lines()

@@ -46,7 +46,7 @@ def format_faults(name: object, data_type: Any, other: str | None) -> list[Fault
 class KafkaSource(Source[D], Generic[D]):
     """The records of a topic (or of all that match a pattern), in order per topic partition.
 
-    Example:
+    Examples:
         >>> import msgspec
         >>> class Reading(msgspec.Struct, frozen=True):
         ...     sensor: str

@@ -55,7 +55,7 @@ class ScheduleSource(Source[datetime]):
             minutes 0, 5, 10 ...
         keywords: See `ScheduleKeywords`.
 
-    Example:
+    Examples:
         >>> from datetime import UTC
         >>> morning = ScheduleSource.daily(time(6, 30), timezone="Europe/Berlin")
         >>> morning.next(datetime(2026, 3, 28, 12, tzinfo=UTC)).isoformat()

@@ -21,7 +21,7 @@ class WorkflowSink(Sink[D], Generic[D]):
     The other one has a `WorkflowSource` of that name. It may be started later: until then what is for it waits in the
     outbox, and `headrace status` says so.
 
-    Example:
+    Examples:
         >>> WorkflowSink("billing", dict, source="orders").name
         'billing.orders'
     """
@@ -45,7 +45,7 @@ class WorkflowSink(Sink[D], Generic[D]):
 class WorkflowSource(Source[D], Generic[D]):
     """Events that other workflows send by a `WorkflowSink` with this workflow's name and this source's.
 
-    Example:
+    Examples:
         >>> WorkflowSource(dict, key="customer", name="orders").name
         'orders'
     """

@@ -15,7 +15,7 @@ O = TypeVar("O")  # noqa: E741  read as "output"
 class Action(Enum):
     """Base of a node's own actions: a member, returned, sends the node's input event on by that route.
 
-    Example:
+    Examples:
         >>> class Heat(Action):
         ...     NORMAL = "normal"
         ...     HIGH = "high"

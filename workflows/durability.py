@@ -74,7 +74,7 @@ class Durability:
         Raises:
             UnknownDurability: It is none of them.
 
-        Example:
+        Examples:
             >>> Durability.parse("replicas:2")
             Durability(level='replicas', replicas=2)
             >>> str(Durability.parse("fsync"))

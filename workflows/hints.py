@@ -67,7 +67,7 @@ def _closure(function: Callable[..., Any]) -> dict[str, Any]:
 def base_arguments(cls: type, base: type) -> tuple[Any, ...]:
     """What `cls` gave for the type parameters of `base`; () if nothing.
 
-    Example:
+    Examples:
         >>> from headrace import Node
         >>> class Count(Node[str, int]): ...
         >>> base_arguments(Count, Node)[:2]

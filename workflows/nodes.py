@@ -39,7 +39,7 @@ class Node(_Lifecycle, Generic[In, State, Out]):
     Type parameters: data of its events, state (default: none), what it returns (default: nothing).
     Annotate the return type of `process` as exactly as you can: routes are checked against it.
 
-    Example:
+    Examples:
         >>> class Count(Node[str, dict[str, int], None]):
         ...     def process(self, event: Event[str], ctx: Context[dict[str, int]]) -> None:
         ...         ctx.state[event.data] = ctx.state.get(event.data, 0) + 1

@@ -62,7 +62,7 @@ class Settings(Mapping[str, Scalar]):
         values: By name.
         secrets: Names of those that must never be shown.
 
-    Example:
+    Examples:
         >>> settings = Settings({"limit": "30.5", "token": "hunter2"}, secrets={"token"})
         >>> settings.value("limit", float)
         30.5

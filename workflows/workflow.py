@@ -47,7 +47,7 @@ class Workflow:
 
     Building only records; `compile` (which every way of running it calls) checks everything at once.
 
-    Example:
+    Examples:
         >>> from headrace import ChannelSource, Context, Event, Workflow
         >>> def shout(event: Event[str], ctx: Context) -> None:
         ...     print(event.data.upper())

@@ -31,7 +31,7 @@ class Listener:
 class Security:
     """Listeners that ask for something.
 
-    Example:
+    Examples:
         >>> Security(listeners=[Listener(protocol="SASL_PLAINTEXT")], users={"alice": "secret"}).scram_users
         []
     """

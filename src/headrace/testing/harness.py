@@ -70,7 +70,7 @@ class Harness:
     Raises:
         WorkflowError: The workflow can't be compiled: lists every problem.
 
-    Example:
+    Examples:
         >>> from headrace import Context, Event, KafkaSink, KafkaSource, Node, Workflow
         >>> class Count(Node[str, dict[str, int], str]):
         ...     def process(self, event: Event[str], ctx: Context[dict[str, int]]) -> str:
