@@ -70,6 +70,6 @@ def test_G01_events_on_their_way_survive_a_store_that_loses_its_last_seconds(
             own_valkey.start()
             rig.wait_for_commits([sequence + 5 for sequence in run(rig.sequences())])
 
-        rig.check()
+        rig.check(repeats=True)  # at the level `fast`, outputs of a second that the store lost leave again
         assert one.status()["counters"][f"sent_on:{rig.readings}"] > 0
         assert two.status()["counters"]["sent_on"] > 0

@@ -103,7 +103,7 @@ async def _way(outbox: Outbox) -> Way:
     head = Head(owner="owner", sequence=0, counters={}, outbox=0, positions={}, extra={})
     outgoing = Outgoing(
         core, head, shared=shared, under_way=Undertakings(lambda error: None), wake=lambda: None,
-        on_fenced=lambda: None,
+        on_refused=lambda answer: None,
     )  # fmt: skip
     return Way(outgoing, relay, outlets, outbox)
 
