@@ -82,14 +82,15 @@ class ShellHost:
 
     def _import(self) -> None:
         deployment = self._spec.deployment
-        try:
+        if not deployment.late_code:
+            self._import_code(deployment)
+        if self._state == "failed":
+            return
+        try:  # after the user's code: an engine may lie in its folder
             for name in (deployment.worker_engine, deployment.node_engine):
                 engine_class(name)
         except Exception as error:  # noqa: BLE001  an engine may be the user's: what it raises is named in the status
             self._fail(self._problem_of("code", "import", error))
-            return
-        if not deployment.late_code:
-            self._import_code(deployment)
 
     def _import_code(self, deployment: Deployment) -> None:
         self._version = deployment.code.version
