@@ -79,6 +79,18 @@ def test_schedule_cron() -> None:
     assert times(source, NEW_YEAR, 3) == ["2026-01-01 06:30+01:00", "2026-01-02 06:30+01:00", "2026-01-05 06:30+01:00"]
 
 
+def first_two(kind: str, day: date, at: time, zone: str) -> list[str]:
+    """When a schedule of a kind, for this time of a Sunday, is due from the beginning of that day on."""
+    source = {
+        "daily": ScheduleSource.daily(at, timezone=zone),
+        "weekly": ScheduleSource.weekly("sunday", at, timezone=zone),
+        "monthly": ScheduleSource.monthly(day.day, at, timezone=zone),
+        "cron": ScheduleSource(f"{at.minute} {at.hour} * * *", timezone=zone),
+        "once": ScheduleSource.once(datetime.combine(day, at), timezone=zone),
+    }[kind]
+    return times(source, datetime.combine(day, time(0), tzinfo=ZoneInfo(zone)).astimezone(UTC), 2)
+
+
 FORWARD = {
     BERLIN: (date(2026, 3, 29), time(2, 30), "2026-03-29 03:00+02:00"),
     NEW_YORK: (date(2026, 3, 8), time(2, 30), "2026-03-08 03:00-04:00"),
@@ -91,16 +103,8 @@ FORWARD = {
 @pytest.mark.parametrize("kind", ["daily", "weekly", "monthly", "cron", "once"])
 def test_schedule_of_a_time_that_does_not_exist_is_due_right_after_the_gap(zone: str, kind: str) -> None:
     day, at, expected = FORWARD[zone]
-    before = datetime.combine(day, time(0), tzinfo=ZoneInfo(zone)).astimezone(UTC)
-    source = {
-        "daily": ScheduleSource.daily(at, timezone=zone),
-        "weekly": ScheduleSource.weekly("sunday", at, timezone=zone),
-        "monthly": ScheduleSource.monthly(day.day, at, timezone=zone),
-        "cron": ScheduleSource(f"{at.minute} {at.hour} * * *", timezone=zone),
-        "once": ScheduleSource.once(datetime.combine(day, at), timezone=zone),
-    }[kind]
 
-    first, *others = times(source, before, 2)
+    first, *others = first_two(kind, day, at, zone)
 
     assert first == expected
     assert not others or others[0][11:16] == at.isoformat("minutes")
@@ -118,16 +122,8 @@ BACK = {
 @pytest.mark.parametrize("kind", ["daily", "weekly", "monthly", "cron", "once"])
 def test_schedule_of_a_time_that_exists_twice_is_due_the_first_time_only(zone: str, kind: str) -> None:
     day, at, expected = BACK[zone]
-    before = datetime.combine(day, time(0), tzinfo=ZoneInfo(zone)).astimezone(UTC)
-    source = {
-        "daily": ScheduleSource.daily(at, timezone=zone),
-        "weekly": ScheduleSource.weekly("sunday", at, timezone=zone),
-        "monthly": ScheduleSource.monthly(day.day, at, timezone=zone),
-        "cron": ScheduleSource(f"{at.minute} {at.hour} * * *", timezone=zone),
-        "once": ScheduleSource.once(datetime.combine(day, at), timezone=zone),
-    }[kind]
 
-    first, *others = times(source, before, 2)
+    first, *others = first_two(kind, day, at, zone)
 
     assert first == expected
     assert all(shown[:10] != first[:10] for shown in others)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from contextlib import nullcontext, suppress
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from rich.console import Group, RenderableType
@@ -110,8 +110,7 @@ async def _look(url: str, workflow: str | None) -> list[_Overview]:
 
 async def _overview(registry: Registry, name: str) -> _Overview:
     running = await is_running(registry, name)
-    documents: dict[str, Any] = await registry.statuses(name)
-    document = documents.get(PROCESS)
+    document = await registry.status(name, PROCESS)
     read = None if document is None else msgspec.convert(document, ClusterStatus)
     return _Overview(name, running, read)
 
