@@ -106,9 +106,12 @@ def test_dev_runs_a_workflow_with_nothing_but_its_file(start: Start, tmp_path: P
     dev.says("outputs 1   dead letters 1")
     dev.says("last dead letter: READINGS")
 
-    status = start("status", "heat", "-o", "json")
-    assert status.ends() == 0
-    assert row(status.text, "worker/0")["counters"]["outputs"] == 1
+    def outputs_by_status() -> int:
+        status = start("status", "heat", "-o", "json")
+        assert status.ends() == 0
+        return int(row(status.text, "worker/0")["counters"]["outputs"])
+
+    until(lambda: outputs_by_status() == 1, "the document in the store, written twice a second, says the same")
     log = tmp_path / ".headrace/logs/heat.log"
     until(lambda: "classifying s1" in log.read_text(), "user code's prints are kept")
 
