@@ -269,16 +269,25 @@ async def publish_deployment(deployment: Deployment) -> Deployment:
         StoreUnavailable: It can't be reached.
         StoreUnsuitable: It can't.
     """
-    name = supervisor_name(deployment.workflow)
-    deadline = time.monotonic() + deployment.lease_ttl + 1.0
     async with Registry(deployment.redis_url, connections=1) as registry:
         await check_durability(registry.client, registry.address, Durability.parse(deployment.durability))
-        # A supervisor that was killed a moment ago holds its lease for a little longer.
-        while (await registry.leases([name]))[name] is not None:
-            if time.monotonic() > deadline:
-                raise AlreadyRunning(deployment.workflow, f"with the same store ({registry.address})")
-            await asyncio.sleep(PERIOD)
+        if not await _lapses(registry, supervisor_name(deployment.workflow)):
+            raise AlreadyRunning(deployment.workflow, f"with the same store ({registry.address})")
     return await say_deployment(deployment)
+
+
+async def _lapses(registry: Registry, lease: str) -> bool:
+    """Wait until nobody has it; False as soon as somebody is seen to renew it.
+
+    One who was killed a moment ago holds it until it lapses: seconds, as many as its holder has chosen.
+    """
+    least = float("inf")
+    while (left := await registry.lease_left(lease)) is not None:
+        if left > least:
+            return False
+        least = left
+        await asyncio.sleep(PERIOD)
+    return True
 
 
 def _kill_all(workflow: str, supervisor: ActorHandle[Any]) -> None:

@@ -101,6 +101,12 @@ class Registry:
             values = await texts(self.client, [lease_key(name) for name in names])
         return {name: None if value is None else value.decode() for name, value in zip(names, values, strict=True)}
 
+    async def lease_left(self, name: str) -> float | None:
+        """Seconds until a lease lapses unless it is renewed; None when it has lapsed."""
+        with store_errors(self.address):
+            left = await self.client.pttl(lease_key(name))
+        return None if left < 0 else left / 1000
+
     async def put_status(self, workflow: str, process: str, document: Any, *, keep_ms: int = 15_000) -> None:
         """Leave a status document (anything that JSON can carry) that fades unless it is left again."""
         with store_errors(self.address), effect(Effect.STATUS):

@@ -9,6 +9,7 @@ import queue
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -64,9 +65,10 @@ class Solo:
         environment = {**os.environ, "PYTHONPATH": str(PROGRAM.parent)}
         if crash_at is not None:
             environment["HEADRACE_CRASH_AT"] = crash_at
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115  closed when it is killed
         self.process = subprocess.Popen(
             [sys.executable, str(PROGRAM), json.dumps(settings)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self._errors, text=True, env=environment,
         )  # fmt: skip
         self.told: list[dict[str, Any]] = []
         self._statuses: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
@@ -75,17 +77,24 @@ class Solo:
     def _listen(self) -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            with contextlib.suppress(ValueError):  # a line of the log
-                what = json.loads(line)
-                if "status" in what:
-                    self._statuses.put(what["status"])
-                else:
-                    self.told.append(what)
+            what = json.loads(line)
+            if "status" in what:
+                self._statuses.put(what["status"])
+            else:
+                self.told.append(what)
 
     def owned(self) -> Solo:
         """Wait until it has acquired its partitions."""
-        until(lambda: any("owned" in what for what in self.told) or self.crashed, "the worker owns its partitions")
+        try:
+            until(lambda: any("owned" in what for what in self.told) or self.crashed, "the worker owns its partitions")
+        except AssertionError as error:
+            raise AssertionError(f"{error}\nreports: {self.told}\n{self._said()}") from None
         return self
+
+    def _said(self) -> str:
+        """The end of what it has written to stderr."""
+        self._errors.seek(0)
+        return self._errors.read().decode(errors="replace")[-4000:]
 
     @property
     def crashed(self) -> bool:
@@ -115,7 +124,7 @@ class Solo:
         """End it at once."""
         self.process.kill()
         self.process.wait()
-        for pipe in (self.process.stdin, self.process.stdout):
+        for pipe in (self.process.stdin, self.process.stdout, self._errors):
             if pipe is not None:
                 with contextlib.suppress(OSError):
                     pipe.close()
