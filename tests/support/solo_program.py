@@ -18,7 +18,6 @@ from headrace.actors.spec import Assign, Deployment, GetStatus, Report, RoleSpec
 from headrace.actors.worker import Worker
 from headrace.workflows.ports import BEGINNING
 
-
 _TELLING: Final = os.fdopen(os.dup(1), "w")
 """What the test reads. The log goes to stderr with all else that is printed: its lines would mingle with these."""
 os.dup2(2, 1)
