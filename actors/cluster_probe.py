@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib.metadata
 import platform
 import socket
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -14,11 +16,16 @@ from packaging.requirements import InvalidRequirement, Requirement
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from headrace.actors.store_registry import Registry
+from headrace.sources.connection import address_of
+from headrace.sources.store_address import StoreAddress
 from headrace.workflows.errors import HeadraceError
 
 WITHIN: Final = 45.0
 """Seconds for all machines: each starts a process and imports Headrace."""
 _CONNECT_WITHIN: Final = 3.0
+_STORE_WITHIN: Final = 10.0
+"""Seconds for the store, which may be asked for by Sentinels or nodes that are away."""
 _MOST: Final = 64
 """Machines that are looked at; in a larger cluster the first so many."""
 
@@ -86,17 +93,16 @@ def missing_of(requirements: Sequence[str]) -> list[str]:
     return missing
 
 
-def find(address: str, servers: Sequence[str], requirements: Sequence[str]) -> Finding:
+def find(redis_url: str, servers: Sequence[str], requirements: Sequence[str]) -> Finding:
     """What there is to say of the machine that this runs on.
 
     Args:
-        address: `host:port` of the store.
+        redis_url: The store, which is really asked: certificates and secrets must lie here, too.
         servers: Each Kafka cluster, `host:port,host:port`; of each one broker that answers is enough.
         requirements: Of the workflow.
     """
-    problems = []
-    if not _reaches(address):
-        problems.append(f"the store at {address} can't be reached from there. Give an address that is known there")
+    store = _missing_file(redis_url) or asyncio.run(_store_problem(redis_url))
+    problems = [] if store is None else [store]
     for brokers in servers:
         if not any(map(_reaches, brokers.split(","))):
             problems.append(f"no Kafka broker of {brokers} can be reached from there")
@@ -107,11 +113,11 @@ def find(address: str, servers: Sequence[str], requirements: Sequence[str]) -> F
     return Finding(socket.gethostname(), versions, tuple(problems))
 
 
-def probe_cluster(address: str, servers: Sequence[str], requirements: Sequence[str] = ()) -> list[Finding]:
+def probe_cluster(redis_url: str, servers: Sequence[str], requirements: Sequence[str] = ()) -> list[Finding]:
     """Ask every machine of the cluster that this process is connected to.
 
     Args:
-        address: `host:port` of the store, or a path of a Unix socket.
+        redis_url: The store.
         servers: Each Kafka cluster, `host:port,host:port`.
         requirements: What the workflow needs, as in `requirements.txt`.
 
@@ -125,7 +131,7 @@ def probe_cluster(address: str, servers: Sequence[str], requirements: Sequence[s
         remote: Any = ray.remote(num_cpus=0, max_retries=1)(_look(ours))
         at = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         asked[node["NodeManagerHostname"]] = remote.options(scheduling_strategy=at).remote(
-            address, list(servers), list(requirements)
+            redis_url, list(servers), list(requirements)
         )
     findings, problems = [], dict[str, list[str]]()
     ready, _ = ray.wait(list(asked.values()), num_returns=len(asked), timeout=WITHIN) if asked else ([], [])
@@ -147,7 +153,7 @@ def probe_cluster(address: str, servers: Sequence[str], requirements: Sequence[s
 def _look(version: str) -> Callable[[str, list[str], list[str]], bytes]:
     """The task; a closure travels by value, so it can also say that Headrace itself is missing over there."""
 
-    def look(address: str, servers: list[str], requirements: list[str]) -> bytes:
+    def look(redis_url: str, servers: list[str], requirements: list[str]) -> bytes:
         import json  # noqa: PLC0415  it runs elsewhere, with nothing imported
         import socket  # noqa: PLC0415
 
@@ -164,15 +170,34 @@ def _look(version: str) -> Callable[[str, list[str], list[str]], bytes]:
         if there != version:
             sentence = f"it has Headrace {there}, this is {version}. Use the same version"
             return json.dumps({"host": socket.gethostname(), "versions": there, "problems": [sentence]}).encode()
-        return msgspec.json.encode(find(address, servers, requirements))
+        return msgspec.json.encode(find(redis_url, servers, requirements))
 
     return look
 
 
+def _missing_file(redis_url: str) -> str | None:
+    try:
+        missing = [path for path in StoreAddress.parse(redis_url).files if not Path(path).is_file()]
+    except HeadraceError:
+        return None  # whoever connects tells it
+    there = f"{', '.join(missing)}, named in the address of the store, is not there. Put it there on each machine"
+    return there if missing else None
+
+
+async def _store_problem(redis_url: str) -> str | None:
+    """Why the store can't be used from this machine."""
+    try:
+        async with asyncio.timeout(_STORE_WITHIN), Registry(redis_url, connections=1):
+            return None
+    except TimeoutError:
+        cause = f"the store at {address_of(redis_url)} has not answered within {_STORE_WITHIN:.0f} s"
+    except HeadraceError as error:
+        cause = str(error).rstrip(".")
+    return f"{cause}. Give an address that is known there; files and variables it names must be there, too"
+
+
 def _reaches(address: str) -> bool:
-    if address.startswith("unix:"):
-        return True  # each process says itself when it can't
-    host, _, port = address.split("/", maxsplit=1)[0].strip().rpartition(":")
+    host, _, port = address.strip().rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_WITHIN).close()
     except (OSError, ValueError):

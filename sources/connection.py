@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from redis import exceptions
+from redis.asyncio.sentinel import MasterNotFoundError as AsyncMasterNotFoundError
+from redis.sentinel import MasterNotFoundError
 
 from headrace.sources.references import ReferenceUnresolved
 from headrace.sources.routing import Argument, Client, at_owner
@@ -51,11 +53,19 @@ def store_errors(address: str) -> Iterator[None]:
         ReferenceUnresolved,
         OSError,
     ) as error:
-        raise StoreUnavailable(address, str(error) or type(error).__name__) from error
+        raise StoreUnavailable(address, _said(error)) from error
     except exceptions.ResponseError as error:
         if str(error).startswith(_TEMPORARY) or _MOVING in str(error) or isinstance(error, _REDIRECTIONS):
             raise StoreUnavailable(address, str(error)) from error
         raise
+
+
+def _said(error: Exception) -> str:
+    """What an error says, for people: of Sentinels the client shows its own insides."""
+    if isinstance(error, (MasterNotFoundError, AsyncMasterNotFoundError)):
+        why = "none can be reached" if "network:" in str(error) else "see SENTINEL MASTERS there"
+        return f"no Sentinel names a primary of this service ({why})"
+    return str(error).rstrip(".") or type(error).__name__
 
 
 _REDIRECTIONS: Final = (exceptions.AskError, exceptions.TryAgainError, exceptions.MasterDownError)

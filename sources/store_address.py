@@ -148,6 +148,11 @@ class StoreAddress:
         )
 
     @property
+    def files(self) -> list[str]:
+        """Those that whoever connects has to have: certificates and keys."""
+        return [path for path in (self.tls.ca, self.tls.cert, self.tls.key) if path] if self.tls else []
+
+    @property
     def shown(self) -> str:
         """The address for people: without user and password."""
         if self.path:

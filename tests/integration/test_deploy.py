@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,7 +24,7 @@ from headrace.embedded import Valkey
 from headrace.embedded.ports import free_port
 from headrace.sources.channel import ChannelSender
 from headrace.workflows.keyspace import partition_of
-from ray_head import RayHead
+from ray_head import Ran, RayHead
 from waiting import until, until_async
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
@@ -71,30 +70,6 @@ texts.to(workflow.node(remember))
 
 class Reading(msgspec.Struct, frozen=True):
     sensor: str
-
-
-class Ran:
-    """A command that has ended."""
-
-    def __init__(self, folder: Path, head: RayHead, *arguments: str, **environment: str | None) -> None:
-        kept = {name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE_", "RAY_"))}
-        here: dict[str, str | None] = {"HEADRACE_CACHE": str(folder / ".cache"), "WEIGHING_TOKEN": None}
-        wanted = kept | head.environment | here | environment
-        started = time.monotonic()
-        ran = subprocess.run(
-            [sys.executable, "-m", "headrace", *arguments], cwd=folder, capture_output=True, text=True, timeout=180,
-            check=False, stdin=subprocess.DEVNULL,
-            env={name: value for name, value in wanted.items() if value is not None},
-        )  # fmt: skip
-        self.seconds = time.monotonic() - started
-        self.code, self.out, self.error = ran.returncode, ran.stdout, ran.stderr
-        self.text = self.out + self.error
-
-    @property
-    def json(self) -> Any:
-        """What was printed with `-o json`."""
-        assert self.code == 0, self.text
-        return json.loads(self.out)
 
 
 @pytest.fixture(scope="module")

@@ -27,11 +27,10 @@ from headrace.workflows.durability import FAST, Durability
 from headrace.workflows.keyspace import PartitionKeys
 from headrace.workflows.plan import SourcePlan
 from headrace.workflows.store import StoreDenied, StoreUnavailable, StoreUnsuitable
-from stores import Certificates, StoreCluster, TlsFront, Watched, acl_user, make_certificates
+from stores import Certificates, StoreCluster, TlsFront, Watched, acl_user, make_certificates, rights
 from waiting import until, until_async
 
 FSYNC = Durability("fsync")
-HOW_TO = Path(__file__).parents[2] / "docs" / "how-to" / "redis.md"
 PASSWORD = "s3cret-and-long"
 
 
@@ -50,13 +49,6 @@ def front(certificates: Certificates, own_valkey: Valkey) -> Iterator[TlsFront]:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StoreCluster]:
     with StoreCluster(tmp_path_factory.mktemp("cluster"), replica=True) as cluster:
         yield cluster
-
-
-def rights(heading: str) -> str:
-    """The rights that the how-to tells people to give."""
-    found = re.search(rf"```\n# {heading}\nACL SETUSER headrace on >PASSWORD ([^`]+)```", HOW_TO.read_text())
-    assert found is not None, heading
-    return found[1].replace("\\\n", " ")
 
 
 # TLS

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import signal
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
-from typing import Final, Self
+from typing import Any, Final, Self
 
 from headrace.actors import reaper
 from headrace.embedded.ports import LOOPBACK, free_port
@@ -84,3 +86,34 @@ class RayHead:
     def stop(self) -> None:
         """End it, and remove its folder."""
         self._reaper.communicate(b"stopped")
+
+
+class Ran:
+    """A command that has ended, typed where a head is known.
+
+    Args:
+        folder: Where it is typed.
+        head: Whose address and token it knows.
+        arguments: What is typed.
+        environment: More variables; None: not this one.
+    """
+
+    def __init__(self, folder: Path, head: RayHead, *arguments: str, **environment: str | None) -> None:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith(("HEADRACE_", "RAY_"))}
+        here: dict[str, str | None] = {"HEADRACE_CACHE": str(folder / ".cache"), "WEIGHING_TOKEN": None}
+        wanted = kept | head.environment | here | environment
+        started = time.monotonic()
+        ran = subprocess.run(
+            [sys.executable, "-m", "headrace", *arguments], cwd=folder, capture_output=True, text=True, timeout=180,
+            check=False, stdin=subprocess.DEVNULL,
+            env={name: value for name, value in wanted.items() if value is not None},
+        )  # fmt: skip
+        self.seconds = time.monotonic() - started
+        self.code, self.out, self.error = ran.returncode, ran.stdout, ran.stderr
+        self.text = self.out + self.error
+
+    @property
+    def json(self) -> Any:
+        """What was printed with `-o json`."""
+        assert self.code == 0, self.text
+        return json.loads(self.out)

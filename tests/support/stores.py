@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import shutil
 import ssl
 import subprocess
@@ -16,9 +17,12 @@ from typing import Any
 import pytest
 import redis
 
+from documents import ROOT
 from headrace.embedded import Valkey
 from headrace.embedded.ports import LOOPBACK, free_port
 from waiting import until
+
+_HOW_TO = ROOT / "docs" / "how-to" / "redis.md"
 
 
 @dataclass(frozen=True)
@@ -218,6 +222,13 @@ class Watched:
         self._sentinel.wait()
         self.replica.stop()
         self.primary.stop()
+
+
+def rights(heading: str) -> str:
+    """The rights that the how-to tells people to give: for "one server, ..." or "a cluster, ..."."""
+    found = re.search(rf"```\n# {heading}\nACL SETUSER headrace on >PASSWORD ([^`]+)```", _HOW_TO.read_text())
+    assert found is not None, heading
+    return found[1].replace("\\\n", " ")
 
 
 def _sees_replica(client: Any) -> bool:

@@ -90,18 +90,33 @@ def test_what_is_missing_is_told_with_what_is_there_instead() -> None:
     assert "(has " in missing[0]
 
 
-def test_a_machine_says_what_it_cannot_reach() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as store:
-        there = f"127.0.0.1:{store.getsockname()[1]}"
+def test_a_machine_says_what_it_cannot_reach(redis_url: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as broker:
+        there = f"127.0.0.1:{broker.getsockname()[1]}"
         nobody = "127.0.0.1:1"
 
-        assert find(f"{there}/3", [f"{nobody},{there}"], []).problems == ()
-        problems = find(nobody, [nobody], ["no-such-library-at-all"]).problems
+        assert find(redis_url, [f"{nobody},{there}"], []).problems == ()
+        problems = find(f"redis://{nobody}/0", [nobody], ["no-such-library-at-all"]).problems
 
-    assert [problem.split(" can")[0] for problem in problems[:2]] == [
-        "the store at 127.0.0.1:1", "no Kafka broker of 127.0.0.1:1"
-    ]  # fmt: skip
+    assert problems[0].startswith("the store at 127.0.0.1:1/0 does not answer")
+    assert problems[1] == "no Kafka broker of 127.0.0.1:1 can be reached from there"
     assert problems[2].startswith("no-such-library-at-all not installed")
+
+
+@pytest.mark.parametrize(
+    ("url", "sentence"),
+    [
+        ("redis+sentinel://127.0.0.1:1/orders", "no Sentinel names a primary of this service (none can be reached)"),
+        ("redis+cluster://127.0.0.1:1", "the store at cluster 127.0.0.1:1 does not answer"),
+        ("rediss://127.0.0.1:1/0?ca=/nowhere.pem", "/nowhere.pem, named in the address of the store, is not there"),
+        ("env:HEADRACE_NO_SUCH_VARIABLE", "the environment variable HEADRACE_NO_SUCH_VARIABLE is not set"),
+    ],
+)
+def test_a_machine_asks_the_store_as_the_workflow_will(url: str, sentence: str) -> None:
+    """Mechanism: that somebody listens there says nothing of Sentinels, clusters, certificates and secrets."""
+    (problem,) = find(url, [], []).problems
+
+    assert sentence in problem
 
 
 @pytest.mark.parametrize("text", ["auto", "http://head:8265", "head", "ray://head", "ray://head:x", ":6379", ""])

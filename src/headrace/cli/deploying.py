@@ -35,7 +35,6 @@ from headrace.cli.screen import Screen
 from headrace.cli.servers import Servers, check_clusters, needs_kafka
 from headrace.cli.stops import is_running
 from headrace.settings import Scalar
-from headrace.sources.connection import address_of
 from headrace.sources.kafka_connection import BOOTSTRAP, KafkaClusters
 from headrace.sources.suitable import choose_durability
 from headrace.workflows.descriptor import descriptor_of
@@ -257,7 +256,7 @@ class _Deploying:
         return None
 
     def _probe(self, brokers: Sequence[str], requirements: Sequence[str]) -> list[Finding]:
-        return probe_cluster(address_of(self._order.redis_url), brokers, requirements)
+        return probe_cluster(self._order.redis_url, brokers, requirements)
 
     async def _refuse_loss(self, before: Deployment, after: Deployment) -> None:
         async with Registry(after.redis_url, connections=1) as registry:
