@@ -10,6 +10,7 @@ import sys
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import IO
 
 import pytest
 from typer.testing import CliRunner
@@ -345,6 +346,28 @@ def test_ctrl_c_while_the_users_code_is_imported_is_one_line(write: Write, verb:
     assert out == ""
     assert err.removeprefix("error: ") == "interrupted\n"
     assert not Path(".headrace").exists()
+
+
+@pytest.mark.parametrize("module", ["headrace.cli.interrupts", "msgspec", "typer", "rich.text"])
+def test_ctrl_c_while_python_imports_the_command_is_one_line(module: str) -> None:
+    """From the first line of ours on, whatever is just being imported."""
+    command = [sys.executable, "-X", "importtime", "-m", "headrace", "--help"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as started:
+        assert started.stderr is not None
+        while _imported(started.stderr) != module:
+            pass
+        started.send_signal(signal.SIGINT)
+        said = [line for line in started.stderr.read().splitlines() if not line.startswith("import time:")]
+
+    assert started.returncode == ExitCode.INTERRUPTED
+    assert said == ["interrupted"]
+
+
+def _imported(said: IO[str]) -> str:
+    """The next module that Python says it has imported."""
+    line = said.readline()
+    assert line, "it has ended"
+    return line.rpartition("|")[2].strip()
 
 
 def test_the_version() -> None:

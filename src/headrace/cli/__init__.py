@@ -9,22 +9,42 @@ Read in this order: `app` (the command itself), `verbs` (what one types) with `o
 from __future__ import annotations
 
 import os
-from typing import Final
+import sys
 
-NAME: Final = "headrace"
-COMPLETE: Final = "_HEADRACE_COMPLETE"
+NAME = "headrace"
+COMPLETE = "_HEADRACE_COMPLETE"
 """Set by a shell that asks how a line could go on."""
+INTERRUPTED = 130
+"""See `exits.ExitCode`, which takes longer to import than this package may."""
 
 
 def main() -> None:
-    """Entry point of the command; ends the process with one of the exit codes of `exits.ExitCode`."""
-    from headrace.cli.interrupts import ending_at_once  # noqa: PLC0415
+    """Entry point of the command; ends the process with one of the exit codes of `exits.ExitCode`.
 
-    with ending_at_once():
-        from headrace.cli.app import app  # noqa: PLC0415  importing the package loads no framework
+    Up to here nothing has been imported but what Python itself starts with: from its first line on an interrupt is one
+    line and the end, and no traceback.
+    """
+    try:
+        from headrace.cli.interrupts import ending_at_once  # noqa: PLC0415  not before it can be interrupted
 
-        if COMPLETE in os.environ:
-            from headrace.cli.completion import prepare  # noqa: PLC0415
+        with ending_at_once():
+            _run()
+    except KeyboardInterrupt:  # before the signal had a handler of ours, or after it
+        end_at_once()
 
-            prepare()
-        app(prog_name=NAME)
+
+def _run() -> None:
+    from headrace.cli.app import app  # noqa: PLC0415  importing the package loads no framework
+
+    if COMPLETE in os.environ:
+        from headrace.cli.completion import prepare  # noqa: PLC0415
+
+        prepare()
+    app(prog_name=NAME)
+
+
+def end_at_once(*_: object) -> None:
+    """Handler of a signal, too: says so, and ends the process without undoing anything."""
+    sys.stdout.flush()
+    os.write(2, b"interrupted\n")
+    os._exit(INTERRUPTED)

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-INTERRUPTED = 130
+from headrace.cli import end_at_once
 
 
 @contextmanager
@@ -19,7 +17,7 @@ def ending_at_once() -> Iterator[None]:
     A `KeyboardInterrupt` would come as a traceback of whatever is just being imported, if at all: code in between may
     take it for something else.
     """
-    with _handling(_end):
+    with _handling(end_at_once):
         yield
 
 
@@ -40,9 +38,3 @@ def _handling(handler: Callable[..., object]) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _end(*_: object) -> None:
-    sys.stdout.flush()
-    os.write(2, b"interrupted\n")
-    os._exit(INTERRUPTED)
