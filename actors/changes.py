@@ -61,6 +61,7 @@ def _changes(before: Deployment, after: Deployment) -> Iterator[Change]:
     yield Change("workers", str(before.workers), str(after.workers))
     yield Change("nodes in the workers", _yes(before.fuse), _yes(after.fuse))
     yield Change("durability", before.durability, after.durability)
+    yield Change("traces", _traces(before), _traces(after))
     yield Change("spares", str(before.spares), str(after.spares))
     yield from _named("node", _units(before.units), _units(after.units))
     yield from _named("setting", _shown(before.settings), _shown(after.settings), hidden=True)
@@ -75,6 +76,14 @@ def _module(deployment: Deployment) -> str:
 
 def _yes(value: bool) -> str:
     return "all" if value else "none"
+
+
+def _traces(deployment: Deployment) -> str:
+    traces = deployment.traces
+    if traces is None:
+        return "none"
+    others = msgspec.to_builtins(msgspec.structs.replace(traces, endpoint=""))
+    return f"{traces.endpoint} ({', '.join(f'{name}={value}' for name, value in others.items() if value)})"
 
 
 def _units(units: tuple[UnitSpec, ...]) -> dict[str, str]:

@@ -115,6 +115,8 @@ class NodeCalls:
         """What is under way will be sent again, in its order, before what waits."""
         for dispatches in reversed(replica.attempts):
             self.resent += len(dispatches)
+            for dispatch in dispatches:
+                dispatch.sent += 1
             replica.waiting.extendleft(reversed(dispatches))
         replica.attempts.clear()
 

@@ -21,6 +21,8 @@ from headrace.actors.large_states import LargeStates
 from headrace.actors.node_settings import settings_of
 from headrace.actors.spec import Control, EngineStatus, GetStatus, NodeRole, Problem, Reply, RoleSpec
 from headrace.metrics.publishing import Publisher
+from headrace.metrics.span_counts import SpanCounts
+from headrace.tracing.processes import ProcessTraces
 from headrace.workflows.calls import Call, CallResult
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.plan import Plan
@@ -103,16 +105,19 @@ class NodeHost:
         self._name = f"{plan.units[spec.role.unit].name(plan)}/{spec.role.replica}"
         self._open_timeout = spec.deployment.open_timeout
         self._large_states = LargeStates()
+        deployment = spec.deployment
+        self._traces = ProcessTraces(deployment.traces, plan, spec.role.name, deployment.incarnation)
         self._runner: Runner = runner or UnitRunner(
             plan,
             spec.role.unit,
             sizes=StateSizes(on_large=self._large_states),
             settings=settings_of(spec.deployment.settings),
+            scope=self._traces.scope,
         )
         self._user = UserThread()
         self._counters: dict[str, int | float] = {"calls": 0, "events": 0, "failed": 0, "seconds": 0.0}
         self._activity = Activity()
-        self._publisher = _publisher(spec, self._counters)
+        self._publisher = _publisher(spec, self._counters, self._traces)
         self._stopped = False
 
     def start(self) -> None:
@@ -178,12 +183,14 @@ class NodeHost:
         except Exception as error:  # noqa: BLE001  user code: the process ends anyway
             log.warning("close_failed", node=self._name, reason=f"{type(error).__name__}: {error}")
         self._user.stop()
+        self._traces.close()
 
 
-def _publisher(spec: RoleSpec, counters: Mapping[str, int | float]) -> Publisher:
+def _publisher(spec: RoleSpec, counters: Mapping[str, int | float], traces: ProcessTraces) -> Publisher:
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     registry.register(_Counted(counters))
+    registry.register(SpanCounts(traces.counters))
     return Publisher(spec.deployment.redis_url, spec.deployment.workflow, spec.role.name, registry)
 
 

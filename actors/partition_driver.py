@@ -115,7 +115,7 @@ class PartitionDriver:
             self._stand_still(str(error))
             return False
         core = self._core = PartitionCore(
-            shared.plan, self.number, shared.partitions, head, shared.limits, shared.formats.packers
+            shared.plan, self.number, shared.partitions, head, shared.limits, shared.formats.packers, shared.tracer
         )
         self._outgoing = Outgoing(
             core, head, shared=shared, under_way=self._under_way, wake=self.wake, on_refused=self._found_out

@@ -19,6 +19,7 @@ from headrace.workflows.plan import Plan
 from headrace.workflows.records import Records
 from headrace.workflows.runner import UnitRunner
 from headrace.workflows.store import StoreContract
+from headrace.workflows.tracing import Tracer
 
 if TYPE_CHECKING:
     from headrace.actors.partition_driver import PartitionDriver
@@ -69,3 +70,5 @@ class Shared:
     """The partition was dropped, and why."""
     noted: set[str] = field(default_factory=set)
     """Sources of which it was logged that keys arrive at other partitions than theirs."""
+    tracer: Tracer | None = None
+    """Begins traces, and gets those of what is committed; None: nothing is traced."""

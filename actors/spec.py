@@ -9,6 +9,8 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from headrace.tracing.options import Tracing
+
 NAMESPACE: Final = "headrace"
 """Ray namespace of every actor of Headrace."""
 WORKER_ENGINE: Final = "headrace.actors.worker:Worker"
@@ -77,6 +79,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     durability: str = "fast"
     """When what follows from a commit may leave: `fast`, `fsync`, `replicas`, `replicas:2`; see `Durability`."""
     settings: dict[str, str | int | float | bool] = {}
+    traces: Tracing | None = None
+    """Where traces go, and of which events; None: there are none."""
     crash_at: dict[str, str] = {}
     """Role (`worker/0`, `node/1/0`) -> name of the crash point at which its first incarnation dies (fault tests)."""
     lease_ttl: float = 2.5

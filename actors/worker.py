@@ -43,7 +43,9 @@ from headrace.actors.store import Store
 from headrace.actors.worker_metrics import WorkerMetrics
 from headrace.logs import hide_in_logs
 from headrace.metrics.publishing import Publisher
+from headrace.metrics.span_counts import SpanCounts
 from headrace.sources.feeding import Surroundings
+from headrace.tracing.processes import ProcessTraces
 from headrace.workflows.calls import CallResult
 from headrace.workflows.durability import Durability
 from headrace.workflows.errors import HeadraceError
@@ -79,8 +81,10 @@ class Worker:
         self._large_states = LargeStates()
         sizes, settings = StateSizes(on_large=self._large_states), settings_of(spec.deployment.settings)
         hide_in_logs(settings.hidden)
+        deployment = spec.deployment
+        self._traces = ProcessTraces(deployment.traces, plan, spec.role.name, deployment.incarnation)
         self._runners = {
-            unit.index: UnitRunner(plan, unit.index, sizes=sizes, settings=settings)
+            unit.index: UnitRunner(plan, unit.index, sizes=sizes, settings=settings, scope=self._traces.scope)
             for unit in plan.units
             if unit.in_worker
         }
@@ -129,6 +133,7 @@ class Worker:
             (unit.index, replica) for unit in plan.units if not unit.in_worker for replica in range(unit.replicas)
         ]
         metrics = self._metrics = WorkerMetrics(plan)
+        metrics.registry.register(SpanCounts(self._traces.counters))
         self._nodes = NodeCalls(places, self._finished, self._connected, self._report, metrics.called)
         self._formats = Formats(plan, self._problem)
         await self._formats.open()
@@ -147,8 +152,8 @@ class Worker:
         self._shared = Shared(
             plan=plan, partitions=deployment.partitions, worker=self._spec.actor, store=self._store, feed=self._feeds,
             nodes=self._nodes, relay=self._relay, runners=self._runners, formats=self._formats, clock=self._clock,
-            sizing=Sizing(), activity=Activity(), metrics=metrics, limits=Limits(), on_problem=self._problem,
-            on_lost=self._partition_lost,
+            sizing=Sizing(), activity=Activity(), metrics=metrics, limits=Limits(), tracer=self._traces.tracer,
+            on_problem=self._problem, on_lost=self._partition_lost,
         )  # fmt: skip
         self._publisher = Publisher(deployment.redis_url, plan.name, self._spec.role.name, metrics.registry)
         self._publisher.start()
@@ -190,6 +195,7 @@ class Worker:
         for runner in self._runners.values():
             await runner.close()
         await self._store.close()
+        await asyncio.to_thread(self._traces.close)
 
     async def _control(self, message: Control) -> Reply:
         match message:

@@ -6,7 +6,7 @@ Both are arrays on the wire (`msgspec` array-like structs): a call of 3,000 even
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -56,6 +56,8 @@ class Call(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     hops: list[int] | None = None
     """By event: nodes passed so far, for the hop limit; None: none."""
     headers: list[tuple[tuple[str, bytes], ...]] | None = None
+    traced: list[tuple[int, bytes]] | None = None
+    """Events that are traced, if any: index, and trace id with the id of the event's first span."""
 
 
 class Exit(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -116,6 +118,25 @@ class Ended(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Branch numbers to append to that event's path."""
 
 
+class Hop(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """A node had a traced event: what becomes its span."""
+
+    index: int
+    path: Path
+    """Branch numbers to append to that event's path."""
+    node: int
+    hops: int
+    """Nodes passed, with this one."""
+    start: int
+    """Nanoseconds since 1970 UTC, by the clock of the node's machine."""
+    took: int
+    """Nanoseconds."""
+    result: str
+    """Action, or class of the data; "": nothing went on."""
+    attributes: dict[str, Any] | None = None
+    """What the node's code has set on its span."""
+
+
 class CallResult(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     """What a unit made of a call; final once the worker has it."""
 
@@ -141,3 +162,5 @@ class CallResult(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     """CPU time that it took, for sizing the next calls."""
     processed: list[int] = []
     """By node of the unit, in its order: events that it processed without an error."""
+    hops: list[Hop] = []
+    """Of traced events only, in the order in which nodes had them."""

@@ -11,6 +11,7 @@ from .epoch import Epoch, Flow, Item, Place
 from .plan import Plan, Region
 from .program import UnitProgram
 from .runs import RunRecord
+from .traced_epoch import traced_of
 
 OpenFlow: TypeAlias = Callable[[Epoch, int, list[Item]], Flow]
 """Begins a serial region of an epoch with the events before it, in order."""
@@ -27,6 +28,8 @@ class Dispatch:
     slots: list[int]
     runs: list[RunRecord]
     attempts: int = 1
+    sent: int = 1
+    """How often it went to a replica, because one was lost with it."""
 
 
 def is_serial(region: Region) -> bool:
@@ -115,6 +118,8 @@ class Dispatcher:
             runs=places, nodes=[node for _, node in items], origins=epoch.origins,
             **(_whole(epoch) if whole else _part(epoch, slots)),
         )  # fmt: skip
+        if epoch.traces:
+            call.traced = traced_of(epoch, slots)
         data: Sequence[Any] | None = None
         if epoch.data is not None and self._plan.units[unit].in_worker:
             if whole:

@@ -15,6 +15,7 @@ from .transfers import Misplaced
 if TYPE_CHECKING:
     from .records import Records
     from .saving import Save
+    from .tracing import Trace
 
 Place = tuple[int, int]
 """(unit, replica): where a call goes."""
@@ -89,6 +90,8 @@ class Epoch:
         self.offsets: list[int | str] = []
         self.times: list[int] = []
         self.headers: list[Headers] | None = None
+        self.traces: dict[int, Trace] = {}
+        """By source's event, of those that are traced; `headers` is there then."""
         self.replies: dict[int, str] = {}
         """Reply channel by slot of the request."""
         self.targets: list[tuple[int, int, int]] = []

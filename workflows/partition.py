@@ -27,6 +27,8 @@ from .records import Records
 from .router import Router
 from .runs import RUNNING, STATUS_FIELD, RunRecord, RunTable
 from .saving import CommitBuilder, Save
+from .traced_epoch import begin_traces, end_traces
+from .tracing import Tracer
 from .transfers import MOST_HOPS, Misplaced
 
 
@@ -63,6 +65,7 @@ class PartitionCore:
         head: Head,
         limits: Limits | None = None,
         packers: Mapping[int, Packer] | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         self.plan = plan
         self.partition = partition
@@ -71,6 +74,8 @@ class PartitionCore:
         self.limits = limits or Limits()
         self.packers = packers or {}
         """By sink: what makes its messages, where they are not plain JSON under the run's key."""
+        self.tracer = tracer
+        """Begins the traces of events, and gets those that are committed; None: nothing is traced."""
         self.programs = unit_programs(plan)
         self.runs = RunTable(plan, self.programs, self.limits.held_runs)
         self.router = Router(self)
@@ -257,6 +262,8 @@ class PartitionCore:
         self.events_done += (epoch.count if epoch.cut is None else epoch.cut + 1) - len(misplaced)
         self.moved.update(row.source for row in misplaced)
         self.runs.release(epoch.touched)
+        if epoch.traces and self.tracer is not None:
+            end_traces(self.tracer, epoch)
         if epoch.cut is not None:
             self.epochs.clear()  # the run has ended: what was offered behind it is not processed
         self.advance(now)
@@ -290,6 +297,8 @@ class PartitionCore:
         del memo[None]
         epoch.touched.update(run for run in memo.values() if run is not None)
         self._columns(epoch, taken)
+        if self.tracer is not None:
+            begin_traces(self.tracer, epoch, taken, name)
 
     def _run_of(self, key: str) -> RunRecord | None:
         run = self.runs.get(key)

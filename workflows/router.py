@@ -13,7 +13,9 @@ from .epoch import End, Epoch, Flow, Item
 from .outcome import END_COMPLETED, END_TERMINATED
 from .packing import Emission, Message, size_of, traced
 from .plan import COMPLETE, SINK, TERMINATE, Target
+from .records import Headers
 from .runs import RunRecord
+from .traced_epoch import note_hops
 
 if TYPE_CHECKING:
     from .partition import PartitionCore
@@ -60,6 +62,8 @@ class Router:
     def finished(self, dispatch: Dispatch, result: CallResult, now: int) -> None:
         """Take over what a call brought."""
         self._states(dispatch, result)
+        if result.hops:
+            note_hops(dispatch, result, self._plan)
         for row in result.failed:
             self._failed(dispatch, row, now)
         for effect in result.effects:
@@ -98,6 +102,8 @@ class Router:
     def _failed(self, dispatch: Dispatch, row: Failed, now: int) -> None:
         epoch, slot, plan = dispatch.epoch, dispatch.slots[row.index], self._plan
         root, run = epoch.roots[slot], epoch.runs[slot]
+        if root in epoch.traces:
+            epoch.traces[root].failed(plan.nodes[row.node].name, epoch.path(slot) + row.path, row)
         source = next(source for first, end, source in epoch.targets if first <= root < end)
         if row.reason == "decode" and row.data is None and epoch.blobs[slot] is epoch.blobs[root]:
             if root in epoch.pending.undecoded:
@@ -285,7 +291,12 @@ class Router:
         run = epoch.runs[slot]
         assert run is not None
         id_, time, text, path = epoch.event_id(slot), epoch.times[root], epoch.blobs[slot], epoch.paths.get(slot, ())
-        headers = epoch.headers[root] if epoch.headers else ()
+        headers: Headers = ()
+        trace = None
+        if epoch.headers:
+            headers, trace = epoch.headers[root], epoch.traces.get(root)
+            if trace is not None:
+                headers = trace.outgoing(self._plan.sinks[sink].name, path)
         packer = self._core.packers.get(sink)
         if packer is None:
             message = Message(run.key, text or None, traced(headers) if headers else ())
@@ -305,10 +316,14 @@ class Router:
                 return
         output = Output(sink, id_, message.key, time, message.value, message.headers)
         epoch.pending.outputs.append((root, path, run, output))
+        if trace is not None:
+            trace.output(self._plan.sinks[sink].name, path, id_)
 
     def _unsent(self, epoch: Epoch, slot: int, sink: int, reason: str, error: str) -> None:
         """The event can't become a message of this sink."""
         root, run = epoch.roots[slot], epoch.runs[slot]
+        if root in epoch.traces:
+            epoch.traces[root].stopped(reason, error)
         assert run is not None
         letter = DeadLetter(
             id=epoch.event_id(slot), key=run.key, source=self._plan.sinks[sink].name, node=None, reason=reason,

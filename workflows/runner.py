@@ -43,6 +43,7 @@ from .program import (
 )  # fmt: skip
 from .settings import NO_SETTINGS, Settings, give_settings
 from .state_sizes import SHARED, StateSizes
+from .traced_run import Batch, Scope, TracedEvent
 
 _DROP = Step(NOTHING)
 _END_OF = {COMPLETE_KIND: Step(END, outcome="completed"), TERMINATE_KIND: Step(END, outcome="terminated")}
@@ -60,9 +61,11 @@ class UnitRunner:
         held_runs: int = 200_000,
         sizes: StateSizes | None = None,
         settings: Settings = NO_SETTINGS,
+        scope: Scope | None = None,
     ) -> None:
         self.plan = plan
         self.settings = settings
+        self._scope = scope
         self.program = UnitProgram(plan, plan.units[unit])
         self.nodes: list[NodeProgram] = self.program.nodes
         self.is_async = any(node.is_async for node in self.nodes)
@@ -121,7 +124,7 @@ class UnitRunner:
             by_run: list[list[int]] = [[] for _ in entries]
             for index, run in enumerate(call.runs):
                 by_run[run].append(index)
-            await asyncio.gather(*(self._process(out, entries, events, indexes) for indexes in by_run))
+            await asyncio.gather(*(self._through(out, entries, events, indexes) for indexes in by_run))
         return self._finish(out, entries, started)
 
     def _begin(self, call: Call) -> tuple[Outcome, list[Entry]] | CallResult:
@@ -189,7 +192,7 @@ class UnitRunner:
         """All events of a call in order; those of a lone batch node in batches."""
         call, first = out.call, self.nodes[0]
         if not isinstance(first.process, BatchProcess) or len(self.nodes) > 1:
-            await self._process(out, entries, events, range(len(call.runs)))
+            await self._through(out, entries, events, range(len(call.runs)))
             return
         good = [index for index, event in enumerate(events) if event is not None]
         stateful = first.slot >= 0 or self.plan.run_state is not None or first.plan.may_end
@@ -197,20 +200,49 @@ class UnitRunner:
             live = [index for index in indexes if not entries[call.runs[index]].ended]
             together = [event for index in live if (event := events[index]) is not None]
             runs = [entries[call.runs[index]] for index in live]
-            if not await first.process.prepare(together, runs, self._entries, self.plan.name, call.now):
+            began, started = time.time_ns(), time.perf_counter_ns()
+            batch: Batch | None = None
+            if await first.process.prepare(together, runs, self._entries, self.plan.name, call.now):
+                batch = began, time.perf_counter_ns() - started
+            else:
                 for index, event in zip(live, together, strict=True):  # what it did to mutable data is undone
                     if not self._immutable[call.types[index]]:
                         events[index] = replace(event, data=self._decoders[call.types[index]](call.blobs[index]))  # type: ignore[arg-type]
+            await self._through(out, entries, events, indexes, batch)
+
+    async def _through(
+        self,
+        out: Outcome,
+        entries: Sequence[Entry],
+        events: Sequence[Event[Any] | None],
+        indexes: Sequence[int],
+        batch: Batch | None = None,
+    ) -> None:
+        """Take events through the unit; traced ones singly, by nodes that note it."""
+        if out.call.traced is None:
             await self._process(out, entries, events, indexes)
+            return
+        traced, done = dict(out.call.traced), 0
+        for at in [at for at, index in enumerate(indexes) if index in traced]:
+            await self._process(out, entries, events, indexes[done:at])
+            done, index = at + 1, indexes[at]
+            event = TracedEvent(out.call, index, traced[index], out.result.hops, self._scope, batch)
+            await self._process(out, entries, events, (index,), event.nodes(self.nodes))
+        await self._process(out, entries, events, indexes[done:])
 
     async def _process(  # noqa: PLR0912, PLR0915  in one piece: every event goes through it
-        self, out: Outcome, entries: Sequence[Entry], events: Sequence[Event[Any] | None], indexes: Iterable[int]
+        self,
+        out: Outcome,
+        entries: Sequence[Entry],
+        events: Sequence[Event[Any] | None],
+        indexes: Iterable[int],
+        nodes: Sequence[NodeProgram] | None = None,
     ) -> None:
         """Take events through the unit, one after the other. Never waits where no node is `async`.
 
         The loop that every event of a fused graph goes through: kept in one piece, attributes in locals.
         """
-        call, nodes, plan = out.call, self.nodes, self.plan
+        call, nodes, plan = out.call, nodes or self.nodes, self.plan
         immutable, hop_limit, large_state = self._immutable, plan.hop_limit, self._sizes.large
         contexts = self._contexts(call)
         enter = {node.index: Step(INNER, node=position) for position, node in enumerate(nodes)}

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import typer
 
 from headrace.cli.exits import UsageError
 from headrace.settings import Loaded, load_settings
 from headrace.settings.layers import variable_of
+
+if TYPE_CHECKING:
+    from headrace.tracing.options import Tracing
 
 _PATHS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "redis": ("--redis", ("redis_url",)),
@@ -66,6 +70,18 @@ def for_children(loaded: Loaded) -> dict[str, str]:
         for field in ("log_level", "log_format")
         if loaded.origin((field,)).kind != "default"
     }
+
+
+def traces_of(loaded: Loaded) -> Tracing | None:
+    """Where traces go, by settings and by OpenTelemetry's own variables; None: there are none.
+
+    Raises:
+        TraceOptionError: Something that is said of them can't be used.
+        TracesNotInstalled: There are to be traces, but the extra `otel` is not installed.
+    """
+    from headrace.tracing.options import tracing_of  # noqa: PLC0415  only verbs that run something need it
+
+    return tracing_of(loaded.settings.traces, os.environ)
 
 
 def hoisted(arguments: Sequence[str]) -> list[str]:

@@ -37,6 +37,7 @@ from headrace.cli.stops import is_running
 from headrace.settings import Scalar
 from headrace.sources.kafka_connection import BOOTSTRAP, KafkaClusters
 from headrace.sources.suitable import choose_durability
+from headrace.tracing.options import Tracing
 from headrace.workflows.descriptor import descriptor_of
 from headrace.workflows.durability import FAST, Durability
 from headrace.workflows.errors import ServerUnreachable
@@ -68,6 +69,7 @@ class DeployOrder:
     working_dir: Path | None = None
     requirements: Path | None = None
     settings: Mapping[str, Scalar] = field(default_factory=dict)
+    traces: Tracing | None = None
     drop_state: bool = False
     """Forget states that the new version has no node for, or can't read."""
     make_topics: bool = False
@@ -232,7 +234,7 @@ class _Deploying:
         return deployment_of(
             self._plan, code, order.redis_url, partitions=partitions, workers=order.workers, fuse=order.fuse,
             settings=dict(order.settings), cluster=order.cluster, address=order.address, target=order.target,
-            deployed=time.time(), durability=str(self._durability), kafka=dict(order.kafka.kafka),
+            deployed=time.time(), durability=str(self._durability), traces=order.traces, kafka=dict(order.kafka.kafka),
             clusters={name: dict(options) for name, options in order.kafka.clusters.items()},
         )  # fmt: skip
 

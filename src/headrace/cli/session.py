@@ -41,6 +41,7 @@ from headrace.settings import Scalar
 from headrace.sources.channel import REDIS_URL
 from headrace.sources.kafka_connection import BOOTSTRAP, KafkaClusters
 from headrace.sources.suitable import choose_durability
+from headrace.tracing.options import Tracing
 from headrace.workflows.descriptor import descriptor_of
 from headrace.workflows.durability import FAST, Durability, DurabilityUnchosen
 from headrace.workflows.errors import HeadraceError, WorkflowError
@@ -82,6 +83,7 @@ class Order:
     """Begin anew although the workflow has run before, with another store."""
     settings: Mapping[str, Scalar] = field(default_factory=dict)
     """For the nodes."""
+    traces: Tracing | None = None
     environment: Mapping[str, str] = field(default_factory=dict)
     """More variables for the processes of the workflow."""
     live: bool = False
@@ -230,7 +232,7 @@ class _Session:
         deployment = deployment_of(
             version.plan, version.ref, servers.redis_url, partitions=partitions, fuse=order.fuse,
             workers=order.workers, settings=dict(order.settings), durability=str(self._durability),
-            start_over=order.start_over, **kafka,
+            start_over=order.start_over, traces=order.traces, **kafka,
         )  # fmt: skip
         if not order.reload:
             return deployment

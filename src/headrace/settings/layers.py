@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, TypeAlias
 import msgspec
 
 from headrace.settings.lines import line_of
-from headrace.settings.model import BOOTSTRAP, FIELDS, Path, depth_of
+from headrace.settings.model import FIELDS, PLAIN, Path, depth_of
 from headrace.workflows.errors import Problem
 
 PREFIX: Final = "HEADRACE_"
@@ -128,8 +128,8 @@ def environment_layer(environment: Mapping[str, str]) -> Layer:
 
 def variable_of(path: Path) -> str:
     """The environment variable for a path; a plain `HEADRACE_KAFKA` has the addresses."""
-    if path == ("kafka", BOOTSTRAP):
-        return f"{PREFIX}KAFKA"
+    if len(path) > 1 and depth_of(path[0]) == 1 and path[1] == PLAIN.get(path[0]):
+        return PREFIX + path[0].upper()
     return PREFIX + _NESTED.join(part.upper() for part in path)
 
 
@@ -140,8 +140,8 @@ def _path_of(variable: str) -> Path | None:
     if parts[0] not in FIELDS or not all(parts):
         return None
     missing = depth_of(parts[0]) - (len(parts) - 1)
-    if missing == 1 and parts[0] in ("kafka", "clusters"):
-        return (*parts, BOOTSTRAP)
+    if missing == 1 and parts[0] in PLAIN:
+        return (*parts, PLAIN[parts[0]])
     return parts if missing == 0 else None
 
 
@@ -157,8 +157,8 @@ def _leaves(table: Mapping[str, Any]) -> Iterator[tuple[Path, Any]]:
 
 
 def _unfold(path: Path, value: Any, depth: int) -> Iterator[tuple[Path, Any]]:
-    if depth == 1 and isinstance(value, str) and path[0] in ("kafka", "clusters"):
-        yield (*path, BOOTSTRAP), value
+    if depth == 1 and isinstance(value, str) and path[0] in PLAIN:
+        yield (*path, PLAIN[path[0]]), value
     elif depth and isinstance(value, dict):
         for name, inner in value.items():
             yield from _unfold((*path, name), inner, depth - 1)

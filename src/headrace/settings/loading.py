@@ -28,7 +28,7 @@ from headrace.settings.layers import (
     settings_files,
 )
 from headrace.settings.masking import shown
-from headrace.settings.model import FIELDS, Path, Settings, depth_of, dotted, type_at
+from headrace.settings.model import FIELDS, PLAIN, Path, Settings, depth_of, dotted, type_at
 from headrace.workflows.errors import HeadraceError, Problem
 
 _OTHER_VARIABLES = ("HEADRACE_CRASH_AT", "HEADRACE_CRASH_MARKER", "HEADRACE_CACHE", PROFILE)
@@ -160,7 +160,7 @@ def _convert(path: Path, written: Value) -> Any:
     if len(path) - 1 != depth_of(path[0]):
         raise _Wrong("table", "is a table", f"Write it as [{dotted(path)}] with one line for each of its values")
     value, type_ = written.value, type_at(path)
-    if path[0] in ("kafka", "clusters") and type(value) in (int, float, bool):
+    if path[0] in PLAIN and type(value) in (int, float, bool):
         value = str(value).lower()  # options travel as text, but nobody wants to quote numbers
     try:
         return msgspec.convert(value, type_, strict=written.origin.kind == "file")

@@ -18,6 +18,8 @@ _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
 
 BOOTSTRAP: Final = "bootstrap_servers"
 """The option of a Kafka cluster that a plain string stands for: `kafka = "localhost:9092"`."""
+PLAIN: Final = {"kafka": BOOTSTRAP, "clusters": BOOTSTRAP, "traces": "endpoint"}
+"""Table -> the option that a plain string in its place stands for."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,6 +48,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """`auto`: for people on a terminal, else JSON."""
     ray_address: str = ""
     """Ray cluster to deploy to: `ray://host:10001`, or `host:6379` on a machine of the cluster."""
+    traces: dict[str, str] = {}
+    """Traces by OpenTelemetry: `endpoint`, and what else there is to say; see docs/how-to/trace.md. A plain string is
+    `endpoint`. What is not said is taken from OpenTelemetry's own variables (`OTEL_EXPORTER_OTLP_ENDPOINT`, ...)."""
     settings: dict[str, Scalar] = {}
     """For the nodes of the workflow: text, numbers, true or false, by name."""
 

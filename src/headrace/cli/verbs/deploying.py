@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from headrace.cli.configured import configure
+from headrace.cli.configured import configure, traces_of
 from headrace.cli.options import (
     OPERATE,
     Assign,
@@ -104,7 +104,7 @@ def deploy(  # noqa: PLR0913, PLR0917  each is an option of the verb
         kafka=KafkaClusters(settings.kafka, settings.clusters), durability=settings.durability,
         workers=settings.workers, partitions=settings.partitions, fuse=settings.fuse == "all", cluster=cluster,
         working_dir=working_dir, requirements=requirements, settings=settings.settings, make_topics=make_topics,
-        drop_state=drop_state,
+        traces=traces_of(loaded), drop_state=drop_state,
         replication=replication, wait=not no_wait, dry_run=dry_run, yes=yes,
     )  # fmt: skip
     raise typer.Exit(int(deploy_order(order, Screen(), as_json=output == "json")))

@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from headrace.cli.configured import configure, for_children
+from headrace.cli.configured import configure, for_children, traces_of
 from headrace.cli.interrupts import ending_at_once
 from headrace.cli.options import (
     DEVELOP,
@@ -76,8 +76,8 @@ def dev(  # noqa: PLR0913, PLR0917  each is an option of the verb
         target=target, redis_url=redis, kafka=kafka, embedded=True, broker=broker,
         workers=1 if inline else settings.workers, partitions=settings.partitions,
         fuse=inline or settings.fuse == "all", durability=durability, settings=settings.settings,
-        environment=for_children(loaded), keep=True, make_topics=True, reload=reload, drop_state=drop_state,
-        inline=inline, live=screen.is_terminal and not inline if live is None else live,
+        traces=traces_of(loaded), environment=for_children(loaded), keep=True, make_topics=True, reload=reload,
+        drop_state=drop_state, inline=inline, live=screen.is_terminal and not inline if live is None else live,
     )  # fmt: skip
     raise typer.Exit(int(run_session(order, screen)))
 
@@ -124,7 +124,8 @@ def run(  # noqa: PLR0913, PLR0917  each is an option of the verb
         target=target, redis_url=settings.redis_url or None, kafka=settings.kafka.get(BOOTSTRAP),
         kafka_options=settings.kafka, clusters=settings.clusters,
         workers=settings.workers, partitions=settings.partitions, fuse=settings.fuse == "all",
-        durability=settings.durability, settings=settings.settings, environment=for_children(loaded), keep=keep,
+        durability=settings.durability, settings=settings.settings, traces=traces_of(loaded),
+        environment=for_children(loaded), keep=keep,
         make_topics=make_topics, start_over=start_over, live=screen.is_terminal if live is None else live,
     )  # fmt: skip
     raise typer.Exit(int(run_session(order, screen)))

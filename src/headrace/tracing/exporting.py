@@ -1,0 +1,247 @@
+"""The way out of a process: a bounded queue, and a thread that sends what is in it. Needs the extra `otel`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Final
+
+import structlog
+from opentelemetry import trace
+from opentelemetry.exporter.otlp.proto.http import Compression
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
+
+from headrace.sources.references import ReferenceUnresolved, resolve
+from headrace.tracing.options import TraceOptionError, Tracing, pairs_of
+
+log = structlog.get_logger(__name__)
+
+QUEUE: Final = 8_192
+"""Spans that may wait; more are dropped, and counted."""
+AT_ONCE: Final = 512
+"""Spans in one request."""
+PERIOD: Final = 1.0
+"""Seconds that a span waits at most for others."""
+TIMEOUT: Final = 5.0
+"""Seconds for one request, repeats included."""
+FLUSH: Final = 3.0
+"""Seconds that a process waits, when it stops, until what is in the queue has left."""
+_LOGGER: Final = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
+
+
+class Lot:
+    """Spans that go into the queue together; made by the thread that sends them.
+
+    Args:
+        size: How many there will be.
+        make: Makes them.
+    """
+
+    __slots__ = ("make", "size")
+
+    def __init__(self, size: int, make: Callable[[], Iterable[ReadableSpan]]) -> None:
+        self.size = size
+        self.make = make
+
+
+class Export(SpanProcessor):
+    """Sends spans from a thread of its own. Who gives it some never waits: what does not fit is dropped and counted.
+
+    Args:
+        exporter: Where they go.
+        limit: Spans that may wait.
+    """
+
+    def __init__(self, exporter: SpanExporter, *, limit: int = QUEUE) -> None:
+        self._exporter = exporter
+        self._limit = limit
+        self._lots: deque[Lot] = deque()
+        self._lock = threading.Lock()
+        self._waiting = 0
+        self.exported = 0
+        """Spans that the receiver has taken."""
+        self.dropped = 0
+        """Spans that did not fit into the queue, or that the receiver did not take."""
+        self._failing = False
+        self._reason = _LastWords()
+        self._changed = threading.Condition(self._lock)
+        self._stopping = self._flushing = False
+        self._thread = threading.Thread(target=self._send, name="headrace-traces", daemon=True)
+        self._thread.start()
+
+    def put(self, lot: Lot) -> None:
+        """Send these spans soon."""
+        with self._changed:
+            if self._stopping or self._waiting + lot.size > self._limit:
+                self.dropped += lot.size
+                return
+            self._lots.append(lot)
+            self._waiting += lot.size
+            if self._waiting >= AT_ONCE:
+                self._changed.notify_all()
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """A span of the user's code has ended; see `SpanProcessor`."""
+        if span.context is not None and span.context.trace_flags.sampled:
+            self.put(Lot(1, lambda: (span,)))
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Send what waits now; False: not all of it has left in time."""
+        with self._changed:
+            self._flushing = True
+            self._changed.notify_all()
+            return self._changed.wait_for(lambda: not self._waiting, timeout_millis / 1000)
+
+    def shutdown(self) -> None:
+        """Send what waits, and end; what could not be sent within `FLUSH` seconds is dropped. Idempotent."""
+        with self._changed:
+            self._stopping = True
+            self._changed.notify_all()
+        self._thread.join(FLUSH)
+        self._exporter.shutdown()
+        self._reason.close()
+
+    def _send(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(
+                    lambda: self._stopping or self._flushing or self._waiting >= AT_ONCE, timeout=PERIOD
+                )
+                lots = self._take()
+                last = self._stopping and not lots
+                self._flushing = self._flushing and bool(lots)
+            if last:
+                return
+            if lots:
+                self._export(lots)
+
+    def _take(self) -> list[Lot]:
+        lots: list[Lot] = []
+        size = 0
+        while self._lots and (not lots or size + self._lots[0].size <= AT_ONCE):
+            lots.append(self._lots.popleft())
+            size += lots[-1].size
+        return lots
+
+    def _export(self, lots: Sequence[Lot]) -> None:
+        size = sum(lot.size for lot in lots)
+        self._reason.clear()
+        try:
+            spans = [span for lot in lots for span in lot.make()]
+            taken = self._exporter.export(spans) is SpanExportResult.SUCCESS
+        except Exception as error:  # noqa: BLE001  whatever it is, the thread goes on and the work is not disturbed
+            taken = False
+            self._reason.text = f"{type(error).__name__}: {error}"
+        with self._changed:
+            self._waiting -= size
+            self.exported += size if taken else 0
+            self.dropped += 0 if taken else size
+            self._changed.notify_all()
+        self._say(taken)
+
+    def _say(self, taken: bool) -> None:
+        """One line when spans begin not to leave, one when they do again."""
+        if taken and self._failing:
+            log.info("traces_exported_again", dropped=self.dropped)
+        elif not taken and not self._failing:
+            log.warning("traces_not_exported", reason=self._reason.text or "the receiver did not take them")
+        self._failing = not taken
+
+
+class _LastWords(logging.Handler):
+    """Hears why the exporter failed, which it only logs, each time."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.text = ""
+        self._logger = logging.getLogger(_LOGGER)
+        self._logger.addHandler(self)
+        self._logger.propagate = False
+
+    def close(self) -> None:
+        """Hear no more."""
+        self._logger.removeHandler(self)
+        super().close()
+
+    def clear(self) -> None:
+        """Forget it."""
+        self.text = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """The first sentence of a failed export: it has the cause, later ones say that it was given up."""
+        self.text = self.text or record.getMessage()
+
+
+class Provider(TracerProvider):
+    """Where tracers of the user's code come from: their spans leave by the same way as ours."""
+
+    def __init__(self, resource: Resource) -> None:
+        super().__init__(sampler=ParentBased(ALWAYS_OFF), resource=resource, shutdown_on_exit=False)
+        self.export: Export | None = None
+        self.add_span_processor(_Forward(self))
+
+
+class _Forward(SpanProcessor):
+    """Hands spans to whatever export the process has now: `dev --inline --reload` has one after the other."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """See `SpanProcessor`."""
+        if self._provider.export is not None:
+            self._provider.export.on_end(span)
+
+
+def resource_of(tracing: Tracing, service: str, instance: str) -> Resource:
+    """What all spans of a process have.
+
+    Args:
+        tracing: Options.
+        service: `service.name`, unless the options have one.
+        instance: `service.instance.id`: tells the process from others.
+    """
+    own: dict[str, str | int] = {
+        "service.name": tracing.service or service,
+        "service.instance.id": instance,
+        "process.pid": os.getpid(),
+    }
+    return Resource.create({**tracing.resource, **own})
+
+
+def open_export(tracing: Tracing, resource: Resource, *, limit: int = QUEUE) -> Export:
+    """Begin to export, and make the user's spans leave the same way, unless the user's code has its own provider."""
+    export = Export(_exporter(tracing), limit=limit)
+    if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
+        trace.set_tracer_provider(Provider(resource))
+    provider = trace.get_tracer_provider()
+    if isinstance(provider, Provider):
+        provider.export = export
+    return export
+
+
+def _exporter(tracing: Tracing) -> SpanExporter:
+    try:
+        headers = dict(_headers(tracing))
+    except (ReferenceUnresolved, TraceOptionError) as error:
+        log.warning("trace_headers_missing", reason=str(error))  # the receiver decides whether it takes spans without
+        headers = {}
+    return OTLPSpanExporter(
+        endpoint=tracing.endpoint,
+        headers=headers,
+        certificate_file=tracing.certificate or None,
+        timeout=TIMEOUT,
+        compression=Compression.Gzip if tracing.compression == "gzip" else Compression.NoCompression,
+    )
+
+
+def _headers(tracing: Tracing) -> Iterator[tuple[str, str]]:
+    if tracing.headers:
+        yield from pairs_of(resolve(tracing.headers, os.environ), "headers").items()
