@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from brokers import Broker, Topics
+from command_line import Headrace
+from headrace.cli.exits import ExitCode
 from headrace.sources.kafka_connection import ClusterUnavailable, KafkaClusters
 from headrace.sources.kafka_group import delete_group, group_of, group_offsets
 from headrace.sources.kafka_prior import StateLost, refuse_lost_state
@@ -144,3 +149,40 @@ def test_a_cluster_may_name_its_group_or_want_none() -> None:
     assert group_of("heat", plain("x:1")) == "headrace-heat"
     assert group_of("heat", plain("x:1", group_id="ours")) == "ours"
     assert group_of("heat", plain("x:1", group_id="")) is None
+
+
+FLOW = """
+from headrace import Context, Event, KafkaSource, Workflow
+
+def shout(event: Event[str], ctx: Context) -> None: ...
+
+workflow = Workflow("NAME", partitions=2)
+workflow.source(KafkaSource("NAME", str, key=str)).to(workflow.node(shout))
+"""
+
+
+@pytest.mark.parametrize(
+    ("verb", "beyond"),
+    [
+        (("dev", "--inline"), "Level"),  # `run` goes the same way
+        (("deploy", "--address", "127.0.0.1:1"), "nobody answers"),
+    ],
+    ids=["dev", "deploy"],
+)
+async def test_whoever_starts_it_with_another_store_is_told_before_anything_is_touched(
+    kafka: Broker, topic: Topics, redis_url: str, tmp_path: Path, verb: tuple[str, ...], beyond: str
+) -> None:
+    name = topic(partitions=2)
+    await read_some(kafka, name, f"headrace-{name}")
+    (tmp_path / "flow.py").write_text(FLOW.replace("NAME", name))
+    typed = (*verb, "flow.py", "--redis", redis_url, "--kafka", kafka.bootstrap, "--durability", "fast")
+
+    refused = Headrace(tmp_path, *typed)
+    assert await asyncio.to_thread(refused.ends) == ExitCode.PROBLEMS
+    assert f"{name} has no state in this store" in refused.text
+    assert "--start-over" in refused.text
+
+    anew = Headrace(tmp_path, *typed, "--start-over")
+    await asyncio.to_thread(anew.says, beyond)
+    anew.process.send_signal(signal.SIGINT)
+    await asyncio.to_thread(anew.ends)

@@ -56,6 +56,13 @@ def test_each_difference_is_named() -> None:
     ]  # fmt: skip
 
 
+def test_to_start_over_is_a_change_and_not_to_say_it_again_is_none() -> None:
+    anew = msgspec.structs.replace(BEFORE, start_over=True)
+
+    assert said(anew) == ["start over: yes"]
+    assert said(BEFORE, before=anew) == []
+
+
 def test_values_of_settings_and_of_kafka_options_are_not_told() -> None:
     after = msgspec.structs.replace(
         BEFORE, settings={"limit": "hunter2", "password": "hunter2"}, kafka={"bootstrap_servers": "hunter2:9092"}

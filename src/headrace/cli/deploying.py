@@ -72,6 +72,8 @@ class DeployOrder:
     traces: Tracing | None = None
     drop_state: bool = False
     """Forget states that the new version has no node for, or can't read."""
+    start_over: bool = False
+    """Begin anew although the workflow has run before, with another store."""
     make_topics: bool = False
     replication: int = 1
     wait: bool = True
@@ -215,6 +217,8 @@ class _Deploying:
             return before, descriptor.partitions if descriptor else 0
 
         before, stored = asyncio.run(ask())
+        if not stored and not self._order.start_over:
+            servers.refuse_lost_state()
         asked = self._order.partitions or self._plan.partitions
         if stored and asked and stored != asked:
             raise PartitionsFixed(self._name, stored, asked)
@@ -234,7 +238,8 @@ class _Deploying:
         return deployment_of(
             self._plan, code, order.redis_url, partitions=partitions, workers=order.workers, fuse=order.fuse,
             settings=dict(order.settings), cluster=order.cluster, address=order.address, target=order.target,
-            deployed=time.time(), durability=str(self._durability), traces=order.traces, kafka=dict(order.kafka.kafka),
+            deployed=time.time(), start_over=order.start_over, durability=str(self._durability), traces=order.traces,
+            kafka=dict(order.kafka.kafka),
             clusters={name: dict(options) for name, options in order.kafka.clusters.items()},
         )  # fmt: skip
 

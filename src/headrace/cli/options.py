@@ -46,6 +46,10 @@ Assign = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="A setting for the nodes; secrets as env:NAME or file:/path."),
 ]
+StartOver = Annotated[
+    bool,
+    typer.Option("--start-over", help="Begin anew although its consumer group says that it has run before."),
+]
 Live = Annotated[
     bool | None, typer.Option("--live/--no-live", help="A live table, or lines. Default: live on a terminal.")
 ]

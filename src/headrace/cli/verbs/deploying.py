@@ -17,6 +17,7 @@ from headrace.cli.options import (
     OutputOption,
     Partitions,
     Redis,
+    StartOver,
     Target,
     Workers,
 )
@@ -77,6 +78,7 @@ def deploy(  # noqa: PLR0913, PLR0917  each is an option of the verb
     drop_state: Annotated[
         bool, typer.Option("--drop-state", help="Forget, for good, states that this version has no place for.")
     ] = False,
+    start_over: StartOver = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Don't wait until it is up.")] = False,
     dry_run: DryRun = False,
     yes: Yes = False,
@@ -104,8 +106,8 @@ def deploy(  # noqa: PLR0913, PLR0917  each is an option of the verb
         kafka=KafkaClusters(settings.kafka, settings.clusters), durability=settings.durability,
         workers=settings.workers, partitions=settings.partitions, fuse=settings.fuse == "all", cluster=cluster,
         working_dir=working_dir, requirements=requirements, settings=settings.settings, make_topics=make_topics,
-        traces=traces_of(loaded), drop_state=drop_state,
-        replication=replication, wait=not no_wait, dry_run=dry_run, yes=yes,
+        traces=traces_of(loaded), drop_state=drop_state, start_over=start_over, replication=replication,
+        wait=not no_wait, dry_run=dry_run, yes=yes,
     )  # fmt: skip
     raise typer.Exit(int(deploy_order(order, Screen(), as_json=output == "json")))
 

@@ -18,6 +18,7 @@ from headrace.cli.options import (
     Live,
     Partitions,
     Redis,
+    StartOver,
     Target,
     Workers,
 )
@@ -57,6 +58,7 @@ def dev(  # noqa: PLR0913, PLR0917  each is an option of the verb
     drop_state: Annotated[
         bool, typer.Option("--drop-state", help="With --reload: forget states that a saved version can't read.")
     ] = False,
+    start_over: StartOver = False,
     assign: Assign = None,
     live: Live = None,
 ) -> None:
@@ -76,8 +78,9 @@ def dev(  # noqa: PLR0913, PLR0917  each is an option of the verb
         target=target, redis_url=redis, kafka=kafka, embedded=True, broker=broker,
         workers=1 if inline else settings.workers, partitions=settings.partitions,
         fuse=inline or settings.fuse == "all", durability=durability, settings=settings.settings,
-        traces=traces_of(loaded), environment=for_children(loaded), keep=True, make_topics=True, reload=reload,
-        drop_state=drop_state, inline=inline, live=screen.is_terminal and not inline if live is None else live,
+        traces=traces_of(loaded), environment=for_children(loaded), keep=True, make_topics=True,
+        start_over=start_over, reload=reload, drop_state=drop_state, inline=inline,
+        live=screen.is_terminal and not inline if live is None else live,
     )  # fmt: skip
     raise typer.Exit(int(run_session(order, screen)))
 
@@ -93,9 +96,7 @@ def run(  # noqa: PLR0913, PLR0917  each is an option of the verb
     durability: DurabilityOption = None,
     assign: Assign = None,
     make_topics: Annotated[bool, typer.Option("--make-topics", help="Make topics that don't exist.")] = False,
-    start_over: Annotated[
-        bool, typer.Option("--start-over", help="Begin anew although its consumer group says that it has run before.")
-    ] = False,
+    start_over: StartOver = False,
     keep: Annotated[bool, typer.Option("--keep", help="Stay when the run of an unkeyed workflow has ended.")] = False,
     live: Live = None,
 ) -> None:
