@@ -118,18 +118,6 @@ class Registry:
             value = await self.client.get(status_prefix(workflow) + process)
         return None if value is None else msgspec.json.decode(value)
 
-    async def statuses(self, workflow: str) -> dict[str, Any]:
-        """Process -> its status document, of all processes that have left one lately."""
-        prefix = status_prefix(workflow)
-        with store_errors(self.address):
-            keys = sorted([key async for key in self.client.scan_iter(match=_literal(prefix) + "*", count=1000)])
-            values: list[Any] = await self.client.mget(keys) if keys else []
-        return {
-            key.decode().removeprefix(prefix): msgspec.json.decode(value)
-            for key, value in zip(keys, values, strict=True)
-            if value is not None
-        }
-
     async def count_workflow(self, name: str) -> int:
         """How many keys the store holds of a workflow."""
         with store_errors(self.address):

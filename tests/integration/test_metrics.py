@@ -8,8 +8,9 @@ import re
 import signal
 import subprocess
 import sys
+import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -19,13 +20,17 @@ from prometheus_client.samples import Sample
 
 from brokers import Broker, Topics
 from documents import ROOT
+from headrace.actors.deployments import put_deployment
 from headrace.actors.local_ray import LocalRay
+from headrace.actors.spec import CodeRef, Deployment
 from headrace.actors.store_registry import Registry
+from headrace.actors.supervise import Supervise
 from headrace.embedded import Valkey
 from headrace.metrics.exposition import exposition
+from headrace.workflows.store import WorkflowDescriptor
 from ledger import offline
 from rig import Rig
-from waiting import until
+from waiting import until, until_async
 
 READINGS = 2_000
 NODES = 3
@@ -76,7 +81,8 @@ def families(rig: Rig) -> list[Metric]:
         samples = samples_of(found)
         nodes = {row.labels["process"] for row in samples if row.name == "headrace_replica_calls_total"}
         worked_off = total(samples, "headrace_events_total") == READINGS
-        return found if worked_off and len(nodes) >= NODES else None
+        left = total(samples, "headrace_outputs_total") == total(samples, "headrace_outputs_delivered_total")
+        return found if worked_off and left and len(nodes) >= NODES else None
 
     settled: list[Metric] = until(look, "the numbers of the last events are in the store")
     return settled
@@ -119,7 +125,8 @@ def test_what_the_page_and_the_dashboard_name_exists(families: list[Metric], sam
     dashboard = DASHBOARD.read_text()
     json.loads(dashboard)
     named = set(re.findall(r"\b(?:headrace|process)_[a-z_]+", dashboard))
-    exist = ours | {row.name for row in samples}
+    counters = {f"{family.name}_total" for family in families if family.type == "counter"}
+    exist = ours | counters | {row.name for row in samples}
     assert named - exist == set(), "the dashboard asks for what no process has"
     documented = {name.removesuffix("_total") for name in re.findall(r"`(headrace_[a-z_]+)", PAGE.read_text())}
     assert ours - documented == set(), "every metric is in the page"
@@ -150,3 +157,35 @@ def test_the_command_serves_them(rig: Rig, samples: list[Sample], tmp_path: Path
         assert served.wait(10) == 0
 
     assert 'headrace_events_total{process="worker/0",workflow="ledger"} 2000.0' in page
+
+
+async def test_who_looks_after_a_ray_cluster_has_numbers_too(redis_url: str) -> None:
+    stopped = asyncio.Event()
+    async with Registry(redis_url) as registry:
+        await registry.publish_workflow(WorkflowDescriptor(name="orders", partitions=1))
+        code = CodeRef(folder="", module="flow", version="1")
+        await put_deployment(
+            registry, Deployment(workflow="orders", code=code, redis_url=redis_url, partitions=1, cluster="eu")
+        )
+
+        async def page() -> list[Sample]:
+            text = (await exposition(registry)).decode()
+            return [row for row in samples_of(list(text_string_to_metric_families(text))) if "cluster" in row.labels]
+
+        assert [(row.name, row.value) for row in await page()] == [("headrace_supervise_up", 0)]
+        looking = asyncio.create_task(Supervise("127.0.0.1:1", redis_url, "eu").run(stopped))
+        found = await until_async(lambda: told(page, "headrace_supervise_looks_total"), "it has looked")
+        stopped.set()
+        await looking
+
+    assert (
+        found["headrace_supervise_up"] == found["headrace_supervise_watched"] == found["headrace_supervise_lost"] == 1
+    )
+    assert abs(found["headrace_supervise_last_look_timestamp_seconds"] - time.time()) < 60
+    assert found["headrace_supervise_revived_total"] == found["headrace_supervise_failures_total"] == 0
+
+
+async def told(page: Callable[[], Awaitable[list[Sample]]], name: str) -> dict[str, float] | None:
+    """All numbers, once one of that name is above zero."""
+    numbers = {row.name: row.value for row in await page()}
+    return numbers if numbers.get(name) else None

@@ -255,8 +255,9 @@ async def test_descriptors_terms_and_status_documents(store: Store) -> None:
 
     await store.put_status("w", "worker/0", {"events": 1})
     await store.put_status("w*", "worker/0", {"events": 2})
-    assert await store.statuses("w") == {"worker/0": {"events": 1}}
-    assert await store.statuses("w*") == {"worker/0": {"events": 2}}
+    assert await store.status("w", "worker/0") == {"events": 1}
+    assert await store.status("w*", "worker/0") == {"events": 2}
+    assert await store.status("w", "worker/1") is None
 
 
 async def test_a_removed_workflow_leaves_nothing(store: Store) -> None:

@@ -50,7 +50,7 @@ async def _descriptors(store: Store, workflow: str) -> None:
     assert await store.workflow(workflow) is not None
     assert await store.next_term(workflow) == 1
     await store.put_status(workflow, "worker/0", {"events": 1})
-    assert await store.statuses(workflow) == {"worker/0": {"events": 1}}
+    assert await store.status(workflow, "worker/0") == {"events": 1}
 
 
 async def _partition(store: Store, number: int) -> str:

@@ -11,10 +11,13 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from headrace.actors.deployments import get_deployment
 from headrace.actors.spec import ClusterStatus
 from headrace.actors.store_link import PROCESS
 from headrace.actors.store_registry import Registry
+from headrace.actors.supervise import SuperviseStatus, get_supervise_status
 from headrace.metrics.families import Family, merged
+from headrace.metrics.supervising import supervise_metrics
 from headrace.sources.connection import store_errors
 from headrace.workflows.keyspace import metrics_key
 
@@ -36,7 +39,8 @@ class _Ready(Collector):
 async def exposition(registry: Registry, *, workflow: str | None = None) -> bytes:
     """The metrics of one workflow, or of all that the store knows, in Prometheus' text format.
 
-    Every sample has the labels `workflow` and `process` (`worker/0`, `node/2/1`, `supervisor`).
+    Every sample has the labels `workflow` and `process` (`worker/0`, `node/2/1`, `supervisor`). Those of `headrace
+    supervise` have `cluster` and `process` instead; they are of the clusters that these workflows were deployed to.
 
     Raises:
         StoreUnavailable: The store can't be reached.
@@ -44,8 +48,15 @@ async def exposition(registry: Registry, *, workflow: str | None = None) -> byte
     names = [workflow] if workflow else await registry.workflows()
     rows = [row for name in names for row in await _of(registry, name)]
     collected = CollectorRegistry()
-    collected.register(_Ready(merged(rows)))
+    collected.register(_Ready([*merged(rows), *supervise_metrics(await _supervised(registry, names))]))
     return generate_latest(collected)
+
+
+async def _supervised(registry: Registry, workflows: Sequence[str]) -> dict[str, SuperviseStatus | None]:
+    """Who looks after each Ray cluster that one of them was deployed to."""
+    deployments = [await get_deployment(registry, name) for name in workflows]
+    clusters = {deployment.cluster for deployment in deployments if deployment is not None and deployment.cluster}
+    return {cluster: await get_supervise_status(registry, cluster) for cluster in sorted(clusters)}
 
 
 async def _of(registry: Registry, workflow: str) -> list[tuple[dict[str, str], Family]]:
