@@ -13,9 +13,11 @@ from headrace.actors.store_registry import Registry
 from headrace.sources.connection import Script, store_errors
 from headrace.sources.durable import Durable
 from headrace.sources.routing import texts
+from headrace.sources.tail import encode_headers
 from headrace.workflows.durability import FAST, Durability
 from headrace.workflows.effects import Effect
 from headrace.workflows.keyspace import PartitionKeys
+from headrace.workflows.records import Headers
 
 _FOLDER: Final = Path(headrace.sources.__file__).parent / "scripts"
 _APPEND: Final = Script(_FOLDER / "request_append.lua")
@@ -49,6 +51,8 @@ class Request:
     """JSON."""
     reply: str = ""
     """Reply channel of the gateway process that waits; empty when nobody does."""
+    headers: Headers = ()
+    """Of the event."""
 
 
 class RequestStore(Registry):
@@ -93,6 +97,7 @@ class RequestStore(Registry):
             request.body,
             request.reply,
             str(quota),
+            encode_headers(request.headers) if request.headers else b"",
         )
         return Admission(answer.decode())
 

@@ -17,9 +17,12 @@ from headrace.actors.store_requests import Admission, RequestStore
 from headrace.gateway.bridge import Bridge
 from headrace.gateway.keys import decode_key, encode_key
 from headrace.gateway.preferences import preference_of
-from headrace.gateway.problems import ProblemError, add_problems
+from headrace.gateway.problems import ProblemError, add_problems, status_of
+from headrace.gateway.tracing import GatewayTraces
+from headrace.tracing.options import Tracing
 from headrace.workflows.durability import Durability
 from headrace.workflows.keyspace import partition_of
+from headrace.workflows.records import Headers
 from headrace.workflows.store import SourceDescriptor, StoreUnavailable, WorkflowDescriptor
 
 _log = structlog.get_logger(__name__)
@@ -37,9 +40,11 @@ class Gateway:
 
     Args:
         redis_url: Address of the store.
+        traces: Where spans go; see `create_app`.
     """
 
-    def __init__(self, redis_url: str) -> None:
+    def __init__(self, redis_url: str, traces: Tracing | None = None) -> None:
+        self.traces = GatewayTraces(traces)
         self.store = RequestStore(redis_url, connections=64)
         self.bridge = Bridge(redis_url, self.store)
         self._known: dict[str, tuple[float, WorkflowDescriptor]] = {}
@@ -51,11 +56,13 @@ class Gateway:
         except StoreUnavailable as problem:
             _log.warning("store_unreachable", reason=str(problem))
         await self.bridge.open()
+        self.traces.open()
 
     async def close(self) -> None:
         """Disconnect."""
         await self.bridge.close()
         await self.store.close()
+        await self.traces.close()
 
     async def workflow(self, name: str) -> WorkflowDescriptor:
         """The descriptor of a workflow.
@@ -74,7 +81,17 @@ class Gateway:
         return found
 
     async def event(self, name: str, key_text: str, request: Request) -> Response:
-        """An event for a run, and its reply if that comes in time."""
+        """An event for a run, and its reply if that comes in time; traced, if it is."""
+        with self.traces.request(request, name) as answered:
+            try:
+                response = await self._event(name, key_text, request, answered.headers)
+            except Exception as error:
+                answered.status = status_of(error)
+                raise
+            answered.status = response.status_code
+            return response
+
+    async def _event(self, name: str, key_text: str, request: Request, traced: Headers) -> Response:
         workflow = await self.workflow(name)
         source = _request_source(workflow)
         key = _key(key_text)
@@ -90,7 +107,7 @@ class Gateway:
         partition = partition_of(key, workflow.partitions) if workflow.keyed else 0
         admission, reply = await self.bridge.ask(
             name, partition, key if workflow.keyed else "", source.name, body, request=id_, wait=preference.wait,
-            durability=durability,
+            durability=durability, headers=traced,
         )  # fmt: skip
         if admission is Admission.FULL:
             raise ProblemError(
@@ -116,13 +133,21 @@ class Gateway:
         )
 
 
-def create_app(redis_url: str) -> FastAPI:
+def create_app(redis_url: str, *, traces: Tracing | None = None) -> FastAPI:
     """The gateway over the store at `redis_url`; it connects when the server starts it.
+
+    Args:
+        redis_url: Address of the store.
+        traces: Where spans of requests go; by default as OpenTelemetry's variables say, if they do.
+
+    Raises:
+        TraceOptionError: Something that a variable says can't be used.
+        TracesNotInstalled: There are to be traces, but the extra `otel` is not installed.
 
     Examples:
         `uvicorn.run(create_app("redis://127.0.0.1:6379/0"), port=8080)`
     """
-    gateway = Gateway(redis_url)
+    gateway = Gateway(redis_url, traces)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

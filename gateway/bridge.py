@@ -21,6 +21,7 @@ from headrace.actors.store_requests import Admission, Request, RequestStore
 from headrace.sources.connection import connect, store_errors
 from headrace.sources.routing import subscription
 from headrace.workflows.durability import FAST, Durability
+from headrace.workflows.records import Headers
 from headrace.workflows.store import StoreUnavailable
 
 _log = structlog.get_logger(__name__)
@@ -83,7 +84,7 @@ class Bridge:
         await asyncio.gather(*tasks, return_exceptions=True)
         await self._client.aclose()
 
-    async def ask(
+    async def ask(  # noqa: PLR0913  each is a part of the request
         self,
         workflow: str,
         partition: int,
@@ -94,6 +95,7 @@ class Bridge:
         request: str,
         wait: float,
         durability: Durability = FAST,
+        headers: Headers = (),
     ) -> tuple[Admission, bytes | None]:
         """Put a request into the inbox and wait for its reply.
 
@@ -106,6 +108,7 @@ class Bridge:
             request: Id of the request.
             wait: Seconds to wait for the reply; 0 does not wait.
             durability: What request and reply have to reach before the caller hears of them.
+            headers: Of the event.
 
         Returns:
             What became of the request, and the reply (JSON), or None when it did not come in time.
@@ -119,7 +122,7 @@ class Bridge:
         self._waiters[request] = waiter
         try:
             admission = await self._append(waiter, Request(
-                id=request, key=key, source=source, body=body, reply=self._channel
+                id=request, key=key, source=source, body=body, reply=self._channel, headers=headers
             ))  # fmt: skip
             if admission is Admission.FULL:
                 return admission, None

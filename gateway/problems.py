@@ -87,6 +87,14 @@ def add_problems(app: FastAPI) -> None:
         app.add_exception_handler(kind, away)
 
 
+def status_of(error: Exception) -> int:
+    """Status of the answer to an error."""
+    if isinstance(error, ProblemError):
+        return error.status.value
+    away = isinstance(error, StoreUnavailable | StoreFull | StoreUnsuitable)
+    return (HTTPStatus.SERVICE_UNAVAILABLE if away else HTTPStatus.INTERNAL_SERVER_ERROR).value
+
+
 def _code_of(error: Exception) -> str:
     if isinstance(error, StoreFull):
         return "store_full"

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Final
+
+import msgspec
 
 from headrace.workflows.records import Records
 
@@ -91,8 +93,17 @@ class Tail:
         return self.sources.get(name, next(iter(self.sources.values())))
 
 
+encode_headers: Final = msgspec.msgpack.Encoder().encode
+"""An event's headers as an entry's field `headers` has them."""
+_decode_headers: Final = msgspec.msgpack.Decoder(tuple[tuple[str, bytes], ...]).decode
+
+
 def _add(records: Records, id_: str, fields: Mapping[bytes, bytes]) -> None:
     offsets: list[Any] = records.offsets
+    headers = fields.get(b"headers")
+    if headers is not None or records.headers is not None:
+        records.headers = records.headers or [()] * len(offsets)
+        records.headers.append(() if headers is None else _decode_headers(headers))
     offsets.append(id_)
     records.times.append(int(fields.get(b"time", b"0")))
     records.keys.append(fields.get(b"key") or None)

@@ -17,11 +17,13 @@ from headrace.gateway.app import create_app
 from headrace.gateway.bridge import Bridge
 from headrace.sources.requests import RequestSource
 from headrace.sources.streams import StreamReader
+from headrace.tracing.options import Tracing
 from headrace.workflows.commit import Answer, Commit, Reply
 from headrace.workflows.keyspace import partition_of
 from headrace.workflows.plan import SourcePlan
-from headrace.workflows.records import Records
+from headrace.workflows.records import Headers, Records
 from headrace.workflows.store import SourceDescriptor, WorkflowDescriptor
+from otlp import SERVER, Receiver
 from waiting import until_async
 
 PARTITIONS = 4
@@ -208,3 +210,61 @@ async def test_B29_no_reply_is_lost_with_the_gateways_connection(redis_url: str,
 
 async def test_the_process_says_that_it_lives(http: httpx.AsyncClient) -> None:
     assert (await http.get("/healthz")).json() == {"status": "ok"}
+
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+PARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
+
+
+async def events_of(store: Store, redis_url: str, key: str) -> Headers:
+    """Headers of the event that lies in the inbox of that run."""
+    partition = partition_of(key, PARTITIONS)
+    plan = SourcePlan(index=0, name="requests", source=SOURCE, type=0, key=None, targets=(0,))
+    ready: asyncio.Queue[int] = asyncio.Queue()
+    reader = StreamReader(redis_url, "chat", [plan], on_ready=ready.put_nowait, on_problem=lambda *_: None)
+    await reader.open()
+    try:
+        await reader.assign(partition, {})
+        await asyncio.wait_for(ready.get(), 10)
+        [records] = reader.pull(partition, 10)
+    finally:
+        await reader.close()
+    return dict(zip(map(_text, records.keys), records.headers or [()] * len(records), strict=True))[key]
+
+
+async def test_headers_for_tracing_go_on_to_the_event(http: httpx.AsyncClient, store: Store, redis_url: str) -> None:
+    headers = {"traceparent": PARENT, "tracestate": "a=1", "baggage": "b=2", "cookie": "c"}
+    await http.post(EVENTS.format("s1"), json={}, headers={"Prefer": "respond-async", **headers})
+    await http.post(EVENTS.format("s2"), json={}, headers={"Prefer": "respond-async"})
+
+    assert dict(await events_of(store, redis_url, "s1")) == {
+        "traceparent": PARENT.encode(), "tracestate": b"a=1", "baggage": b"b=2"
+    }  # fmt: skip
+    assert await events_of(store, redis_url, "s2") == ()
+
+
+async def test_a_traced_request_has_a_span_that_is_the_event_s_parent(redis_url: str, store: Store) -> None:
+    with Receiver() as receiver:
+        app = create_app(redis_url, traces=Tracing(endpoint=f"{receiver.address}/v1/traces"))
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://gateway") as http,
+        ):
+            sampled = {"Prefer": "respond-async", "traceparent": PARENT, "tracestate": "a=1", "baggage": "b=2"}
+            await http.post(EVENTS.format("s1"), json={}, headers=sampled)
+            await http.post(EVENTS.format("s2"), json={}, headers={**sampled, "traceparent": f"{PARENT[:-1]}0"})
+            refused = await http.post("/v1/workflows/nobody/runs/s1/events", json={}, headers=sampled)
+
+    assert refused.status_code == 404
+    accepted, unknown = receiver.spans
+    assert (accepted.kind, accepted.trace_id, accepted.parent) == (SERVER, TRACE, "00f067aa0ba902b7")
+    assert accepted.name == "POST /v1/workflows/{workflow}/runs/{key}/events"
+    assert accepted.attributes == {
+        "http.request.method": "POST", "http.route": "/v1/workflows/{workflow}/runs/{key}/events",
+        "headrace.workflow": "chat", "http.response.status_code": 202,
+    }  # fmt: skip
+    assert (unknown.attributes["http.response.status_code"], unknown.error) == (404, None)
+    assert dict(await events_of(store, redis_url, "s1")) == {
+        "traceparent": accepted.traceparent.encode(), "tracestate": b"a=1", "baggage": b"b=2"
+    }  # fmt: skip
+    assert dict(await events_of(store, redis_url, "s2"))["traceparent"] == f"{PARENT[:-1]}0".encode()

@@ -13,6 +13,7 @@ import pytest
 
 from brokers import CACHE, Broker, Topics
 from command_line import Headrace
+from otlp import Receiver
 
 pytestmark = pytest.mark.slow
 
@@ -120,3 +121,27 @@ def test_a_node_that_does_not_open_ends_it_with_the_users_frames(
     assert "RuntimeError: no model for ******" in dev.text
     assert "hunter2" not in dev.text
     assert "headrace/actors" not in dev.text
+
+
+def test_what_settings_say_of_traces_reaches_it_and_a_clean_stop_sends_what_waits(
+    start: Start, tmp_path: Path, redis_url: str, kafka: Broker, topic: Topics
+) -> None:
+    flow = FLOW.replace("READINGS", topic(2)).replace("COUNTS", topic(2))
+    (tmp_path / "flow.py").write_text(flow)
+    with Receiver() as receiver:
+        traces = f'[traces]\nendpoint = "{receiver.address}"\nsampler = "parentbased_always_on"\nkeys = true\n'
+        (tmp_path / "headrace.toml").write_text(traces)
+        running = start("dev", "flow.py", "--inline", "--redis", redis_url, "--kafka", kafka.bootstrap)
+        running.says("running, after")
+        [sender] = (tmp_path / ".headrace").glob("send_*.py")
+        subprocess.run(
+            [sys.executable, sender, '{"sensor": "s1"}'], cwd=tmp_path, check=True, stdout=subprocess.DEVNULL
+        )
+        running.says("counting 1")
+        running.process.send_signal(signal.SIGINT)
+        assert running.ends() == 0, running.text
+
+    consumed, counted, sent = receiver.spans
+    assert (counted.name, counted.parent, sent.parent) == ("count", consumed.span_id, counted.span_id)
+    assert (consumed.parent, consumed.attributes["headrace.run.key"]) == ("", "s1")
+    assert consumed.resource["service.name"] == "inline"

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from headrace import Context, Event
 from headrace.tracing.current import scope
-from headrace.tracing.exporting import Export, Lot, open_export, resource_of
+from headrace.tracing.exporting import Export, Lot, open_export
 from headrace.tracing.options import Tracing
 from headrace.tracing.processes import ProcessTraces
 from headrace.workflows.runner import UnitRunner
@@ -187,7 +187,7 @@ def test_a_full_queue_drops_and_counts_and_nobody_waits() -> None:
 
 def test_a_receiver_that_is_away_is_told_once_each_time(receiver: Receiver) -> None:
     receiver.answer = 400
-    export = open_export(Tracing(endpoint=f"{receiver.address}/v1/traces"), Resource.create({}))
+    export = open_export(Tracing(endpoint=f"{receiver.address}/v1/traces"))
 
     with capture_logs() as said:
         for answer in (400, 400, 400, 200, 400):
@@ -212,7 +212,7 @@ def test_secrets_for_the_receiver_are_looked_up_where_they_are_used(
 ) -> None:
     monkeypatch.setenv("MY_HEADERS", "api-key=s3cret,x=a%20b")
     tracing = Tracing(endpoint=f"{receiver.address}/v1/traces", headers="env:MY_HEADERS", compression="gzip")
-    export = open_export(tracing, resource_of(tracing, "w", "w/0"))
+    export = open_export(tracing)
 
     export.put(_one_span())
     export.shutdown()

@@ -7,7 +7,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from opentelemetry import trace
@@ -16,7 +16,7 @@ from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler, SamplingResult
 
 from headrace.sources.references import ReferenceUnresolved, resolve
 from headrace.tracing.options import TraceOptionError, Tracing, pairs_of
@@ -107,6 +107,9 @@ class Export(SpanProcessor):
         self._thread.join(FLUSH)
         self._exporter.shutdown()
         self._reason.close()
+        provider = trace.get_tracer_provider()
+        if isinstance(provider, Provider) and provider.export is self:
+            provider.export = None
 
     def _send(self) -> None:
         while True:
@@ -183,9 +186,26 @@ class Provider(TracerProvider):
     """Where tracers of the user's code come from: their spans leave by the same way as ours."""
 
     def __init__(self, resource: Resource) -> None:
-        super().__init__(sampler=ParentBased(ALWAYS_OFF), resource=resource, shutdown_on_exit=False)
         self.export: Export | None = None
+        super().__init__(sampler=_WhileOpen(self), resource=resource, shutdown_on_exit=False)
         self.add_span_processor(_Forward(self))
+
+
+class _WhileOpen(Sampler):
+    """What belongs to a traced event is sampled, while the process has an export."""
+
+    def __init__(self, provider: Provider) -> None:
+        self._provider = provider
+        self._by_parent = ParentBased(ALWAYS_OFF)
+
+    def should_sample(self, *arguments: Any, **named: Any) -> SamplingResult:
+        """See `Sampler`."""
+        sampler = ALWAYS_OFF if self._provider.export is None else self._by_parent
+        return sampler.should_sample(*arguments, **named)
+
+    def get_description(self) -> str:
+        """For people."""
+        return "headrace"
 
 
 class _Forward(SpanProcessor):
@@ -216,15 +236,18 @@ def resource_of(tracing: Tracing, service: str, instance: str) -> Resource:
     return Resource.create({**tracing.resource, **own})
 
 
-def open_export(tracing: Tracing, resource: Resource, *, limit: int = QUEUE) -> Export:
-    """Begin to export, and make the user's spans leave the same way, unless the user's code has its own provider."""
-    export = Export(_exporter(tracing), limit=limit)
+def open_export(tracing: Tracing) -> Export:
+    """Begin to export."""
+    return Export(_exporter(tracing))
+
+
+def serve_nodes(export: Export, resource: Resource) -> None:
+    """Let spans of the user's code leave the same way, unless it has a tracer provider of its own."""
     if isinstance(trace.get_tracer_provider(), trace.ProxyTracerProvider):
         trace.set_tracer_provider(Provider(resource))
     provider = trace.get_tracer_provider()
     if isinstance(provider, Provider):
         provider.export = export
-    return export
 
 
 def _exporter(tracing: Tracing) -> SpanExporter:

@@ -39,11 +39,12 @@ class ProcessTraces:
         if not installed():
             raise TracesNotInstalled
         from headrace.tracing.current import scope  # noqa: PLC0415  needs the extra
-        from headrace.tracing.exporting import Lot, open_export, resource_of  # noqa: PLC0415
+        from headrace.tracing.exporting import Lot, open_export, resource_of, serve_nodes  # noqa: PLC0415
         from headrace.tracing.spans import SpanMaker  # noqa: PLC0415
 
         resource = resource_of(tracing, plan.name, f"{plan.name}/{process}")
-        export = self._export = open_export(tracing, resource)
+        export = self._export = open_export(tracing)
+        serve_nodes(export, resource)
         maker = SpanMaker(plan, resource, keys=tracing.keys)
 
         def deliver(traces: Sequence[Trace]) -> None:
