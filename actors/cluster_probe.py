@@ -1,13 +1,9 @@
-"""Looks at every machine of a Ray cluster before anything is started there: code, libraries, store, brokers."""
+"""Looks at every machine of a Ray cluster before anything is started there; each runs `machine_check`."""
 
 from __future__ import annotations
 
-import asyncio
 import importlib.metadata
-import platform
-import socket
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -16,27 +12,14 @@ from packaging.requirements import InvalidRequirement, Requirement
 from ray.exceptions import GetTimeoutError, RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from headrace.actors.store_registry import Registry
-from headrace.sources.connection import address_of
-from headrace.sources.store_address import StoreAddress
+from headrace.actors.machine_check import Finding
+from headrace.sources.kafka_connection import KafkaConnection
 from headrace.workflows.errors import HeadraceError
 
 WITHIN: Final = 45.0
 """Seconds for all machines: each starts a process and imports Headrace."""
-_CONNECT_WITHIN: Final = 3.0
-_STORE_WITHIN: Final = 10.0
-"""Seconds for the store, which may be asked for by Sentinels or nodes that are away."""
 _MOST: Final = 64
 """Machines that are looked at; in a larger cluster the first so many."""
-
-
-class Finding(msgspec.Struct, frozen=True):
-    """What one machine says."""
-
-    host: str
-    versions: str
-    """`Headrace 0.1.0, Python 3.11.9`."""
-    problems: tuple[str, ...] = ()
 
 
 class ClusterUnsuitable(HeadraceError):
@@ -76,49 +59,12 @@ def requirements_of(text: str) -> list[str]:
     return found
 
 
-def missing_of(requirements: Sequence[str]) -> list[str]:
-    """Those that this process's environment does not have, each with what it has instead."""
-    missing = []
-    for text in requirements:
-        wanted = Requirement(text)
-        if wanted.marker is not None and not wanted.marker.evaluate():
-            continue
-        try:
-            have = importlib.metadata.version(wanted.name)
-        except importlib.metadata.PackageNotFoundError:
-            missing.append(str(wanted))
-        else:
-            if not wanted.specifier.contains(have, prereleases=True):
-                missing.append(f"{wanted} (has {have})")
-    return missing
-
-
-def find(redis_url: str, servers: Sequence[str], requirements: Sequence[str]) -> Finding:
-    """What there is to say of the machine that this runs on.
-
-    Args:
-        redis_url: The store, which is really asked: certificates and secrets must lie here, too.
-        servers: Each Kafka cluster, `host:port,host:port`; of each one broker that answers is enough.
-        requirements: Of the workflow.
-    """
-    store = _missing_file(redis_url) or asyncio.run(_store_problem(redis_url))
-    problems = [] if store is None else [store]
-    for brokers in servers:
-        if not any(map(_reaches, brokers.split(","))):
-            problems.append(f"no Kafka broker of {brokers} can be reached from there")
-    missing = missing_of(requirements)
-    if missing:
-        problems.append(f"{', '.join(missing)} not installed. Build what is required into the cluster's image")
-    versions = f"Headrace {importlib.metadata.version('headrace')}, Python {platform.python_version()}"
-    return Finding(socket.gethostname(), versions, tuple(problems))
-
-
-def probe_cluster(redis_url: str, servers: Sequence[str], requirements: Sequence[str] = ()) -> list[Finding]:
+def probe_cluster(redis_url: str, kafka: Sequence[KafkaConnection], requirements: Sequence[str] = ()) -> list[Finding]:
     """Ask every machine of the cluster that this process is connected to.
 
     Args:
         redis_url: The store.
-        servers: Each Kafka cluster, `host:port,host:port`.
+        kafka: Each Kafka cluster.
         requirements: What the workflow needs, as in `requirements.txt`.
 
     Raises:
@@ -131,7 +77,7 @@ def probe_cluster(redis_url: str, servers: Sequence[str], requirements: Sequence
         remote: Any = ray.remote(num_cpus=0, max_retries=1)(_look(ours))
         at = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         asked[node["NodeManagerHostname"]] = remote.options(scheduling_strategy=at).remote(
-            redis_url, list(servers), list(requirements)
+            redis_url, msgspec.json.encode(list(kafka)), list(requirements)
         )
     findings, problems = [], dict[str, list[str]]()
     ready, _ = ray.wait(list(asked.values()), num_returns=len(asked), timeout=WITHIN) if asked else ([], [])
@@ -150,10 +96,10 @@ def probe_cluster(redis_url: str, servers: Sequence[str], requirements: Sequence
     return findings
 
 
-def _look(version: str) -> Callable[[str, list[str], list[str]], bytes]:
+def _look(version: str) -> Callable[[str, bytes, list[str]], bytes]:
     """The task; a closure travels by value, so it can also say that Headrace itself is missing over there."""
 
-    def look(redis_url: str, servers: list[str], requirements: list[str]) -> bytes:
+    def look(redis_url: str, kafka: bytes, requirements: list[str]) -> bytes:
         import json  # noqa: PLC0415  it runs elsewhere, with nothing imported
         import socket  # noqa: PLC0415
 
@@ -162,7 +108,7 @@ def _look(version: str) -> Callable[[str, list[str], list[str]], bytes]:
 
             import msgspec  # noqa: PLC0415
 
-            from headrace.actors.cluster_probe import find  # noqa: PLC0415
+            from headrace.actors.machine_check import connections_of, find  # noqa: PLC0415
         except ImportError as error:
             sentence = f"Headrace can't be imported there ({error}). Install headrace=={version} in the cluster's image"
             return json.dumps({"host": socket.gethostname(), "versions": "", "problems": [sentence]}).encode()
@@ -170,36 +116,6 @@ def _look(version: str) -> Callable[[str, list[str], list[str]], bytes]:
         if there != version:
             sentence = f"it has Headrace {there}, this is {version}. Use the same version"
             return json.dumps({"host": socket.gethostname(), "versions": there, "problems": [sentence]}).encode()
-        return msgspec.json.encode(find(redis_url, servers, requirements))
+        return msgspec.json.encode(find(redis_url, connections_of(kafka), requirements))
 
     return look
-
-
-def _missing_file(redis_url: str) -> str | None:
-    try:
-        missing = [path for path in StoreAddress.parse(redis_url).files if not Path(path).is_file()]
-    except HeadraceError:
-        return None  # whoever connects tells it
-    there = f"{', '.join(missing)}, named in the address of the store, is not there. Put it there on each machine"
-    return there if missing else None
-
-
-async def _store_problem(redis_url: str) -> str | None:
-    """Why the store can't be used from this machine."""
-    try:
-        async with asyncio.timeout(_STORE_WITHIN), Registry(redis_url, connections=1):
-            return None
-    except TimeoutError:
-        cause = f"the store at {address_of(redis_url)} has not answered within {_STORE_WITHIN:.0f} s"
-    except HeadraceError as error:
-        cause = str(error).rstrip(".")
-    return f"{cause}. Give an address that is known there; files and variables it names must be there, too"
-
-
-def _reaches(address: str) -> bool:
-    host, _, port = address.strip().rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_WITHIN).close()
-    except (OSError, ValueError):
-        return False
-    return True

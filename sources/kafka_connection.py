@@ -222,21 +222,27 @@ class KafkaConnection:
             raise self.unavailable(error) from None
         return {"bootstrap_servers": self.bootstrap, "request_timeout_ms": REQUEST_TIMEOUT_MS, **arguments}
 
-    async def _probe(self) -> Exception | None:
-        """What the first of the brokers that fails in a telling way says; None: all that is known is known."""
+    async def reach(self, host: str, port: int) -> Exception | None:
+        """Connect to one broker, with our credentials, and disconnect; what went wrong, None: nothing.
+
+        Raises:
+            ClusterUnavailable: An option can't be used here.
+        """
         arguments = self._arguments()
         del arguments[BOOTSTRAP]
+        try:
+            async with asyncio.timeout(_PROBE_SECONDS):
+                connection = await create_conn(host, port, client_id="headrace", **arguments)
+        except TimeoutError:
+            return TimeoutError(f"no answer within {_PROBE_SECONDS:g} s")
+        except (errors.KafkaError, OSError) as error:
+            return error
+        connection.close()
+        return None
 
-        async def ask(host: str, port: int) -> Exception | None:
-            try:
-                async with asyncio.timeout(_PROBE_SECONDS):
-                    connection = await create_conn(host, port, client_id="headrace", **arguments)
-            except (errors.KafkaError, OSError) as error:
-                return error
-            connection.close()
-            return None
-
-        found = await asyncio.gather(*(ask(host, port) for host, port, _ in collect_hosts(self.bootstrap)))
+    async def _probe(self) -> Exception | None:
+        """What the first of the brokers that fails in a telling way says; None: all that is known is known."""
+        found = await asyncio.gather(*(self.reach(host, port) for host, port, _ in collect_hosts(self.bootstrap)))
         telling = [error for error in found if isinstance(error, (*_REFUSED, ssl.SSLError))]
         return next(iter([*telling, *filter(None, found)]), None)
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import socket
-
 import msgspec
 import pytest
 
+from brokers import Broker
 from headrace import HeadraceError
 from headrace.actors.changes import PartitionsFixed, changes_between
-from headrace.actors.cluster_probe import find, missing_of, requirements_of
+from headrace.actors.cluster_probe import requirements_of
+from headrace.actors.machine_check import find, missing_of
 from headrace.actors.ray_connection import RayAddress, RayAddressInvalid
 from headrace.actors.spec import CodeRef, Deployment, UnitSpec
+from headrace.sources.kafka_connection import KafkaConnection
 
 BEFORE = Deployment(
     workflow="orders",
@@ -97,16 +98,14 @@ def test_what_is_missing_is_told_with_what_is_there_instead() -> None:
     assert "(has " in missing[0]
 
 
-def test_a_machine_says_what_it_cannot_reach(redis_url: str) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as broker:
-        there = f"127.0.0.1:{broker.getsockname()[1]}"
-        nobody = "127.0.0.1:1"
+def test_a_machine_says_what_it_cannot_reach(redis_url: str, kafka: Broker) -> None:
+    nobody = "127.0.0.1:1"
 
-        assert find(redis_url, [f"{nobody},{there}"], []).problems == ()
-        problems = find(f"redis://{nobody}/0", [nobody], ["no-such-library-at-all"]).problems
+    assert find(redis_url, [KafkaConnection("", f"{nobody},{kafka.bootstrap}")], []).problems == ()
+    problems = find(f"redis://{nobody}/0", [KafkaConnection("eu", nobody)], ["no-such-library-at-all"]).problems
 
     assert problems[0].startswith("the store at 127.0.0.1:1/0 does not answer")
-    assert problems[1] == "no Kafka broker of 127.0.0.1:1 can be reached from there"
+    assert problems[1].startswith("Kafka at eu (127.0.0.1:1) can't be used from there: ")
     assert problems[2].startswith("no-such-library-at-all not installed")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,9 @@ import pytest
 import redis
 from typer.testing import CliRunner
 
-from brokers import Broker, Choice
+from brokers import CACHE, Broker, Choice
 from headrace.cli.app import app
-from headrace.embedded import Valkey
+from headrace.embedded import ApacheKafka, Valkey
 from headrace.embedded.ports import free_port
 
 Examined = Callable[..., dict[str, Any]]
@@ -78,6 +78,34 @@ def test_a_level_that_is_asked_for_and_cannot_be_had_fails(examined: Examined, r
     Path("headrace.toml").write_text('durability = "fsync"\n')
 
     assert examined("--redis", redis_url)["durability"]["outcome"] == "fail"
+
+
+@pytest.fixture
+def sending_elsewhere(broker_choice: Choice, tmp_path: Path) -> Iterator[str]:
+    """A broker that answers here, and sends its clients to where nobody is: as in a container without an own name."""
+    if broker_choice.broker is not ApacheKafka:
+        pytest.skip("needs a broker with several listeners")
+    inside, outside, controller, nowhere = (f"127.0.0.1:{free_port()}" for _ in range(4))
+    options = {
+        "listeners": f"PLAINTEXT://{inside},OUTSIDE://{outside},CONTROLLER://{controller}",
+        "advertised.listeners": f"PLAINTEXT://{inside},OUTSIDE://{nowhere}",
+        "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,OUTSIDE:PLAINTEXT,CONTROLLER:PLAINTEXT",
+        "controller.quorum.bootstrap.servers": controller,
+    }
+    port = int(inside.rpartition(":")[2])
+    with ApacheKafka(cache=CACHE, folder=tmp_path / "kafka", port=port, options=options):
+        yield outside
+
+
+def test_a_broker_that_sends_its_clients_where_nobody_is_fails_with_the_setting_to_mend(
+    examined: Examined, sending_elsewhere: str
+) -> None:
+    """Mechanism: that the address which was typed answers says nothing of the one that all clients use from then on."""
+    found = examined("--kafka", sending_elsewhere)
+
+    assert (found["code"], found["Kafka"]["outcome"], found["Kafka brokers"]["outcome"]) == (1, "ok", "fail")
+    assert "broker 1 sends clients to 127.0.0.1:" in found["Kafka brokers"]["sentence"]
+    assert "advertised.listeners" in found["Kafka brokers"]["cure"]
 
 
 def test_servers_that_are_away_fail_without_stopping_the_rest(examined: Examined) -> None:

@@ -9,7 +9,7 @@ import typer
 
 from headrace.actors.bundle import Bundle
 from headrace.actors.changes import Change
-from headrace.actors.cluster_probe import Finding
+from headrace.actors.machine_check import Finding
 from headrace.actors.spec import ClusterStatus, Deployment
 from headrace.cli.exits import Interrupted, UsageError
 from headrace.cli.screen import Screen

@@ -21,7 +21,7 @@ from headrace.actors.bundle_check import check_bundle
 from headrace.actors.bundle_store import put_bundle, sweep_bundles
 from headrace.actors.changes import PartitionsFixed, changes_between
 from headrace.actors.cluster import DEFAULT_PARTITIONS, AlreadyRunning, Cluster, deployment_of, launch, runs_here
-from headrace.actors.cluster_probe import Finding, probe_cluster, requirements_of
+from headrace.actors.cluster_probe import probe_cluster, requirements_of
 from headrace.actors.deployments import begin_change, end_change, get_deployment
 from headrace.actors.loading import load_workflow
 from headrace.actors.ray_connection import connected
@@ -127,7 +127,7 @@ class _Deploying:
                 if running and not changes:
                     report.unchanged(Cluster.connect(self._name).status())
                     return
-                report.machines(self._probe(servers.brokers, requirements))
+                report.machines(probe_cluster(order.redis_url, servers.connections, requirements))
                 if order.dry_run:
                     report.dry_run()
                     return
@@ -261,9 +261,6 @@ class _Deploying:
                     return await get_deployment(registry, self._name) or unknown
                 await asyncio.sleep(_PERIOD)
         return None
-
-    def _probe(self, brokers: Sequence[str], requirements: Sequence[str]) -> list[Finding]:
-        return probe_cluster(self._order.redis_url, brokers, requirements)
 
     async def _refuse_loss(self, before: Deployment, after: Deployment) -> None:
         async with Registry(after.redis_url, connections=1) as registry:

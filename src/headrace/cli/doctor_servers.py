@@ -7,6 +7,8 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from aiokafka.errors import KafkaError
+
 from headrace.cli.findings import Check
 from headrace.settings import Settings
 from headrace.settings.model import BOOTSTRAP
@@ -14,6 +16,7 @@ from headrace.sources.connection import Client, store_errors
 from headrace.sources.kafka_connection import KafkaClusters, connection_of
 from headrace.sources.kafka_coordinator import lack_of_transactions
 from headrace.sources.kafka_produce import Session
+from headrace.sources.kafka_reach import unreached_brokers
 from headrace.sources.store_address import address_of
 from headrace.sources.store_clients import connect
 from headrace.sources.suitable import check_durability, check_server
@@ -124,23 +127,31 @@ async def _kafka(name: str, settings: Settings) -> list[Check]:
     session: Session | None = None
     try:
         connection = connection_of(_Port(name), KafkaClusters(settings.kafka, settings.clusters))
+        session = Session(connection)
         async with asyncio.timeout(_WITHIN):
-            session = Session(connection)
-            await session.open()
-            brokers = len(session.client.cluster.brokers())
-            lack = await lack_of_transactions(session)
-    except (HeadraceError, OSError, TimeoutError) as error:
+            return await _brokers(session, label)
+    except (HeadraceError, KafkaError, OSError, TimeoutError) as error:
         return [Check(label, "fail", str(error) or f"no answer within {_WITHIN:g} s")]
     finally:
         if session is not None:
             await session.close()
-    found = [Check(label, "ok", f"{brokers} broker{'' if brokers == 1 else 's'} at {connection.address}")]
+
+
+async def _brokers(session: Session, label: str) -> list[Check]:
+    """That it answers is not enough: each broker sends clients on to an address of its own choice."""
+    await session.open()
+    number, connection = len(session.client.cluster.brokers()), session.connection
+    found = [Check(label, "ok", f"{number} broker{'' if number == 1 else 's'} at {connection.address}")]
+    unreached = await unreached_brokers(connection, session.client)
+    found += [Check(f"{label} brokers", "fail", broker.sentence, broker.cure) for broker in unreached]
+    if unreached:
+        return found  # whatever else is asked might go to one of these
+    lack = await lack_of_transactions(session)
     if lack is None:
-        found.append(Check(f"{label} transactions", "ok", "outputs are exactly-once for read-committed readers"))
-    else:
-        cure = "Use Apache Kafka, or readers that skip a headrace-id they have seen."
-        found.append(Check(f"{label} transactions", "warn", f"none: {lack}; outputs are at-least-once, with ids", cure))
-    return found
+        return [*found, Check(f"{label} transactions", "ok", "outputs are exactly-once for read-committed readers")]
+    cure = "Use Apache Kafka, or readers that skip a headrace-id they have seen."
+    sentence = f"none: {lack}; outputs are at-least-once, with ids"
+    return [*found, Check(f"{label} transactions", "warn", sentence, cure)]
 
 
 async def _ray(address: str) -> list[Check]:

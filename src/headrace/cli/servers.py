@@ -137,9 +137,9 @@ class Servers:
         return self.clusters.kafka.get(BOOTSTRAP)
 
     @property
-    def brokers(self) -> list[str]:
-        """Addresses of each Kafka cluster, `host:port,host:port`."""
-        return [connection.bootstrap for connection, _ in self._by_cluster()]
+    def connections(self) -> list[KafkaConnection]:
+        """Each Kafka cluster that the workflow uses."""
+        return [connection for connection, _ in self._by_cluster()]
 
     def wait(self) -> None:
         """Wait until the store and all brokers answer.
