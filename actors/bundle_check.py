@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from headrace.actors.bundle import Bundle, cache_folder, unpack
+from headrace.actors.bundle_sweep import hold, sweep
 from headrace.actors.loading import WorkflowImportError, import_workflow
 from headrace.actors.spec import CodeRef
 from headrace.workflows.errors import HeadraceError
@@ -33,7 +34,18 @@ def check_bundle(bundle: Bundle, code: CodeRef) -> None:
         WorkflowImportError: It can't be imported from the bundle, though it can here.
         BundleError: There is no place to unpack it.
     """
-    folder = unpack(bundle.archive, bundle.version, cache_folder())
+    cache = cache_folder()
+    folder = cache / bundle.version
+    while (held := hold(folder)) is None:
+        unpack(bundle.archive, bundle.version, cache)
+        sweep(cache)
+    try:
+        _import_elsewhere(folder, code)
+    finally:
+        os.close(held)
+
+
+def _import_elsewhere(folder: Path, code: CodeRef) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     command = [
         sys.executable,

@@ -16,6 +16,7 @@ import structlog
 
 from headrace.actors.bundle import Bundle, cache_folder, unpack
 from headrace.actors.bundle_files import BundleError
+from headrace.actors.bundle_sweep import hold, sweep
 from headrace.actors.spec import CodeRef
 from headrace.actors.store_registry import Registry
 from headrace.sources.connection import store_errors
@@ -90,9 +91,10 @@ def local_code(code: CodeRef, redis_url: str, workflow: str, *, patience: float 
         return code
     cache = cache_folder()
     root = cache / code.version
-    if not root.is_dir():
-        root = unpack(asyncio.run(_fetch(code, redis_url, workflow, patience)), code.version, cache)
+    while hold(root) is None:  # to the end of this process
+        unpack(asyncio.run(_fetch(code, redis_url, workflow, patience)), code.version, cache)
         log.info("code_unpacked", workflow=workflow, version=code.version, folder=str(root))
+        sweep(cache)
     return msgspec.structs.replace(code, folder=str(Path(root, code.folder)), bundle=False)
 
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import shutil
+import subprocess
+import sys
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,6 +20,7 @@ from hypothesis import strategies as st
 
 from headrace.actors.bundle import CACHE, Bundle, cache_folder, pack, unpack
 from headrace.actors.bundle_files import BundleError, choose_files
+from headrace.actors.bundle_sweep import hold, sweep
 
 Tree = Callable[..., Path]
 
@@ -196,3 +201,76 @@ def test_a_home_without_a_place_to_write_is_no_obstacle(tmp_path: Path, monkeypa
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
 
     assert cache_folder({"XDG_CACHE_HOME": str(blocked)}).is_relative_to(tmp_path / f"headrace-{os.getuid()}")
+
+
+USER = """
+import sys
+from pathlib import Path
+from headrace.actors.bundle_sweep import hold
+assert hold(Path(sys.argv[1])) is not None
+print("held", flush=True)
+sys.stdin.read()
+"""
+
+
+@contextmanager
+def used(folder: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that uses unpacked code."""
+    command = [sys.executable, "-c", USER, str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        yield process
+
+
+def test_versions_that_no_process_uses_are_swept_whoever_used_them(tree: Tree, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    bundles = [pack(tree({"flow.py": f"{number}"})) for number in range(3)]
+    ours, theirs, nobodys = (unpack(bundle.archive, bundle.version, cache) for bundle in bundles)
+    with used(ours), used(theirs) as other_workflow:
+        assert sweep(cache, rest=0) == [nobodys.name]
+        assert sweep(cache, rest=0) == []
+        other_workflow.kill()
+        other_workflow.wait()
+
+        assert sweep(cache, rest=0) == [theirs.name]
+        assert [entry.name for entry in cache.iterdir()] == [ours.name]
+
+
+def test_a_version_rests_after_its_last_use_before_it_is_swept(tree: Tree, tmp_path: Path) -> None:
+    bundle = pack(tree({"flow.py": ""}))
+    folder = unpack(bundle.archive, bundle.version, tmp_path)
+    os.utime(folder, (0, 0))
+    held = hold(folder)
+    assert held is not None
+    os.close(held)
+
+    assert sweep(tmp_path) == []
+    os.utime(folder, (0, 0))
+    assert sweep(tmp_path) == [folder.name]
+    assert hold(folder) is None
+
+
+def test_what_is_swept_while_it_is_taken_up_is_unpacked_again(
+    tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = pack(tree({"flow.py": ""}))
+    folder = unpack(bundle.archive, bundle.version, tmp_path)
+    monkeypatch.setattr("fcntl.flock", lambda *_: shutil.rmtree(folder))
+
+    assert hold(folder) is None
+
+
+def test_where_there_are_no_locks_nothing_is_removed_and_all_can_be_used(
+    tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bundle = pack(tree({"flow.py": ""}))
+    folder = unpack(bundle.archive, bundle.version, tmp_path)
+
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "no locks available")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+
+    assert sweep(tmp_path, rest=0) == []
+    assert hold(folder) is not None
