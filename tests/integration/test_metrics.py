@@ -27,6 +27,7 @@ from headrace.actors.store_registry import Registry
 from headrace.actors.supervise import Supervise
 from headrace.embedded import Valkey
 from headrace.metrics.exposition import exposition
+from headrace.metrics.lag import lags_of
 from headrace.workflows.store import WorkflowDescriptor
 from ledger import offline
 from rig import Rig
@@ -131,6 +132,17 @@ def test_what_the_page_and_the_dashboard_name_exists(families: list[Metric], sam
     documented = {name.removesuffix("_total") for name in re.findall(r"`(headrace_[a-z_]+)", PAGE.read_text())}
     assert ours - documented == set(), "every metric is in the page"
     assert documented - ours == set(), "the page names what no process has"
+
+
+@pytest.mark.cluster
+async def test_the_status_has_the_lag_of_each_topic_partition(rig: Rig, samples: list[Sample]) -> None:
+    async with Registry(rig.redis_url) as registry:
+        lags = await lags_of(registry, rig.ready())
+
+    assert {(lag.source, lag.process, lag.records) for lag in lags} == {(rig.readings, "worker/0", 0)}
+    assert sorted(lag.origin for lag in lags) == sorted(
+        row.labels["origin"] for row in samples if row.name == "headrace_source_lag"
+    )
 
 
 @pytest.mark.cluster

@@ -22,7 +22,8 @@ from headrace.cli.exits import UsageError
 from headrace.cli.meter import Meter
 from headrace.cli.project import Project, RunFile
 from headrace.cli.snippets import example_of, write_senders
-from headrace.cli.table import picture
+from headrace.cli.table import behind, picture
+from headrace.metrics.lag import Lag
 from headrace.sources.kafka_connection import KafkaClusters
 
 
@@ -67,6 +68,21 @@ def test_a_rate_is_that_of_the_last_seconds() -> None:
 
     assert meter.rate("worker/0") == pytest.approx(100 / 3)
     assert meter.worker_rate == pytest.approx(100 / 3)
+
+
+@pytest.mark.parametrize(
+    ("records", "line"),
+    [
+        ([], ""),
+        ([0, 0], ""),
+        ([1200, 3, 0], "behind orders/0 1,200, orders/1 3"),
+        ([9, 8, 7, 6, 5, 4, 0], "behind orders/0 9, orders/1 8, orders/2 7, orders/3 6, 2 more"),
+    ],
+)
+def test_the_logs_that_are_furthest_behind_are_told(records: list[int], line: str) -> None:
+    lags = [Lag("orders", f"orders/{number}", "worker/0", count) for number, count in enumerate(records)]
+
+    assert behind(lags) == line
 
 
 def test_the_picture_has_processes_totals_and_problems() -> None:

@@ -20,8 +20,9 @@ from headrace.cli.meter import Meter
 from headrace.cli.project import Project
 from headrace.cli.screen import Screen
 from headrace.cli.stops import is_running
-from headrace.cli.table import described, processes, summary
+from headrace.cli.table import behind, described, processes, summary
 from headrace.cli.times import duration
+from headrace.metrics.lag import Lag, lags_of
 from headrace.settings import Loaded
 from headrace.sources.channel import REDIS_URL
 
@@ -40,6 +41,8 @@ class _Overview(msgspec.Struct, frozen=True):
     running: bool
     status: ClusterStatus | None
     """The last document, where there is one."""
+    lags: list[Lag] = []
+    """Each log of its sources, those that are furthest behind first."""
 
 
 def urls_of(workflow: str | None, loaded: Loaded, project: Project, verb: str) -> list[str]:
@@ -112,7 +115,7 @@ async def _overview(registry: Registry, name: str) -> _Overview:
     running = await is_running(registry, name)
     document = await registry.status(name, PROCESS)
     read = None if document is None else msgspec.convert(document, ClusterStatus)
-    return _Overview(name, running, read)
+    return _Overview(name, running, read, await lags_of(registry, read) if running and read is not None else [])
 
 
 def _pictures(found: list[_Overview], meters: dict[str, Meter]) -> list[RenderableType]:
@@ -135,5 +138,6 @@ def _pictures(found: list[_Overview], meters: dict[str, Meter]) -> list[Renderab
         words += f"  durability {status.durability}"
         parts += [Text.assemble((row.workflow, "bold"), words), processes(status, meter if known else None)]
         parts.append(Text(summary(meter.totals(), meter.worker_rate if known else None)))
+        parts += [Text(line) for line in [behind(row.lags)] if line]
         parts += [described(problem) for problem in status.problems]
     return parts

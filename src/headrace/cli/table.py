@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -9,6 +11,7 @@ from rich.text import Text
 
 from headrace.actors.spec import ClusterStatus, Problem, RoleStatus
 from headrace.cli.meter import Meter, Totals
+from headrace.metrics.lag import Lag
 
 _STYLES = {
     "running": "bold green", "serving": "green", "spare": "dim", "starting": "yellow", "becoming": "yellow",
@@ -16,6 +19,7 @@ _STYLES = {
     "ended": "bold",
 }  # fmt: skip
 _SHOWN_PARTITIONS = 8
+_SHOWN_LAGS = 4
 
 
 def picture(status: ClusterStatus, meter: Meter, *, seconds: float, note: str = "") -> RenderableType:
@@ -73,6 +77,16 @@ def summary(totals: Totals, rate: float | None = None) -> str:
     )
     line += f"   sent on {totals.sent_on:,}" if totals.sent_on else ""
     return line + (f"   outputs waiting {totals.waiting:,}" if totals.waiting else "")
+
+
+def behind(lags: Sequence[Lag]) -> str:
+    """The logs that are furthest behind, on one line; empty: none is."""
+    late = [lag for lag in lags if lag.records > 0]
+    if not late:
+        return ""
+    shown = ", ".join(f"{lag.origin} {lag.records:,}" for lag in late[:_SHOWN_LAGS])
+    more = f", {len(late) - _SHOWN_LAGS} more" if len(late) > _SHOWN_LAGS else ""
+    return f"behind {shown}{more}"
 
 
 def described(problem: Problem) -> Text:
