@@ -15,7 +15,7 @@ BACKLOG_BYTES: Final = 64 << 20
 
 def size_of(outputs: Collection[Output]) -> int:
     """Bytes of their data."""
-    return sum(len(output.data or b"") for output in outputs)
+    return sum([len(output.data) for output in outputs if output.data])
 
 
 class Backlog:
@@ -24,10 +24,10 @@ class Backlog:
     def __init__(self) -> None:
         self._outputs = self._bytes = 0
 
-    def count(self, outputs: Collection[Output], sign: int) -> None:
-        """So much more (1) or less (-1)."""
-        self._outputs += sign * len(outputs)
-        self._bytes += sign * size_of(outputs)
+    def count(self, outputs: int, size: int) -> None:
+        """So many more, or less where they are negative: outputs, and bytes of their data."""
+        self._outputs += outputs
+        self._bytes += size
 
     @property
     def full(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -39,16 +40,29 @@ class Origin(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class _Chunk:
-    """Outputs of one commit."""
+class Chunk:
+    """Outputs of one commit for one outlet."""
 
     sequences: Sequence[int]
+    """Of each of them, ascending."""
     outputs: Sequence[Output]
+    size: int
+    """Bytes of their data."""
 
-    def after(self, sequence: int) -> _Chunk:
-        """What of it comes after a sequence."""
-        done = sum(number <= sequence for number in self.sequences)
-        return _Chunk(self.sequences[done:], self.outputs[done:])
+    @classmethod
+    def of(cls, sequences: Sequence[int], outputs: Sequence[Output]) -> Chunk:
+        """Made once for each commit: its size is asked for often."""
+        return cls(sequences, outputs, size_of(outputs))
+
+    def split(self, through: int) -> tuple[Chunk, Chunk | None]:
+        """What of it comes up to a sequence, and what after it."""
+        if self.sequences[-1] <= through:
+            return self, None
+        done = bisect_right(self.sequences, through)
+        return (
+            Chunk.of(self.sequences[:done], self.outputs[:done]),
+            Chunk.of(self.sequences[done:], self.outputs[done:]),
+        )
 
 
 @dataclass(slots=True, eq=False)
@@ -62,7 +76,7 @@ class Lane:
     """The outlet has said what it has of the partition."""
     busy: bool = False
     """Some of it is under way."""
-    chunks: deque[_Chunk] = field(default_factory=deque)
+    chunks: deque[Chunk] = field(default_factory=deque)
 
     @property
     def first(self) -> int | None:
@@ -74,9 +88,9 @@ class Lane:
         """Outputs that have not left."""
         return sum(len(chunk.outputs) for chunk in self.chunks)
 
-    def push(self, sequences: Sequence[int], outputs: Sequence[Output]) -> None:
+    def push(self, chunk: Chunk) -> None:
         """These are to leave, behind all before them."""
-        self.chunks.append(_Chunk(sequences, outputs))
+        self.chunks.append(chunk)
 
     def portion(self, limit: int, size: int) -> Portion:
         """The first `limit` of them, or `size` bytes, to whole commits; they stay here until `left`."""
@@ -84,7 +98,7 @@ class Lane:
         through = 0
         for chunk in self.chunks:
             outputs += chunk.outputs
-            size -= size_of(chunk.outputs)
+            size -= chunk.size
             through = chunk.sequences[-1]
             if len(outputs) >= limit or size <= 0:
                 break
@@ -95,14 +109,13 @@ class Lane:
         pairs = (pair for chunk in self.chunks for pair in zip(chunk.sequences, chunk.outputs, strict=True))
         return next((sequence for sequence, waiting in pairs if waiting is output), 0)
 
-    def left(self, through: int) -> list[Output]:
+    def left(self, through: int) -> list[Chunk]:
         """All up to a sequence have left. Returns those that waited here."""
-        gone: list[Output] = []
+        gone: list[Chunk] = []
         while self.chunks and self.chunks[0].sequences[0] <= through:
-            chunk = self.chunks.popleft()
-            rest = chunk.after(through)
-            gone += chunk.outputs[: len(chunk.outputs) - len(rest.outputs)]
-            if rest.outputs:
+            done, rest = self.chunks.popleft().split(through)
+            gone.append(done)
+            if rest is not None:
                 self.chunks.appendleft(rest)
         return gone
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Final
 
 import structlog
 
 from headrace.actors.backlog import Backlog
-from headrace.actors.lanes import Lane, Origin, Stay
+from headrace.actors.lanes import Chunk, Lane, Origin, Stay
 from headrace.sources.outlet import Outlet, Portion, Refused
 from headrace.sources.problems import Problems
 from headrace.sources.reader import OnProblem
@@ -83,16 +83,23 @@ class Relay:
         """These outputs of a partition are durable: send them. In order of their sequence."""
         stay = self._stays[origin.number]
         stay.pushed = first + len(outputs) - 1
+        for index, chunk in self._by_outlet(first, outputs):
+            lane = stay.lane(index)
+            lane.push(chunk)
+            self._senders[index].wake(lane)
+            self._count(index, len(chunk.outputs), chunk.size)
+
+    def _by_outlet(self, first: int, outputs: Sequence[Output]) -> Iterator[tuple[int, Chunk]]:
+        if len({output.sink for output in outputs}) == 1:  # the outputs of nearly all commits
+            yield self._outlet_of(outputs[0]), Chunk.of(range(first, first + len(outputs)), outputs)
+            return
         by_outlet: dict[int, tuple[list[int], list[Output]]] = {}
         for sequence, output in enumerate(outputs, first):
             sequences, own = by_outlet.setdefault(self._outlet_of(output), ([], []))
             sequences.append(sequence)
             own.append(output)
         for index, (sequences, own) in by_outlet.items():
-            lane = stay.lane(index)
-            lane.push(sequences, own)
-            self._senders[index].wake(lane)
-            self._count(index, own, 1)
+            yield index, Chunk.of(sequences, own)
 
     @property
     def full(self) -> bool:
@@ -104,10 +111,10 @@ class Relay:
         """Too much waits here for sinks: not even what other partitions have sent may be taken."""
         return self._outer_backlog.full
 
-    def _count(self, outlet: int, outputs: Sequence[Output], sign: int) -> None:
+    def _count(self, outlet: int, outputs: int, size: int) -> None:
         was_full = self.full
         backlog = self._inner_backlog if outlet in self._inner else self._outer_backlog
-        backlog.count(outputs, sign)
+        backlog.count(outputs, size)
         if self.shut:
             self._has_room.clear()
         else:
@@ -140,21 +147,24 @@ class Relay:
         del self._stays[origin.number]
         stay.dropped = True
         for lane in stay.lanes.values():
-            self._count(lane.outlet, lane.left(stay.pushed), -1)
+            self.left(lane, stay.pushed)
             self._senders[lane.outlet].wake(lane)
 
-    def left(self, lane: Lane, through: int) -> list[Output]:
+    def left(self, lane: Lane, through: int) -> list[Chunk]:
         """Outputs of a lane up to a sequence have left, at whatever time. Returns those that waited here."""
         gone = lane.left(through)
-        self._count(lane.outlet, gone, -1)
+        count, size = sum(len(chunk.outputs) for chunk in gone), sum(chunk.size for chunk in gone)
+        self._count(lane.outlet, -count, -size)
         return gone
 
     def delivered(self, lane: Lane, through: int, outlet: str) -> None:
         """An outlet has just taken a lane's outputs up to a sequence."""
         gone = self.left(lane, through)
-        self.sent += sum(output.sink != TRANSFER for output in gone)
+        count = sum(len(chunk.outputs) for chunk in gone)
+        if gone and gone[0].outputs[0].sink != TRANSFER:  # they have an outlet of their own
+            self.sent += count
         if self._on_delivered is not None:
-            self._on_delivered(outlet, len(gone))
+            self._on_delivered(outlet, count)
 
     async def tell(self, stay: Stay) -> None:
         """Tell a partition how far all of its outlets are."""

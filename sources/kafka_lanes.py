@@ -63,13 +63,14 @@ class Lane:
 
     def fill(self, batch: Batch) -> Batch:
         """Put as many of the next ones into `batch` as it takes."""
-        append = batch.append
+        append, number = batch.append, 0
         stop = self.next + 1 if self.next < self.alone else len(self.outputs)
-        for number, output in enumerate(self.outputs[self.next : stop]):
+        for output in self.outputs[self.next : stop]:
             headers = [(ID_HEADER, output.id.encode()), *output.headers] if output.id else []
             if append(number, output.time, output.key.encode(), output.data, headers) is None:
                 break
-            batch.count += 1
+            number += 1
+        batch.count = number
         return batch
 
     def refuse(self, count: int, answer: Answer) -> list[Refused]:
@@ -154,17 +155,23 @@ class Loading:
         Raises:
             KafkaError: No broker answers.
         """
-        topics = {self._topics[output.sink] for output in outputs}
+        topics = {self._topics[sink] for sink in {output.sink for output in outputs}}
         await self._look_up(session, topics)
         counts = {topic: count for topic in topics if (count := session.count(topic))}
         grouped: dict[TopicPartition, list[Output]] = {}
+        known: dict[tuple[int, str], list[Output]] = {}
+        """By sink and key: there are few, as a portion is of one partition."""
         refused: list[Refused] = []
         for output in outputs:
-            topic = self._topics[output.sink]
-            if topic in counts:
-                grouped.setdefault((topic, partition_of(output.key, counts[topic])), []).append(output)
-            else:
-                refused.append(Refused(output, f"the topic {topic!r} does not exist"))
+            listed = known.get((output.sink, output.key))
+            if listed is None:
+                topic = self._topics[output.sink]
+                if topic not in counts:
+                    refused.append(Refused(output, f"the topic {topic!r} does not exist"))
+                    continue
+                place = topic, partition_of(output.key, counts[topic])
+                listed = known[output.sink, output.key] = grouped.setdefault(place, [])
+            listed.append(output)
         return Shipment({place: Lane(listed) for place, listed in grouped.items()}, counts, refused)
 
     async def _look_up(self, session: Session, topics: set[str]) -> None:

@@ -128,11 +128,15 @@ class Epoch:
 
     def event_id(self, slot: int, suffix: Path = ()) -> str:
         """Identity of the event in `slot` (or of what came of it by `suffix`): see `Event.id`."""
-        root = self.roots[slot]
+        return self.id_of(self.roots[slot], self.paths.get(slot, ()) + suffix)
+
+    def id_of(self, root: int, path: Path) -> str:
+        """Identity of what came of the source's event `root` by `path`."""
         origin, offset = self.origins[self.origin_of[root]], self.offsets[root]
         text = f"{origin}/{offset}" if origin else str(offset)
-        path = self.paths.get(slot, ()) + suffix
-        return f"{text}.{'.'.join(map(str, path))}" if path else text
+        if not path:
+            return text
+        return f"{text}.{path[0]}" if len(path) == 1 else f"{text}.{'.'.join(map(str, path))}"
 
     def derive(self, slot: int, suffix: Path, type: int, blob: bytes | None, hops: int) -> int:
         """A slot for what came of the event in `slot`; the same slot where it is the event itself."""

@@ -15,7 +15,7 @@ from .entries import Entry
 from .errors import HeadraceError
 from .events import Event
 from .plan import Plan
-from .program import END, EXIT, INNER, MANY, NodeProgram, Step, UnitProgram
+from .program import EXIT, INNER, MANY, NOTHING, NodeProgram, Step, UnitProgram
 
 END_COMPLETED = ENTER - 1
 """Exit code: the run is to end, completed, once what stands before it in the list has been done."""
@@ -93,35 +93,37 @@ class Outcome:
         result.skipped.sort()
         return result
 
-    def exit(self, index: int, code: int, item: Item) -> None:
-        """The item leaves the unit: as a code if the event goes on as it came, else written out."""
+    def exit(self, index: int, code: int, event: Event[Any], type: int, blob: bytes | None, hops: int) -> None:
+        """An event leaves the unit: as a code if it goes on as it came, else written out."""
         call, codes, exits = self.call, self.codes, self.result.exits
-        same = item.blob is call.blobs[index]
+        same = blob is call.blobs[index]
         base = call.paths[index] if call.paths else ()
-        path = item.event.path
+        path = event.path
         if same and path == base and code <= BYTE and not codes[index] and index not in self.written:
             codes[index] = code
             return
         self.written.add(index)
         if codes[index]:
-            exits.append(Exit(index, (), codes[index], call.types[index], None, item.hops))
+            exits.append(Exit(index, (), codes[index], call.types[index], None, hops))
             codes[index] = 0
-        blob = None if same else item.blob
-        exits.append(Exit(index, path[len(base) :], code, item.type, blob, item.hops))
+        exits.append(Exit(index, path[len(base) :] if base else path, code, type, None if same else blob, hops))
 
     def hand_back(self, index: int, stack: list[Item]) -> None:
         """Give what is left of an event to the core: it goes on once what has left before it is done."""
         while stack:
             item = stack.pop()
             step = item.step
-            if step.kind == INNER:
-                self.exit(index, ENTER + self._program.nodes[step.node].index, item)
-            elif step.kind == EXIT:
-                self.exit(index, step.code, item)
-            elif step.kind == MANY:
+            if step.kind == MANY:
                 stack.extend(branches(step, item))
-            elif step.kind == END:
-                self.exit(index, END_COMPLETED if step.outcome == "completed" else END_TERMINATED, item)
+            elif step.kind != NOTHING:
+                self.exit(index, self._code(step), item.event, item.type, item.blob, item.hops)
+
+    def _code(self, step: Step) -> int:
+        if step.kind == INNER:
+            return ENTER + self._program.nodes[step.node].index
+        if step.kind == EXIT:
+            return step.code
+        return END_COMPLETED if step.outcome == "completed" else END_TERMINATED
 
     def end(self, index: int, entry: Entry, node: int, item: Item) -> None:
         """The run ends here; later events of the call find it so."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from .actions import Reject
 from .calls import ENTER, CallResult, Ended, Exit, Failed, Path
@@ -137,8 +137,12 @@ class Router:
                 chosen = slots if whole else [slot for slot, c in zip(slots, codes, strict=True) if c == code]
                 self._all(epoch, chosen, table[code])
         for row in result.exits:
+            targets = table[row.code]
+            if len(targets) == 1 and targets[0] >= SINK:  # it leaves the graph: no slot for it
+                self._output(epoch, slots[row.index], row.path, row.data, targets[0] - SINK)
+                continue
             slot = epoch.derive(slots[row.index], row.path, row.type, row.data, 0)
-            for item in self._resolve(epoch, slot, table[row.code]):
+            for item in self._resolve(epoch, slot, targets):
                 self._to_node(epoch, item)
         for ended in result.ended:
             self._ended(dispatch, ended)
@@ -274,63 +278,76 @@ class Router:
     def _resolve(self, epoch: Epoch, slot: int, targets: tuple[Target, ...]) -> list[Item]:
         """The nodes (and ends) that an event goes to; for a sink its message is written down at once."""
         items: list[Item] = []
+        many = len(targets) > 1
         for branch, target in enumerate(targets):
-            own = slot
-            if len(targets) > 1:
-                own = epoch.derive(slot, (branch,), epoch.types[slot], None, epoch.hops.get(slot, 0))
+            suffix = (branch,) if many else ()
             if target >= SINK:
-                self._output(epoch, own, target - SINK)
-            elif target < 0 and not self._serial:
+                self._output(epoch, slot, suffix, None, target - SINK)
+                continue
+            own = slot
+            if many:
+                own = epoch.derive(slot, suffix, epoch.types[slot], None, epoch.hops.get(slot, 0))
+            if target < 0 and not self._serial:
                 self._end_by(epoch, own, _OUTCOME[target])
             else:
                 items.append((own, target))
         return items
 
-    def _output(self, epoch: Epoch, slot: int, sink: int) -> None:
-        root = epoch.roots[slot]
-        run = epoch.runs[slot]
+    def _output(self, epoch: Epoch, slot: int, suffix: Path, data: bytes | None, sink: int) -> None:
+        """What came of the event in `slot` by `suffix` goes to a sink; None: the event itself does."""
+        root, run = epoch.roots[slot], epoch.runs[slot]
         assert run is not None
-        id_, time, text, path = epoch.event_id(slot), epoch.times[root], epoch.blobs[slot], epoch.paths.get(slot, ())
+        path = epoch.paths.get(slot, ()) + suffix if epoch.paths else suffix
+        text = epoch.blobs[slot] if data is None else data
+        id_, key, time = epoch.id_of(root, path), run.key, epoch.times[root]
         headers: Headers = ()
         trace = None
         if epoch.headers:
             headers, trace = epoch.headers[root], epoch.traces.get(root)
             if trace is not None:
                 headers = trace.outgoing(self._plan.sinks[sink].name, path)
+        value: bytes | None = text or None
         packer = self._core.packers.get(sink)
         if packer is None:
-            message = Message(run.key, text or None, traced(headers) if headers else ())
+            if headers:
+                headers = traced(headers)
         else:
             try:
-                message = packer.pack(Emission(id_, run.key, time, text, headers))
+                key, value, headers = packer.pack(Emission(id_, key, time, text, headers))
             except Exception as error:  # noqa: BLE001  the user's encoder may raise anything
                 reason = error.reason if isinstance(error, Reject) else f"{type(error).__name__}: {error}"
-                self._unsent(epoch, slot, sink, "encode", reason)
+                self._unsent(epoch, root, Unsent(path, id_, run.key, text, sink), "encode", reason)
                 return
         cap = self._plan.sinks[sink].cap
-        if cap is not None and (2 * len(message.value or b"") > cap or message.headers):
-            size = size_of(id_, message)
+        if cap is not None and (headers or 2 * len(value or b"") > cap):
+            size = size_of(id_, Message(key, value, headers))
             if size > cap:
                 why = f"{size} bytes, over the cap of {cap} for one message of this sink (max_bytes)"
-                self._unsent(epoch, slot, sink, "size", why)
+                self._unsent(epoch, root, Unsent(path, id_, run.key, text, sink), "size", why)
                 return
-        output = Output(sink, id_, message.key, time, message.value, message.headers)
-        epoch.pending.outputs.append((root, path, run, output))
+        epoch.pending.outputs.append((root, path, run, Output(sink, id_, key, time, value, headers)))
         if trace is not None:
             trace.output(self._plan.sinks[sink].name, path, id_)
 
-    def _unsent(self, epoch: Epoch, slot: int, sink: int, reason: str, error: str) -> None:
-        """The event can't become a message of this sink."""
-        root, run = epoch.roots[slot], epoch.runs[slot]
+    def _unsent(self, epoch: Epoch, root: int, what: Unsent, reason: str, error: str) -> None:
+        """It can't become a message of its sink."""
         if root in epoch.traces:
             epoch.traces[root].stopped(reason, error)
-        assert run is not None
         letter = DeadLetter(
-            id=epoch.event_id(slot), key=run.key, source=self._plan.sinks[sink].name, node=None, reason=reason,
-            error=error, time=self.now, data=epoch.blobs[slot] or None,
-            headers=epoch.headers[root] if epoch.headers else (),
+            id=what.id, key=what.key, source=self._plan.sinks[what.sink].name, node=None, reason=reason, error=error,
+            time=self.now, data=what.text or None, headers=epoch.headers[root] if epoch.headers else (),
         )  # fmt: skip
-        self.dead(epoch, root, epoch.paths.get(slot, ()), letter)
+        self.dead(epoch, root, what.path, letter)
+
+
+class Unsent(NamedTuple):
+    """Data that a sink can't take."""
+
+    path: Path
+    id: str
+    key: str
+    text: bytes
+    sink: int
 
 
 def _type_name(type: object) -> str:

@@ -11,7 +11,7 @@ import asyncio
 import inspect
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 from msgspec.structs import replace
@@ -28,7 +28,6 @@ from .plan import Plan
 from .program import (
     ACTION_KIND,
     COMPLETE_KIND,
-    DATA_KIND,
     END,
     EXIT,
     INNER,
@@ -38,6 +37,7 @@ from .program import (
     NOTHING,
     TERMINATE_KIND,
     NodeProgram,
+    Output,
     Step,
     UnitProgram,
 )  # fmt: skip
@@ -48,6 +48,11 @@ from .traced_run import Batch, Scope, TracedEvent
 _DROP = Step(NOTHING)
 _END_OF = {COMPLETE_KIND: Step(END, outcome="completed"), TERMINATE_KIND: Step(END, outcome="terminated")}
 _UNDECODED = object()
+_At: TypeAlias = tuple[
+    NodeProgram, Context[Any, Any], Callable[[Event[Any], Context[Any, Any]], Any], int, dict[int, Step],
+    dict[type, Output],
+]  # fmt: skip
+"""A node with its context, and those of its attributes that every event asks for."""
 
 
 class UnitRunner:
@@ -244,10 +249,10 @@ class UnitRunner:
         """
         call, nodes, plan = out.call, nodes or self.nodes, self.plan
         immutable, hop_limit, large_state = self._immutable, plan.hop_limit, self._sizes.large
-        contexts = self._contexts(call)
-        enter = {node.index: Step(INNER, node=position) for position, node in enumerate(nodes)}
+        at = self._at(call, nodes)
+        enter = {node.index: position for position, node in enumerate(nodes)}
         runs, starts, types, blobs, hops_of = call.runs, call.nodes, call.types, call.blobs, call.hops
-        shared = plan.run_state is not None
+        shared, waits = plan.run_state is not None, self.is_async
         codes, written, processed = out.codes, out.written, out.processed
         stack: list[Item] = []
         state: Any = None
@@ -260,92 +265,94 @@ class UnitRunner:
             if entry.ended:
                 out.result.skipped.append(index)
                 continue
-            step, type, blob = enter[starts[index]], types[index], blobs[index]
+            position, type, blob = enter[starts[index]], types[index], blobs[index]
             hops = hops_of[index] if hops_of else 0
             first = True
             while True:
-                kind = step.kind
-                if kind == INNER:
-                    position = step.node
-                    node, context = nodes[position], contexts[position]
-                    slot = node.slot
-                    hops += 1
-                    try:
-                        if hops > hop_limit:
-                            raise HopLimit(hop_limit)
-                        if not (first or immutable[type]):
-                            event = replace(event, data=self._decoders[type](blob))  # type: ignore[arg-type]
-                        first = False
-                        context._event, context._run, context._hop = event, entry, hops
-                        if slot >= 0:
-                            context.state = entry.states[slot]
-                        result = node.process(event, context)
-                        if node.is_async:
+                node, context, process, slot, singles, outputs = at[position]
+                hops += 1
+                try:
+                    if hops > hop_limit:
+                        raise HopLimit(hop_limit)
+                    if not (first or immutable[type]):
+                        event = replace(event, data=self._decoders[type](blob))  # type: ignore[arg-type]
+                    first = False
+                    context._event, context._run, context._hop = event, entry, hops
+                    if slot >= 0:
+                        context.state = entry.states[slot]
+                        result = process(event, context)
+                        if waits and node.is_async:
                             result = await result
-                        if slot >= 0:
-                            state = context.state
-                            saved = node.encode(state)  # type: ignore[misc]
-                            if len(saved) > large_state:
-                                self._sizes.check(node.name, entry.key, len(saved))
-                        common = self._encode_shared(entry) if shared else None
-                        cls = result.__class__
-                        kind = node.kinds[cls] if cls in node.kinds else node.kind_of(cls)
-                        if kind == NONE_KIND:
-                            step = _DROP
-                        elif kind == ACTION_KIND:
-                            found = node.actions.get(id(result))
-                            if found is None:
-                                raise OutputError.unrouted(node, result)
-                            step = found
-                        elif kind == DATA_KIND and (output := node.outputs.get(cls)) is not None:
+                        state = context.state
+                        saved = node.encode(state)  # type: ignore[misc]
+                        if len(saved) > large_state:
+                            self._sizes.check(node.name, entry.key, len(saved))
+                    else:
+                        result = process(event, context)
+                        if waits and node.is_async:
+                            result = await result
+                    common = self._encode_shared(entry) if shared else None
+                    step = singles.get(id(result))
+                    if step is None:
+                        output = outputs.get(result.__class__)
+                        if output is not None:
                             blob = output.encode(result)
-                            event = emitted(event, result, 0)
+                            event = Event(
+                                result, event.key, event.origin, event.offset, (*event.path, 0), event.time_ms,
+                                event.raw_headers,
+                            )  # fmt: skip
                             step, type = output.step, output.type
                         else:
-                            stack.extend(self._unfold(node, result, Item(step, event, type, blob, hops)))
                             step = _DROP
-                    except (Exception, SystemExit) as error:  # noqa: BLE001  whatever user code raises ends as a dead letter
+                            stack.extend(self._unfold(node, result, Item(step, event, type, blob, hops)))
+                except (Exception, SystemExit) as error:  # noqa: BLE001  whatever user code raises ends as a dead letter
+                    context._effects = None
+                    self._entries.restore(node, entry)
+                    self._entries.restore_shared(entry)
+                    out.failed(index, node.index, error, Item(_DROP, event, type, blob, hops))
+                    step = _DROP
+                else:
+                    processed[position] += 1
+                    if slot >= 0:
+                        entry.states[slot] = state
+                        entry.blobs[slot] = saved
+                    if shared:
+                        entry.shared = common
+                    if context._effects:
+                        out.effects(index, context._effects)
                         context._effects = None
-                        self._entries.restore(node, entry)
-                        self._entries.restore_shared(entry)
-                        out.failed(index, node.index, error, Item(step, event, type, blob, hops))
-                        step = _DROP
-                    else:
-                        processed[position] += 1
-                        if slot >= 0:
-                            entry.states[slot] = state
-                            entry.blobs[slot] = saved
-                        if shared:
-                            entry.shared = common
-                        if context._effects:
-                            out.effects(index, context._effects)
-                            context._effects = None
-                    if step.kind != NOTHING:
-                        continue
-                elif kind == EXIT:
-                    code = step.code
-                    if event is original and code <= BYTE and not codes[index] and index not in written:
-                        codes[index] = code  # it goes on as it came: nearly all do
-                    else:
-                        out.exit(index, code, Item(step, event, type, blob, hops))
-                    if step.leaves:
-                        out.hand_back(index, stack)
-                elif kind == MANY:
-                    stack.extend(branches(step, Item(step, event, type, blob, hops)))
-                elif kind == END:
-                    out.end(index, entry, call.nodes[index], Item(step, event, type, blob, hops))
-                    stack.clear()
-                if not stack:
-                    break
-                item = stack.pop()
-                step, event, type, blob, hops = item.step, item.event, item.type, item.blob, item.hops
+                # Where it goes; then the next branch of what it came to, until one enters a node.
+                while (kind := step.kind) != INNER:
+                    if kind == EXIT:
+                        code = step.code
+                        if event is original and code <= BYTE and not codes[index] and index not in written:
+                            codes[index] = code  # it goes on as it came: nearly all do
+                        else:
+                            out.exit(index, code, event, type, blob, hops)
+                        if step.leaves:
+                            out.hand_back(index, stack)
+                    elif kind == MANY:
+                        stack.extend(branches(step, Item(step, event, type, blob, hops)))
+                    elif kind == END:
+                        out.end(index, entry, call.nodes[index], Item(step, event, type, blob, hops))
+                        stack.clear()
+                    if not stack:
+                        break
+                    item = stack.pop()
+                    step, event, type, blob, hops = item.step, item.event, item.type, item.blob, item.hops
+                else:
+                    position = step.node
+                    continue
+                break
 
-    def _contexts(self, call: Call) -> list[Context[Any, Any]]:
-        """One context for each node of the unit, used again for every event."""
-        contexts: list[Context[Any, Any]] = [Context(self.plan.name, node.name, self.settings) for node in self.nodes]
-        for context in contexts:
+    def _at(self, call: Call, nodes: Sequence[NodeProgram]) -> list[_At]:
+        """What is asked of each node for each event, with the one context that all events of a call share."""
+        rows: list[_At] = []
+        for node in nodes:
+            context: Context[Any, Any] = Context(self.plan.name, node.name, self.settings)
             context._now_ms, context.state = call.now, None
-        return contexts
+            rows.append((node, context, node.process, node.slot, node.singles, node.outputs))
+        return rows
 
     def _encode_shared(self, entry: Entry) -> bytes:
         codec = self.plan.run_state
@@ -364,8 +371,11 @@ class UnitRunner:
             if kind == NONE_KIND:
                 continue
             if kind == ACTION_KIND:
+                step = node.actions.get(id(part))
+                if step is None:
+                    raise OutputError.unrouted(node, part)
                 event = emitted(item.event, item.event.data, branch) if parts is result else item.event
-                items.append(Item(node.actions[id(part)], event, item.type, item.blob, item.hops))
+                items.append(Item(step, event, item.type, item.blob, item.hops))
             elif kind in _END_OF:
                 value = part.result if isinstance(part, Complete) else part.reason
                 blob = msgspec.json.encode(value)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from operator import itemgetter
+from typing import Final
 
 from .calls import Path
 from .commit import Commit, Head, Output
@@ -12,6 +13,9 @@ from .plan import Plan
 from .records import Records
 from .runs import ENDED_FIELD, NUMBER_FIELD, RESULT_FIELD, RUNNING, SHARED_FIELD, STATUS_FIELD, RunRecord, RunTable
 from .transfers import LINK, Numbering
+
+_order: Final = itemgetter(0, 1)
+"""Sort key of outputs and dead letters: the source's event, and the branches from there."""
 
 
 @dataclass(slots=True)
@@ -52,9 +56,9 @@ class CommitBuilder:
         pending.outputs.sort(key=_order)
         last = len(epoch.runs) if epoch.cut is None else epoch.cut
         commit.outputs = [
-            output
-            for root, path, run, output in pending.outputs
-            if root <= last and not _late(pending, run, root, path)
+            row[3]
+            for row in pending.outputs
+            if not pending.ended or (row[0] <= last and not _late(pending, row[2], row[0], row[1]))
         ]
         if self._links:
             commit.outputs = [self._linked(output, commit) for output in commit.outputs]
@@ -144,13 +148,9 @@ def _after(records: Records, count: int) -> str:
 
 def _late(pending: Pending, run: RunRecord, root: int, path: Path) -> bool:
     """Behind the end of its run: another branch of the event that ended it, which was written down before."""
-    end = pending.ended.get(run) if pending.ended else None
+    end = pending.ended.get(run)
     return end is not None and end.root == root and path > end.path
 
 
 def _by_root(row: tuple[int, object]) -> int:
     return row[0]
-
-
-def _order(row: tuple[Any, ...]) -> tuple[int, Path]:
-    return row[0], row[1]

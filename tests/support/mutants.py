@@ -94,7 +94,7 @@ MUTANTS = (
     Mutant(
         "a failed event's state is kept",
         "runner.py",
-        "                        self._entries.restore(node, entry)\n",
+        "                    self._entries.restore(node, entry)\n",
         "",
     ),
     Mutant("no savepoint", "runner.py", "entry.blobs[slot] = saved", "pass"),
@@ -109,7 +109,13 @@ MUTANTS = (
     Mutant("fan-out is not handed back", "outcome.py", "stack.extend(branches(step, item))", "pass"),
     Mutant("what is left overtakes what has left", "runner.py", "if step.leaves:", "if False:"),
     Mutant("branches have one path", "outcome.py", "same and path == base and", "same and"),
-    Mutant("outputs behind the end leave", "saving.py", "and not _late(pending, run, root, path)", ""),
+    Mutant("outputs behind the end leave", "saving.py", " and not _late(pending, row[2], row[0], row[1])", ""),
+    Mutant(
+        "outputs forget where they came from",
+        "router.py",
+        "path = epoch.paths.get(slot, ()) + suffix if epoch.paths else suffix",
+        "path = suffix",
+    ),
     Mutant(
         "positions pass the end", "saving.py", "if epoch.cut is None else min(len(records), epoch.cut + 1 - first)", ""
     ),
