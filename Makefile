@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint format docs bench bench-sinks clean
+.PHONY: help venv demo test lint versions format docs bench bench-sinks clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ lint: $(STAMP) ## Check style, types, and who imports whom
 	$(BIN)/python -m ruff format --check
 	$(BIN)/python tools/check_types.py
 	$(BIN)/lint-imports --no-logo
+
+versions: $(STAMP) ## Check types as Python 3.12 and 3.13 read them, and that all dependencies are there for them
+	$(BIN)/python tools/check_versions.py
 
 format: $(STAMP) ## Format, and mend what ruff can mend
 	$(BIN)/python -m ruff check --fix
