@@ -19,6 +19,7 @@ from .records import Headers, Records
 
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
+_LENGTH: Final = len(TRACEPARENT)
 _FORM: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
 _SAMPLED: Final = 1
 _SPREAD: Final = 0x9E3779B97F4A7C15
@@ -48,7 +49,7 @@ def parent_of(value: bytes) -> Parent | None:
 
 def parent_in(headers: Headers) -> Parent | None:
     """The parent that headers name; None if none does, it is malformed, or several say different things."""
-    found = {value for name, value in headers if len(name) == len(TRACEPARENT) and name.lower() == TRACEPARENT}
+    found = {value for name, value in headers if name.lower() == TRACEPARENT}
     return parent_of(found.pop()) if len(found) == 1 else None
 
 
@@ -253,10 +254,12 @@ class Tracer:
     def _with_parent(records: Records) -> dict[int, Parent | None]:
         found: dict[int, Parent | None] = {}
         for index, row in enumerate(records.headers or ()):
-            if row:
-                parent = parent_in(row)
-                if parent is not None:
-                    found[index] = parent
+            for name, _ in row:  # seen by every event with headers: no call for those without this one
+                if len(name) == _LENGTH and name.lower() == TRACEPARENT:
+                    parent = parent_in(row)
+                    if parent is not None:
+                        found[index] = parent
+                    break
         return found
 
     def _by_ratio(self, records: Records) -> list[int]:
