@@ -74,7 +74,7 @@ class Context(Generic[State, RunState]):
     `_now_ms`, and clears `_run` and `_effects`. Don't keep one beyond the call.
     """
 
-    __slots__ = ("_effects", "_event", "_hop", "_node", "_now_ms", "_run", "_settings", "_workflow", "state")
+    __slots__ = ("_effects", "_event", "_hop", "_node", "_now_ms", "_run", "_settings", "_traced", "_workflow", "state")
 
     state: State
     """This node's state of this run: change it or set it, it is kept when the event succeeds."""
@@ -88,6 +88,8 @@ class Context(Generic[State, RunState]):
         self._effects: list[Effect] | None = None
         self._run: Run[RunState] | None = None
         self._event: Event[Any] | None = None
+        self._traced: Any = None
+        """The `TracedEvent` that nodes are to note; only nodes that do so look."""
 
     @property
     def run(self) -> Run[RunState]:

@@ -43,7 +43,7 @@ from .program import (
 )  # fmt: skip
 from .settings import NO_SETTINGS, Settings, give_settings
 from .state_sizes import SHARED, StateSizes
-from .traced_run import Batch, Scope, TracedEvent
+from .traced_run import Batch, Scope, TracedEvent, noting, parts
 
 _DROP = Step(NOTHING)
 _END_OF = {COMPLETE_KIND: Step(END, outcome="completed"), TERMINATE_KIND: Step(END, outcome="terminated")}
@@ -71,6 +71,8 @@ class UnitRunner:
         self.plan = plan
         self.settings = settings
         self._scope = scope
+        self._noting: list[NodeProgram] = []
+        """The nodes for traced events; made when there is the first one."""
         self.program = UnitProgram(plan, plan.units[unit])
         self.nodes: list[NodeProgram] = self.program.nodes
         self.is_async = any(node.is_async for node in self.nodes)
@@ -224,16 +226,8 @@ class UnitRunner:
         batch: Batch | None = None,
     ) -> None:
         """Take events through the unit; traced ones singly, by nodes that note it."""
-        if out.call.traced is None:
-            await self._process(out, entries, events, indexes)
-            return
-        traced, done = dict(out.call.traced), 0
-        for at in [at for at, index in enumerate(indexes) if index in traced]:
-            await self._process(out, entries, events, indexes[done:at])
-            done, index = at + 1, indexes[at]
-            event = TracedEvent(out.call, index, traced[index], out.result.hops, self._scope, batch)
-            await self._process(out, entries, events, (index,), event.nodes(self.nodes))
-        await self._process(out, entries, events, indexes[done:])
+        for part, traced in parts(out.call, indexes, out.result.hops, self._scope, batch):
+            await self._process(out, entries, events, part, traced)
 
     async def _process(  # noqa: PLR0912, PLR0915  in one piece: every event goes through it
         self,
@@ -241,15 +235,17 @@ class UnitRunner:
         entries: Sequence[Entry],
         events: Sequence[Event[Any] | None],
         indexes: Iterable[int],
-        nodes: Sequence[NodeProgram] | None = None,
+        traced: TracedEvent | None = None,
     ) -> None:
         """Take events through the unit, one after the other. Never waits where no node is `async`.
 
         The loop that every event of a fused graph goes through: kept in one piece, attributes in locals.
         """
-        call, nodes, plan = out.call, nodes or self.nodes, self.plan
+        call, nodes, plan = out.call, self.nodes, self.plan
         immutable, hop_limit, large_state = self._immutable, plan.hop_limit, self._sizes.large
-        at = self._at(call, nodes)
+        if traced is not None:
+            nodes = self._noting = self._noting or noting(self.nodes)
+        at = self._at(call, nodes, traced)
         enter = {node.index: position for position, node in enumerate(nodes)}
         runs, starts, types, blobs, hops_of = call.runs, call.nodes, call.types, call.blobs, call.hops
         shared, waits = plan.run_state is not None, self.is_async
@@ -345,12 +341,12 @@ class UnitRunner:
                     continue
                 break
 
-    def _at(self, call: Call, nodes: Sequence[NodeProgram]) -> list[_At]:
+    def _at(self, call: Call, nodes: Sequence[NodeProgram], traced: TracedEvent | None) -> list[_At]:
         """What is asked of each node for each event, with the one context that all events of a call share."""
         rows: list[_At] = []
         for node in nodes:
             context: Context[Any, Any] = Context(self.plan.name, node.name, self.settings)
-            context._now_ms, context.state = call.now, None
+            context._now_ms, context.state, context._traced = call.now, None, traced
             rows.append((node, context, node.process, node.slot, node.singles, node.outputs))
         return rows
 

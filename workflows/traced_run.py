@@ -63,28 +63,9 @@ class TracedEvent:
         self._scope = scope
         self._batch = batch
 
-    def nodes(self, nodes: Sequence[NodeProgram]) -> list[NodeProgram]:
-        """The same nodes, for this event alone."""
-        return [self._noting(node) for node in nodes]
-
-    def _noting(self, node: NodeProgram) -> NodeProgram:
-        noting, process = copy.copy(node), node.process
-
-        def call(event: Event[Any], ctx: Context[Any, Any]) -> Any:
-            with self._noted(node, event, ctx) as had:
-                had.result = process(event, ctx)
-            return had.result
-
-        async def call_async(event: Event[Any], ctx: Context[Any, Any]) -> Any:
-            with self._noted(node, event, ctx) as had:
-                had.result = await process(event, ctx)
-            return had.result
-
-        noting.process = call_async if node.is_async else call
-        return noting
-
     @contextmanager
-    def _noted(self, node: NodeProgram, event: Event[Any], ctx: Context[Any, Any]) -> Iterator[_Had]:
+    def noted(self, node: NodeProgram, event: Event[Any], ctx: Context[Any, Any]) -> Iterator[_Had]:
+        """A node has the event while this lasts."""
         had, hop = _Had(), ctx._hop
         began, started = time.time_ns(), time.perf_counter_ns()
         try:
@@ -104,6 +85,47 @@ class TracedEvent:
                     had.attributes or None,
                 )
             )  # fmt: skip
+
+
+def parts(
+    call: Call, indexes: Sequence[int], hops: list[Hop], scope: Scope | None, batch: Batch | None = None
+) -> Iterator[tuple[Sequence[int], TracedEvent | None]]:
+    """A call's events in their order, cut where one is traced: that one is a part by itself."""
+    if call.traced is None:
+        yield indexes, None
+        return
+    traced, done = dict(call.traced), 0
+    for at in [at for at, index in enumerate(indexes) if index in traced]:
+        if at > done:
+            yield indexes[done:at], None
+        index, done = indexes[at], at + 1
+        yield (index,), TracedEvent(call, index, traced[index], hops, scope, batch)
+    if done < len(indexes):
+        yield indexes[done:], None
+
+
+def noting(nodes: Sequence[NodeProgram]) -> list[NodeProgram]:
+    """The same nodes, for traced events: contexts have these, as `_traced`."""
+    return [_noting(node) for node in nodes]
+
+
+def _noting(node: NodeProgram) -> NodeProgram:
+    copied, process = copy.copy(node), node.process
+
+    def call(event: Event[Any], ctx: Context[Any, Any]) -> Any:
+        traced: TracedEvent = ctx._traced
+        with traced.noted(node, event, ctx) as had:
+            had.result = process(event, ctx)
+        return had.result
+
+    async def call_async(event: Event[Any], ctx: Context[Any, Any]) -> Any:
+        traced: TracedEvent = ctx._traced
+        with traced.noted(node, event, ctx) as had:
+            had.result = await process(event, ctx)
+        return had.result
+
+    copied.process = call_async if node.is_async else call
+    return copied
 
 
 def _said(result: Any) -> str:

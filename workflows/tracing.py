@@ -22,9 +22,9 @@ TRACESTATE: Final = "tracestate"
 _LENGTH: Final = len(TRACEPARENT)
 _FORM: Final = re.compile(rb"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?", re.DOTALL)
 _SAMPLED: Final = 1
-_SPREAD: Final = 0x9E3779B97F4A7C15
-"""2^64 over the golden ratio: multiples of it fall evenly, so every 100th event or so is picked at 1 %."""
-_ALL: Final = 1 << 64
+_SPREAD: Final = 0x9E3779B1
+"""2^32 over the golden ratio: multiples of it fall evenly, so every 100th event or so is picked at 1 %."""
+_ALL: Final = (1 << 32) - 1
 
 
 class Parent(NamedTuple):
@@ -224,7 +224,7 @@ class Tracer:
     ) -> None:
         self._seed = seed.encode()[:64]
         self._sampling = sampling
-        self._bound = int(sampling.ratio * _ALL)
+        self._bound = int(sampling.ratio * (_ALL + 1))
         self._clock = clock
         self._deliver = deliver
 
@@ -265,12 +265,10 @@ class Tracer:
     def _by_ratio(self, records: Records) -> list[int]:
         """Events that the ratio picks: the same ones whenever they are read."""
         bound, seed = self._bound, zlib.crc32(records.identity.encode())
-        names: Sequence[int] = (
-            [zlib.crc32(id_.encode()) for id_ in records.ids]
-            if records.ids
-            else [name if isinstance(name, int) else zlib.crc32(name.encode()) for name in records.offsets]
-        )
-        return [index for index, name in enumerate(names) if ((name + seed) * _SPREAD) % _ALL < bound]
+        numbers: Any = records.ids or records.offsets
+        if numbers and isinstance(numbers[0], str):
+            numbers = [zlib.crc32(text.encode()) for text in numbers]
+        return [index for index, number in enumerate(numbers) if (number * _SPREAD + seed) & _ALL < bound]
 
     def _trace(self, records: Records, index: int, source: str, parent: Parent | None, now: int) -> Trace:
         offset = records.offsets[index]

@@ -96,7 +96,7 @@ class Receiver:
             self.requests.append(headers)
             if self.answer == 200:
                 self._spans += [
-                    _got(span, _plain(group.resource.attributes))
+                    _got(span, plain(group.resource.attributes))
                     for group in request.resource_spans
                     for scope in group.scope_spans
                     for span in scope.spans
@@ -106,14 +106,20 @@ class Receiver:
 def _got(span: Any, resource: dict[str, Any]) -> Got:
     return Got(
         span.name, span.kind, span.trace_id.hex(), span.span_id.hex(), span.parent_span_id.hex(),
-        _plain(span.attributes), resource, span.trace_state, span.status.message if span.status.code == 2 else None,
-        {event.name: _plain(event.attributes) for event in span.events}, span.start_time_unix_nano,
+        plain(span.attributes), resource, span.trace_state, span.status.message if span.status.code == 2 else None,
+        {event.name: plain(event.attributes) for event in span.events}, span.start_time_unix_nano,
         span.end_time_unix_nano,
     )  # fmt: skip
 
 
-def _plain(attributes: Iterable[Any]) -> dict[str, Any]:
-    return {row.key: getattr(row.value, row.value.WhichOneof("value")) for row in attributes}
+def plain(attributes: Iterable[Any]) -> dict[str, Any]:
+    """Attributes as Python's own values."""
+    return {row.key: _value(row.value) for row in attributes}
+
+
+def _value(value: Any) -> Any:
+    found = getattr(value, value.WhichOneof("value"))
+    return [_value(part) for part in found.values] if value.WhichOneof("value") == "array_value" else found
 
 
 def tree(spans: Iterable[Got]) -> dict[str, list[str]]:

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from functools import partial
 from typing import Any, cast
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from opentelemetry import trace
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from structlog.testing import capture_logs
 
 from headrace import Context, Event
+from headrace.tracing import exporting
 from headrace.tracing.current import scope
+from headrace.tracing.encoding import constant, event, request, span
 from headrace.tracing.exporting import Export, Lot, open_export
 from headrace.tracing.options import Tracing
 from headrace.tracing.processes import ProcessTraces
 from headrace.workflows.runner import UnitRunner
 from headrace.workflows.tracing import traceparent
-from otlp import CONSUMER, INTERNAL, PRODUCER, Receiver, tree
+from otlp import CONSUMER, INTERNAL, PRODUCER, Receiver, plain, tree
 from traced import SAMPLED, SPAN, TRACE, Heat, Reading, World, plan_of, records, sampled
+
+
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A clean stop waits for what has to leave, however busy the machine is."""
+    monkeypatch.setattr(exporting, "FLUSH", 60.0)
 
 
 @pytest.fixture
@@ -141,42 +148,35 @@ def test_a_node_s_span_is_current_only_in_its_call() -> None:
     assert not trace.get_current_span().get_span_context().is_valid
 
 
-class Stuck(SpanExporter):
+class Stuck:
     """Takes no spans until it may."""
 
     def __init__(self) -> None:
         self.may = threading.Event()
         self.began = threading.Event()
 
-    def export(self, spans: Any) -> SpanExportResult:
+    def send(self, data: bytes) -> str:
         self.began.set()
         self.may.wait(30)
-        return SpanExportResult.SUCCESS
+        return ""
 
-    def shutdown(self) -> None:
+    def stop(self) -> None:
         self.may.set()
 
-
-def _numbered(number: int) -> list[ReadableSpan]:
-    return [ReadableSpan(f"span {number}")]
-
-
-def lots(count: int) -> Iterator[Lot]:
-    for number in range(count):
-        yield Lot(1, partial(_numbered, number))
+    def close(self) -> None:
+        self.may.set()
 
 
 def test_a_full_queue_drops_and_counts_and_nobody_waits() -> None:
     exporter = Stuck()
     export = Export(exporter, limit=10)
-    for lot in lots(1):
-        export.put(lot)
+    export.put(Lot(1, bytes))
     flushing = threading.Thread(target=export.force_flush)
     flushing.start()
     exporter.began.wait(10)
 
-    for lot in lots(25):
-        export.put(lot)
+    for _ in range(25):
+        export.put(Lot(1, bytes))
 
     assert export.dropped == 16, "ten may wait, with the one that is on its way"
     exporter.may.set()
@@ -203,8 +203,8 @@ def test_a_receiver_that_is_away_is_told_once_each_time(receiver: Receiver) -> N
 
 
 def _one_span() -> Lot:
-    context = trace.SpanContext(1, 2, False, trace.TraceFlags(1))
-    return Lot(1, lambda: [ReadableSpan("one", context, resource=Resource.create({}), start_time=1, end_time=2)])
+    one = span((TRACE, SPAN, b""), (1, 2), constant("one", INTERNAL, {}), {})
+    return Lot(1, lambda: request({}, "test", [one]))
 
 
 def test_secrets_for_the_receiver_are_looked_up_where_they_are_used(
@@ -219,3 +219,41 @@ def test_secrets_for_the_receiver_are_looked_up_where_they_are_used(
 
     [headers] = receiver.requests
     assert (headers["api-key"], headers["x"], headers["Content-Encoding"]) == ("s3cret", "a b", "gzip")
+
+
+TEXTS = st.text(max_size=20)
+VALUES = st.one_of(
+    TEXTS,
+    st.booleans(),
+    st.integers(-(1 << 63), (1 << 63) - 1),
+    st.floats(allow_nan=False),
+    st.lists(TEXTS, max_size=3),
+)
+
+
+@given(
+    name=TEXTS, values=st.dictionaries(TEXTS, VALUES, max_size=4), error=st.none() | TEXTS,
+    times=st.tuples(st.integers(0, (1 << 63) - 1), st.integers(0, (1 << 63) - 1)),
+)  # fmt: skip
+def test_what_is_written_directly_is_what_opentelemetry_s_classes_read(
+    name: str, values: dict[str, Any], error: str | None, times: tuple[int, int]
+) -> None:
+    raised = event("exception", times[0], values)
+    written = span(
+        (TRACE, SPAN, SPAN), times, constant(name, PRODUCER, values), values, state=b"a=1", remote=True, error=error,
+        event=raised,
+    )  # fmt: skip
+
+    [group] = ExportTraceServiceRequest.FromString(request(values, "scope", [written])).resource_spans
+
+    assert plain(group.resource.attributes) == values
+    [scoped] = group.scope_spans
+    [read] = scoped.spans
+    assert (scoped.scope.name, read.name, read.kind, read.flags) == ("scope", name, PRODUCER, 0x301)
+    assert (read.trace_id, read.span_id, read.parent_span_id, read.trace_state) == (TRACE, SPAN, SPAN, "a=1")
+    assert (read.start_time_unix_nano, read.end_time_unix_nano) == (times[0], max(times))
+    assert [row.key for row in read.attributes] == [*values, *values]
+    assert plain(read.attributes) == values
+    [happened] = read.events
+    assert (happened.name, happened.time_unix_nano, plain(happened.attributes)) == ("exception", times[0], values)
+    assert (read.status.code, read.status.message) == ((0, "") if error is None else (2, error))

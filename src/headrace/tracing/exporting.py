@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final, NamedTuple, Protocol
 
 import structlog
 from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.http import Compression
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor, TracerProvider
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, ParentBased, Sampler, SamplingResult
 
-from headrace.sources.references import ReferenceUnresolved, resolve
-from headrace.tracing.options import TraceOptionError, Tracing, pairs_of
+from headrace.tracing.options import Tracing
+from headrace.tracing.sending import Sender
 
 log = structlog.get_logger(__name__)
 
@@ -29,51 +26,54 @@ AT_ONCE: Final = 512
 """Spans in one request."""
 PERIOD: Final = 1.0
 """Seconds that a span waits at most for others."""
-TIMEOUT: Final = 5.0
-"""Seconds for one request, repeats included."""
 FLUSH: Final = 3.0
 """Seconds that a process waits, when it stops, until what is in the queue has left."""
-_LOGGER: Final = "opentelemetry.exporter.otlp.proto.http.trace_exporter"
 
 
-class Lot:
-    """Spans that go into the queue together; made by the thread that sends them.
+class Lot(NamedTuple):
+    """Spans that go into the queue together."""
 
-    Args:
-        size: How many there will be.
-        make: Makes them.
-    """
+    size: int
+    """How many there are."""
+    make: Callable[[], bytes]
+    """Makes an `ExportTraceServiceRequest` of them, in the thread that sends it."""
 
-    __slots__ = ("make", "size")
 
-    def __init__(self, size: int, make: Callable[[], Iterable[ReadableSpan]]) -> None:
-        self.size = size
-        self.make = make
+class Sends(Protocol):
+    """What sends requests; `Sender` is one."""
+
+    def send(self, data: bytes) -> str:
+        """Send a request; why it was not taken, "" if it was."""
+        ...
+
+    def stop(self) -> None:
+        """Try nothing again."""
+
+    def close(self) -> None:
+        """Disconnect."""
 
 
 class Export(SpanProcessor):
     """Sends spans from a thread of its own. Who gives it some never waits: what does not fit is dropped and counted.
 
     Args:
-        exporter: Where they go.
+        sender: Where they go.
         limit: Spans that may wait.
     """
 
-    def __init__(self, exporter: SpanExporter, *, limit: int = QUEUE) -> None:
-        self._exporter = exporter
+    def __init__(self, sender: Sends, *, limit: int = QUEUE) -> None:
+        self._sender = sender
         self._limit = limit
         self._lots: deque[Lot] = deque()
-        self._lock = threading.Lock()
         self._waiting = 0
         self.exported = 0
         """Spans that the receiver has taken."""
         self.dropped = 0
         """Spans that did not fit into the queue, or that the receiver did not take."""
         self._failing = False
-        self._reason = _LastWords()
-        self._changed = threading.Condition(self._lock)
+        self._changed = threading.Condition()
         self._stopping = self._flushing = False
-        self._thread = threading.Thread(target=self._send, name="headrace-traces", daemon=True)
+        self._thread = threading.Thread(target=self._run, name="headrace-traces", daemon=True)
         self._thread.start()
 
     def put(self, lot: Lot) -> None:
@@ -90,7 +90,7 @@ class Export(SpanProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         """A span of the user's code has ended; see `SpanProcessor`."""
         if span.context is not None and span.context.trace_flags.sampled:
-            self.put(Lot(1, lambda: (span,)))
+            self.put(Lot(1, lambda: encode_spans([span]).SerializeToString()))
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Send what waits now; False: not all of it has left in time."""
@@ -105,13 +105,12 @@ class Export(SpanProcessor):
             self._stopping = True
             self._changed.notify_all()
         self._thread.join(FLUSH)
-        self._exporter.shutdown()
-        self._reason.close()
+        self._sender.stop()
         provider = trace.get_tracer_provider()
         if isinstance(provider, Provider) and provider.export is self:
             provider.export = None
 
-    def _send(self) -> None:
+    def _run(self) -> None:
         while True:
             with self._changed:
                 self._changed.wait_for(
@@ -121,9 +120,10 @@ class Export(SpanProcessor):
                 last = self._stopping and not lots
                 self._flushing = self._flushing and bool(lots)
             if last:
+                self._sender.close()
                 return
             if lots:
-                self._export(lots)
+                self._send(lots)
 
     def _take(self) -> list[Lot]:
         lots: list[Lot] = []
@@ -133,53 +133,26 @@ class Export(SpanProcessor):
             size += lots[-1].size
         return lots
 
-    def _export(self, lots: Sequence[Lot]) -> None:
+    def _send(self, lots: Sequence[Lot]) -> None:
         size = sum(lot.size for lot in lots)
-        self._reason.clear()
         try:
-            spans = [span for lot in lots for span in lot.make()]
-            taken = self._exporter.export(spans) is SpanExportResult.SUCCESS
+            problem = self._sender.send(b"".join(lot.make() for lot in lots))
         except Exception as error:  # noqa: BLE001  whatever it is, the thread goes on and the work is not disturbed
-            taken = False
-            self._reason.text = f"{type(error).__name__}: {error}"
+            problem = f"{type(error).__name__}: {error}"
+        self._say(problem)
         with self._changed:
             self._waiting -= size
-            self.exported += size if taken else 0
-            self.dropped += 0 if taken else size
+            self.exported += 0 if problem else size
+            self.dropped += size if problem else 0
             self._changed.notify_all()
-        self._say(taken)
 
-    def _say(self, taken: bool) -> None:
+    def _say(self, problem: str) -> None:
         """One line when spans begin not to leave, one when they do again."""
-        if taken and self._failing:
+        if not problem and self._failing:
             log.info("traces_exported_again", dropped=self.dropped)
-        elif not taken and not self._failing:
-            log.warning("traces_not_exported", reason=self._reason.text or "the receiver did not take them")
-        self._failing = not taken
-
-
-class _LastWords(logging.Handler):
-    """Hears why the exporter failed, which it only logs, each time."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.WARNING)
-        self.text = ""
-        self._logger = logging.getLogger(_LOGGER)
-        self._logger.addHandler(self)
-        self._logger.propagate = False
-
-    def close(self) -> None:
-        """Hear no more."""
-        self._logger.removeHandler(self)
-        super().close()
-
-    def clear(self) -> None:
-        """Forget it."""
-        self.text = ""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """The first sentence of a failed export: it has the cause, later ones say that it was given up."""
-        self.text = self.text or record.getMessage()
+        elif problem and not self._failing:
+            log.warning("traces_not_exported", reason=problem)
+        self._failing = bool(problem)
 
 
 class Provider(TracerProvider):
@@ -238,7 +211,7 @@ def resource_of(tracing: Tracing, service: str, instance: str) -> Resource:
 
 def open_export(tracing: Tracing) -> Export:
     """Begin to export."""
-    return Export(_exporter(tracing))
+    return Export(Sender(tracing))
 
 
 def serve_nodes(export: Export, resource: Resource) -> None:
@@ -248,23 +221,3 @@ def serve_nodes(export: Export, resource: Resource) -> None:
     provider = trace.get_tracer_provider()
     if isinstance(provider, Provider):
         provider.export = export
-
-
-def _exporter(tracing: Tracing) -> SpanExporter:
-    try:
-        headers = dict(_headers(tracing))
-    except (ReferenceUnresolved, TraceOptionError) as error:
-        log.warning("trace_headers_missing", reason=str(error))  # the receiver decides whether it takes spans without
-        headers = {}
-    return OTLPSpanExporter(
-        endpoint=tracing.endpoint,
-        headers=headers,
-        certificate_file=tracing.certificate or None,
-        timeout=TIMEOUT,
-        compression=Compression.Gzip if tracing.compression == "gzip" else Compression.NoCompression,
-    )
-
-
-def _headers(tracing: Tracing) -> Iterator[tuple[str, str]]:
-    if tracing.headers:
-        yield from pairs_of(resolve(tracing.headers, os.environ), "headers").items()

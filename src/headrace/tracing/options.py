@@ -136,7 +136,8 @@ def tracing_of(options: Mapping[str, str], environment: Mapping[str, str]) -> Tr
 def installed() -> bool:
     """Whether the packages of the extra `otel` are there."""
     try:
-        return find_spec("opentelemetry.exporter.otlp.proto.http.trace_exporter") is not None
+        needed = ("opentelemetry.sdk", "opentelemetry.exporter.otlp.proto.common", "requests")
+        return all(find_spec(name) is not None for name in needed)
     except ModuleNotFoundError:
         return False
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from headrace.tracing.options import TracesNotInstalled, Tracing, installed
@@ -45,11 +46,11 @@ class ProcessTraces:
         resource = resource_of(tracing, plan.name, f"{plan.name}/{process}")
         export = self._export = open_export(tracing)
         serve_nodes(export, resource)
-        maker = SpanMaker(plan, resource, keys=tracing.keys)
+        maker = SpanMaker(plan, resource.attributes, keys=tracing.keys)
 
         def deliver(traces: Sequence[Trace]) -> None:
             size = sum(1 + len(row.spans) for row in traces)
-            export.put(Lot(size, lambda: (span for row in traces for span in maker.spans(row))))
+            export.put(Lot(size, partial(maker.request, traces)))
 
         self.scope = scope
         self.tracer = Tracer(f"{plan.name}/{incarnation}", tracing.sampling, time.time_ns, deliver)

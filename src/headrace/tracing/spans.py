@@ -1,24 +1,21 @@
-"""From what was noted of a traced event to OpenTelemetry's spans, by its conventions for messaging."""
+"""From what was noted of a traced event to spans, by OpenTelemetry's conventions for messaging."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import Event, ReadableSpan
-from opentelemetry.sdk.util.instrumentation import InstrumentationScope
-from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
-
+from headrace.tracing.encoding import constant, event, request, span
 from headrace.workflows.calls import Failed
 from headrace.workflows.plan import Plan
 from headrace.workflows.tracing import Span, Trace, tracestate_of
 
-SCOPE: Final = InstrumentationScope("headrace")
-_SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
+SCOPE: Final = "headrace"
+_INTERNAL: Final = 1
+_PRODUCER: Final = 4
+_CONSUMER: Final = 5
 _KAFKA: Final = "kafka"
-_OK: Final = Status(StatusCode.UNSET)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,128 +32,111 @@ class SpanMaker:
 
     Args:
         plan: The workflow.
-        resource: What all of them have.
+        resource: Attributes that all of them have.
         keys: Spans have the keys of runs.
     """
 
-    def __init__(self, plan: Plan, resource: Resource, *, keys: bool) -> None:
+    def __init__(self, plan: Plan, resource: Mapping[str, Any], *, keys: bool) -> None:
         self._workflow = plan.name
         self._resource = resource
         self._keys = keys
         self._sources = {row.name: _source(row.name, row.source) for row in plan.sources}
-        self._sinks = {row.name: _sink(row.name, row.sink) for row in plan.sinks}
+        self._consumed: dict[tuple[str, str], bytes] = {}
+        self._produced = {row.name: self._sink(row.name, row.sink) for row in plan.sinks}
+        self._nodes = {
+            row.name: constant(row.name, _INTERNAL, {**self._always, "headrace.node": row.name}) for row in plan.nodes
+        }
 
-    def spans(self, trace: Trace) -> Iterator[ReadableSpan]:
+    @property
+    def _always(self) -> dict[str, str]:
+        return {"headrace.workflow": self._workflow}
+
+    def request(self, traces: Sequence[Trace]) -> bytes:
+        """An `ExportTraceServiceRequest` with all spans of these traces."""
+        return request(self._resource, SCOPE, (row for trace in traces for row in self._spans(trace)))
+
+    def _spans(self, trace: Trace) -> Iterator[bytes]:
         """The span of the event, and those of all that came of it."""
-        state = TraceState.from_header([text]) if trace.parent and (text := tracestate_of(trace.headers)) else None
-        yield self._consumed(trace, state)
-        for span in trace.spans:
-            yield self._node(trace, span, state) if span.kind == "node" else self._produced(trace, span, state)
+        state = tracestate_of(trace.headers).encode() if trace.parent else b""
+        key = {"headrace.run.key": trace.key} if self._keys else {}
+        yield self._of_event(trace, state, key)
+        for row in trace.spans:
+            yield self._of_node(trace, row, state, key) if row.kind == "node" else self._of_sink(trace, row, state, key)
 
-    def _consumed(self, trace: Trace, state: TraceState | None) -> ReadableSpan:
+    def _of_event(self, trace: Trace, state: bytes, key: Mapping[str, str]) -> bytes:
         port = self._sources.get(trace.source) or _Port("headrace", trace.source)
         destination = trace.topic or port.destination or trace.origin
-        attributes: dict[str, Any] = {
-            "messaging.system": port.system,
-            "messaging.operation.name": "process",
-            "messaging.operation.type": "process",
-            "messaging.destination.name": destination,
-            "messaging.message.id": trace.event,
-            **self._common(trace),
-            "headrace.source": trace.source,
-        }
+        same = self._consumed.get((trace.source, destination))
+        if same is None:
+            said = {**_messaging(port.system, "process", destination), **self._always, "headrace.source": trace.source}
+            same = self._consumed[trace.source, destination] = constant(f"process {destination}", _CONSUMER, said)
+        values: dict[str, Any] = {"messaging.message.id": trace.event, **key}
         topic, _, partition = trace.origin.rpartition("/")
         if port.system == _KAFKA and topic and isinstance(trace.offset, int):
-            attributes["messaging.destination.partition.id"] = partition
-            attributes["messaging.kafka.offset"] = trace.offset
-        status = _OK
+            values["messaging.destination.partition.id"] = partition
+            values["messaging.kafka.offset"] = trace.offset
         if trace.error is not None:
-            attributes["error.type"] = trace.error[0]
-            status = Status(StatusCode.ERROR, trace.error[1])
-        parent = None if trace.parent is None else _context(trace, trace.parent, state, remote=True)
-        return self._span(
-            f"process {destination}", _context(trace, trace.span_id, state), parent, SpanKind.CONSUMER, attributes,
-            trace.start, trace.end, status=status,
+            values["error.type"] = trace.error[0]
+        return span(
+            (trace.trace_id, trace.span_id, trace.parent or b""), (trace.start, trace.end), same, values, state=state,
+            remote=trace.parent is not None, error=None if trace.error is None else trace.error[1],
         )  # fmt: skip
 
-    def _node(self, trace: Trace, span: Span, state: TraceState | None) -> ReadableSpan:
-        attributes: dict[str, Any] = {
-            **(span.attributes or {}),
-            **self._common(trace),
-            "headrace.node": span.name,
-            "headrace.event.id": span.event,
-            "headrace.action": span.result,
-            "headrace.outcome": "ok" if span.error is None else span.error.reason,
-            "headrace.hop": span.hop,
-            "headrace.attempt": span.attempt,
-            "headrace.process": span.process,
+    def _of_node(self, trace: Trace, row: Span, state: bytes, key: Mapping[str, str]) -> bytes:
+        values: dict[str, Any] = {
+            **(row.attributes or {}),
+            **key,
+            "headrace.event.id": row.event,
+            "headrace.action": row.result,
+            "headrace.outcome": "ok" if row.error is None else row.error.reason,
+            "headrace.hop": row.hop,
+            "headrace.attempt": row.attempt,
+            "headrace.process": row.process,
         }
-        events: tuple[Event, ...] = ()
-        status = _OK
-        if span.error is not None:
-            attributes["error.type"] = span.error.reason
-            status, events = Status(StatusCode.ERROR, span.error.error), (_exception(span.error, span.end),)
-        return self._span(
-            span.name, _context(trace, span.id, state), _context(trace, span.parent, state), SpanKind.INTERNAL,
-            attributes, span.start, span.end, status=status, events=events,
+        raised = b""
+        if row.error is not None:
+            values["error.type"] = row.error.reason
+            raised = event("exception", row.end, _exception(row.error))
+        return span(
+            (trace.trace_id, row.id, row.parent), (row.start, row.end), self._nodes[row.name], values, state=state,
+            error=None if row.error is None else row.error.error, event=raised,
         )  # fmt: skip
 
-    def _produced(self, trace: Trace, span: Span, state: TraceState | None) -> ReadableSpan:
-        port = self._sinks[span.name]
-        attributes = {
-            "messaging.system": port.system,
-            "messaging.operation.name": "send",
-            "messaging.operation.type": "send",
-            "messaging.destination.name": port.destination,
-            "messaging.message.id": span.event,
-            **self._common(trace),
-            "headrace.sink": span.name,
-        }
-        return self._span(
-            f"send {port.destination}", _context(trace, span.id, state), _context(trace, span.parent, state),
-            SpanKind.PRODUCER, attributes, span.start, span.end,
-        )  # fmt: skip
+    def _of_sink(self, trace: Trace, row: Span, state: bytes, key: Mapping[str, str]) -> bytes:
+        values = {"messaging.message.id": row.event, **key}
+        return span(
+            (trace.trace_id, row.id, row.parent), (row.start, row.end), self._produced[row.name], values, state=state
+        )
 
-    def _common(self, trace: Trace) -> dict[str, str]:
-        common = {"headrace.workflow": self._workflow}
-        if self._keys:
-            common["headrace.run.key"] = trace.key
-        return common
-
-    def _span(  # noqa: PLR0913  a span has that many parts
-        self,
-        name: str,
-        context: SpanContext,
-        parent: SpanContext | None,
-        kind: SpanKind,
-        attributes: Mapping[str, Any],
-        start: int,
-        end: int,
-        *,
-        status: Status = _OK,
-        events: tuple[Event, ...] = (),
-    ) -> ReadableSpan:
-        return ReadableSpan(
-            name, context, parent, self._resource, attributes, events, (), kind, None, status, start, max(start, end),
-            SCOPE,
-        )  # fmt: skip
+    def _sink(self, name: str, sink: Any) -> bytes:
+        if sink.kind == _KAFKA:
+            port = _Port(_KAFKA, sink.topic)
+        elif sink.kind == "workflow":
+            port = _Port("headrace", f"{sink.workflow}/{sink.source}")
+        else:
+            port = _Port(sink.kind, name)
+        said = {**_messaging(port.system, "send", port.destination), **self._always, "headrace.sink": name}
+        return constant(f"send {port.destination}", _PRODUCER, said)
 
 
-def _context(trace: Trace, span_id: bytes, state: TraceState | None, *, remote: bool = False) -> SpanContext:
-    return SpanContext(int.from_bytes(trace.trace_id), int.from_bytes(span_id), remote, _SAMPLED, state)
+def _messaging(system: str, operation: str, destination: str) -> dict[str, str]:
+    return {
+        "messaging.system": system,
+        "messaging.operation.name": operation,
+        "messaging.operation.type": operation,
+        "messaging.destination.name": destination,
+    }
 
 
-def _exception(row: Failed, time: int) -> Event:
-    """What a node raised, as a span has it."""
+def _exception(row: Failed) -> dict[str, str]:
+    """What a node raised, as an event has it."""
     kind, colon, message = row.error.partition(": ")
     named = bool(colon) and row.reason == "error" and kind.isidentifier()
-    attributes = {
+    values = {
         "exception.type": kind if named else row.reason,
         "exception.message": message if named else row.error,
     }
-    if row.traceback:
-        attributes["exception.stacktrace"] = row.traceback
-    return Event("exception", attributes, time)
+    return values | ({"exception.stacktrace": row.traceback} if row.traceback else {})
 
 
 def _source(name: str, source: Any) -> _Port:
@@ -164,11 +144,3 @@ def _source(name: str, source: Any) -> _Port:
         topic = getattr(source, "topic", "")
         return _Port(_KAFKA, topic if isinstance(topic, str) else "")
     return _Port("headrace", name)
-
-
-def _sink(name: str, sink: Any) -> _Port:
-    if sink.kind == _KAFKA:
-        return _Port(_KAFKA, sink.topic)
-    if sink.kind == "workflow":
-        return _Port("headrace", f"{sink.workflow}/{sink.source}")
-    return _Port(sink.kind, name)
