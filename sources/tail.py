@@ -95,7 +95,6 @@ class Tail:
 
 encode_headers: Final = msgspec.msgpack.Encoder().encode
 """An event's headers as an entry's field `headers` has them."""
-_NO_HEADERS: Final[Headers] = ()
 _decode_headers: Final = msgspec.msgpack.Decoder(tuple[tuple[str, bytes], ...]).decode
 
 
@@ -103,8 +102,9 @@ def _add(records: Records, id_: str, fields: Mapping[bytes, bytes]) -> None:
     offsets: list[Any] = records.offsets
     headers = fields.get(b"headers")
     if headers is not None or records.headers is not None:
-        records.headers = records.headers or [_NO_HEADERS] * len(offsets)
-        records.headers.append(_NO_HEADERS if headers is None else _decode_headers(headers))
+        all_headers: list[Headers] = records.headers or [()] * len(offsets)
+        all_headers.append(() if headers is None else _decode_headers(headers))
+        records.headers = all_headers
     offsets.append(id_)
     records.times.append(int(fields.get(b"time", b"0")))
     records.keys.append(fields.get(b"key") or None)
