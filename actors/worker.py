@@ -207,6 +207,7 @@ class Worker:
                 self._nodes.update(message.version, message.nodes)
             case Drain():
                 await self._release(tuple(self._drivers))
+                await asyncio.to_thread(self._traces.flush)  # a process that is drained is killed
             case GetStatus():
                 return self._status()
         return Done()

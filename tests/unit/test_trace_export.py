@@ -154,11 +154,12 @@ class Stuck:
     def __init__(self) -> None:
         self.may = threading.Event()
         self.began = threading.Event()
+        self.answer = ""
 
     def send(self, data: bytes) -> str:
         self.began.set()
         self.may.wait(30)
-        return ""
+        return self.answer
 
     def stop(self) -> None:
         self.may.set()
@@ -183,6 +184,24 @@ def test_a_full_queue_drops_and_counts_and_nobody_waits() -> None:
     flushing.join(10)
     export.shutdown()
     assert (export.exported, export.dropped) == (10, 16)
+
+
+def test_who_stops_does_not_wait_for_a_receiver_that_is_away() -> None:
+    exporter = Stuck()
+    exporter.answer = "away"
+    export = Export(exporter)
+    export.put(Lot(1, bytes))
+    exporter.may.set()
+    assert export.force_flush()
+    exporter.may.clear()
+
+    export.put(Lot(1, bytes))
+    export.flush()
+
+    assert not exporter.may.is_set(), "it has returned although nothing was taken"
+    exporter.may.set()
+    export.shutdown()
+    assert export.dropped == 2
 
 
 def test_a_receiver_that_is_away_is_told_once_each_time(receiver: Receiver) -> None:

@@ -10,6 +10,7 @@ import pytest
 from headrace.actors.changes import changes_between
 from headrace.actors.spec import CodeRef, Deployment
 from headrace.settings import SettingsError, load_settings
+from headrace.settings.masking import HIDDEN, shown
 from headrace.tracing import options
 from headrace.tracing.options import TraceOptionError, TracesNotInstalled, Tracing, tracing_of
 
@@ -138,6 +139,12 @@ def test_settings_take_numbers_and_truths_as_they_are_written_in_toml(tmp_path: 
     (tmp_path / "headrace.toml").write_text("traces = [1]\n")
     with pytest.raises(SettingsError, match="traces"):
         load_settings(tmp_path, environment={})
+
+
+def test_headers_are_not_shown_but_where_they_come_from_is() -> None:
+    assert shown(("traces", "headers"), "authorization=s3cret") == HIDDEN
+    assert shown(("traces", "headers"), "env:HEADERS") == "env:HEADERS"
+    assert shown(("traces", "endpoint"), "http://c:4318") == "http://c:4318"
 
 
 def test_a_deployment_carries_them_and_tells_when_they_change() -> None:

@@ -29,7 +29,7 @@ def shown(path: Path, value: Any) -> Any:
     """
     if not isinstance(value, str) or _REFERENCE.match(value):
         return value
-    if sounds_secret(path[-1]):
+    if sounds_secret(path[-1]) or path == ("traces", "headers"):
         return HIDDEN if value else value
     return _without_password(value)
 

@@ -99,6 +99,11 @@ class Export(SpanProcessor):
             self._changed.notify_all()
             return self._changed.wait_for(lambda: not self._waiting, timeout_millis / 1000)
 
+    def flush(self) -> None:
+        """Send what waits within `FLUSH` seconds, unless the last request failed."""
+        if not self._failing:
+            self.force_flush(int(FLUSH * 1000))
+
     def shutdown(self) -> None:
         """Send what waits, and end; what could not be sent within `FLUSH` seconds is dropped. Idempotent."""
         with self._changed:

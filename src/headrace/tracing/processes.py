@@ -64,7 +64,12 @@ class ProcessTraces:
             else {"exported": export.exported, "dropped": export.dropped}
         )
 
+    def flush(self) -> None:
+        """Send what waits now; takes seconds at most, and no time where the receiver is away anyway."""
+        if self._export is not None:
+            self._export.flush()
+
     def close(self) -> None:
-        """Send what waits; takes seconds at most."""
+        """Send what waits, and no more; takes seconds at most."""
         if self._export is not None:
             self._export.shutdown()
