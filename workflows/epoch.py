@@ -133,10 +133,10 @@ class Epoch:
     def id_of(self, root: int, path: Path) -> str:
         """Identity of what came of the source's event `root` by `path`."""
         origin, offset = self.origins[self.origin_of[root]], self.offsets[root]
+        if len(path) == 1 and origin:  # what one node made
+            return f"{origin}/{offset}.{path[0]}"
         text = f"{origin}/{offset}" if origin else str(offset)
-        if not path:
-            return text
-        return f"{text}.{path[0]}" if len(path) == 1 else f"{text}.{'.'.join(map(str, path))}"
+        return f"{text}.{'.'.join(map(str, path))}" if path else text
 
     def derive(self, slot: int, suffix: Path, type: int, blob: bytes | None, hops: int) -> int:
         """A slot for what came of the event in `slot`; the same slot where it is the event itself."""

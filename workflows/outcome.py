@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from .actions import Reject
-from .calls import ENTER, Call, CallResult, Effect, Ended, Exit, Failed
+from .calls import ENTER, Call, CallResult, Effect, Ended, Exit, Failed, Path
 from .context import Replied
 from .entries import Entry
 from .errors import HeadraceError
@@ -93,12 +93,11 @@ class Outcome:
         result.skipped.sort()
         return result
 
-    def exit(self, index: int, code: int, event: Event[Any], type: int, blob: bytes | None, hops: int) -> None:
+    def exit(self, index: int, code: int, path: Path, type: int, blob: bytes | None, hops: int) -> None:
         """An event leaves the unit: as a code if it goes on as it came, else written out."""
         call, codes, exits = self.call, self.codes, self.result.exits
         same = blob is call.blobs[index]
         base = call.paths[index] if call.paths else ()
-        path = event.path
         if same and path == base and code <= BYTE and not codes[index] and index not in self.written:
             codes[index] = code
             return
@@ -116,7 +115,7 @@ class Outcome:
             if step.kind == MANY:
                 stack.extend(branches(step, item))
             elif step.kind != NOTHING:
-                self.exit(index, self._code(step), item.event, item.type, item.blob, item.hops)
+                self.exit(index, self._code(step), item.event.path, item.type, item.blob, item.hops)
 
     def _code(self, step: Step) -> int:
         if step.kind == INNER:

@@ -18,7 +18,7 @@ from msgspec.structs import replace
 
 from .actions import Complete, Reject
 from .batching import BatchProcess, batches
-from .calls import Call, CallResult, Failed
+from .calls import Call, CallResult, Failed, Path
 from .context import Context
 from .entries import Entry, EntryTable
 from .errors import HeadraceError
@@ -264,6 +264,7 @@ class UnitRunner:
             position, type, blob = enter[starts[index]], types[index], blobs[index]
             hops = hops_of[index] if hops_of else 0
             first = True
+            path: Path | None = None
             while True:
                 node, context, process, slot, singles, outputs = at[position]
                 hops += 1
@@ -293,10 +294,10 @@ class UnitRunner:
                         output = outputs.get(result.__class__)
                         if output is not None:
                             blob = output.encode(result)
-                            event = Event(
-                                result, event.key, event.origin, event.offset, (*event.path, 0), event.time_ms,
-                                event.raw_headers,
-                            )  # fmt: skip
+                            if output.step.kind == EXIT:  # no node of this unit will see it
+                                path = (*event.path, 0)
+                            else:
+                                event = emitted(event, result, 0)
                             step, type = output.step, output.type
                         else:
                             step = _DROP
@@ -321,10 +322,13 @@ class UnitRunner:
                 while (kind := step.kind) != INNER:
                     if kind == EXIT:
                         code = step.code
-                        if event is original and code <= BYTE and not codes[index] and index not in written:
+                        if path is not None:
+                            out.exit(index, code, path, type, blob, hops)
+                            path = None
+                        elif event is original and code <= BYTE and not codes[index] and index not in written:
                             codes[index] = code  # it goes on as it came: nearly all do
                         else:
-                            out.exit(index, code, event, type, blob, hops)
+                            out.exit(index, code, event.path, type, blob, hops)
                         if step.leaves:
                             out.hand_back(index, stack)
                     elif kind == MANY:
