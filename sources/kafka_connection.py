@@ -126,14 +126,15 @@ _SAYS: Final = {
 }
 WORDS: Final = tuple(_SAYS)
 """Of `ClusterUnavailable`."""
+KEEPS_TRYING: Final = "Headrace keeps trying; "
+"""How each cure begins: true of whoever runs, not of whoever only looks."""
 _CURES: Final = {
-    "kafka_unreachable": "Headrace keeps trying; check that it runs, and that its advertised address can be reached "
-    "from here.",
-    "kafka_credentials": "Headrace keeps trying; check sasl_mechanism, sasl_plain_username, and what "
+    "kafka_unreachable": f"{KEEPS_TRYING}check that it runs, and that its advertised address can be reached from here.",
+    "kafka_credentials": f"{KEEPS_TRYING}check sasl_mechanism, sasl_plain_username, and what "
     "sasl_plain_password refers to (a file that changes is read again).",
-    "kafka_tls": "Headrace keeps trying; check that this port of the broker speaks TLS, that ssl_cafile has the "
+    "kafka_tls": f"{KEEPS_TRYING}check that this port of the broker speaks TLS, that ssl_cafile has the "
     "authority of its certificate, and that the certificate is for this host name.",
-    "kafka_options": "Headrace keeps trying; correct the option, or put there what it refers to.",
+    "kafka_options": f"{KEEPS_TRYING}correct the option, or put there what it refers to.",
 }
 
 

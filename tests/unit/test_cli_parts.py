@@ -8,19 +8,24 @@ import os
 import socket
 import subprocess
 import sys
+from collections.abc import Collection
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 import pytest
+from rich import box
 from rich.console import Console
+from rich.table import Table
 
 from headrace import Context, Event, KafkaSource, Workflow
 from headrace.actors.spec import ClusterStatus, Problem, RoleStatus
 from headrace.cli.exits import UsageError
+from headrace.cli.fitting import Fitting
 from headrace.cli.meter import Meter
 from headrace.cli.project import Project, RunFile
+from headrace.cli.screen import Screen
 from headrace.cli.snippets import example_of, write_senders
 from headrace.cli.table import behind, picture
 from headrace.metrics.lag import Lag
@@ -68,6 +73,61 @@ def test_a_rate_is_that_of_the_last_seconds() -> None:
 
     assert meter.rate("worker/0") == pytest.approx(100 / 3)
     assert meter.worker_rate == pytest.approx(100 / 3)
+
+
+@pytest.mark.parametrize(
+    ("width", "columns", "note"),
+    [
+        (80, "name state pid where", ""),
+        (30, "name state where", "No room here for: pid"),
+        (22, "name where", "No room here for: pid, state"),
+    ],
+)
+def test_a_narrow_terminal_gets_fewer_columns_and_is_told_which(width: int, columns: str, note: str) -> None:
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+
+    console.print(FITTING)
+
+    lines = drawn(console)
+    assert lines[0].split() == columns.split()
+    assert " ".join(line.strip() for line in lines[2:]) == note
+
+
+def test_a_file_gets_all_columns_on_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Screen().show(Fitting(lambda left: tabled(left, "x" * 200), ("pid",)))
+
+    assert f"orders   serving   12345   {'x' * 200}" in capsys.readouterr().out
+
+
+def test_sentences_are_broken_between_words_on_a_terminal_only(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = Screen()
+    screen.explain("ok  ", "word " * 40)
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+    screen.console = Console(file=io.StringIO(), width=30, force_terminal=True, color_system=None)
+    screen.explain("ok  ", "word " * 40)
+    first, *rest = drawn(screen.console)
+    assert first.startswith("ok  word")
+    assert all(line.startswith("    word") and line.rstrip().endswith("word") for line in rest)
+
+
+def tabled(left_out: Collection[str], where: str = "here") -> Table:
+    cells = {"name": "orders", "state": "serving", "pid": "12345", "where": where}
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    shown = [name for name in cells if name not in left_out]
+    for name in shown:
+        table.add_column(name, no_wrap=True)
+    table.add_row(*(cells[name] for name in shown))
+    return table
+
+
+FITTING = Fitting(tabled, ("pid", "state"))
+
+
+def drawn(console: Console) -> list[str]:
+    """What it has printed, without empty lines and rules."""
+    assert isinstance(console.file, io.StringIO)
+    return [line for line in console.file.getvalue().splitlines() if line.strip(" \u2500")]
 
 
 @pytest.mark.parametrize(

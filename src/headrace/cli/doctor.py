@@ -43,6 +43,6 @@ def examine(loaded: Loaded, screen: Screen, *, as_json: bool) -> ExitCode:
 
 def _show(check: Check, screen: Screen) -> None:
     mark, style = _MARKS[check.outcome]
-    screen.write(Text.assemble((mark, style), "  ", (f"{check.name:{_WIDTH}}", "bold"), f"  {check.sentence}"))
+    screen.explain(Text.assemble((mark, style), "  ", (f"{check.name:{_WIDTH}}", "bold"), "  "), check.sentence)
     if check.cure:
-        screen.write(Text.assemble("      ", (check.cure, "cyan")))
+        screen.explain("      ", Text(check.cure, "cyan"))

@@ -13,7 +13,7 @@ from headrace.cli.findings import Check
 from headrace.settings import Settings
 from headrace.settings.model import BOOTSTRAP
 from headrace.sources.connection import Client, store_errors
-from headrace.sources.kafka_connection import KafkaClusters, connection_of
+from headrace.sources.kafka_connection import KEEPS_TRYING, ClusterUnavailable, KafkaClusters, connection_of
 from headrace.sources.kafka_coordinator import lack_of_transactions
 from headrace.sources.kafka_produce import Session
 from headrace.sources.kafka_reach import unreached_brokers
@@ -130,6 +130,11 @@ async def _kafka(name: str, settings: Settings) -> list[Check]:
         session = Session(connection)
         async with asyncio.timeout(_WITHIN):
             return await _brokers(session, label)
+    except ClusterUnavailable as error:
+        cure = error.cure.removeprefix(KEEPS_TRYING)
+        return [
+            Check(label, "fail", f"Kafka at {error.address} can't be used: {error.cause}", cure[:1].upper() + cure[1:])
+        ]
     except (HeadraceError, KafkaError, OSError, TimeoutError) as error:
         return [Check(label, "fail", str(error) or f"no answer within {_WITHIN:g} s")]
     finally:

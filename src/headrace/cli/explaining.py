@@ -36,4 +36,4 @@ def _list(found: list[Explanation], screen: Screen) -> None:
     for kind, name in KINDS.items():
         codes = [row.code for row in found if row.kind == kind]
         screen.say(f"{name} ({len(codes)})", "bold")
-        screen.say("  " + ", ".join(codes))
+        screen.explain("  ", ", ".join(codes))

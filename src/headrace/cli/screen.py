@@ -9,6 +9,7 @@ from rich.console import Console, RenderableType
 from rich.text import Text
 
 from headrace.cli.exits import UsageError
+from headrace.cli.fitting import hanging
 
 
 class Screen:
@@ -34,9 +35,17 @@ class Screen:
         """As `say`, for text with several styles."""
         self.console.print(text, soft_wrap=True)
 
+    def explain(self, head: Text | str, body: Text | str) -> None:
+        """Print a sentence behind a few words; on a terminal its lines are broken between words and stand below it."""
+        first, rest = (Text(part) if isinstance(part, str) else part for part in (head, body))
+        if self.is_terminal:
+            self.console.print(hanging(first, rest))
+        else:
+            self.write(Text.assemble(first, rest))
+
     def show(self, what: RenderableType) -> None:
         """Print a table or another picture."""
-        self.console.print(what)
+        self.console.print(what, crop=self.is_terminal)
 
     def raw(self, text: str) -> None:
         """Print exactly this, for programs that read it."""

@@ -334,7 +334,7 @@ class _Session:
         say(f"{self._plan.name}  {self._order.target}  {partitions} partition{'' if partitions == 1 else 's'}", "bold")
         for line in servers.lines:
             say(f"  {line}")
-        say(f"  Level  {self._durability}: {self._durability.sentence}")
+        self._screen.explain("  Level  ", f"{self._durability}: {self._durability.sentence}")
         if not self._order.inline:
             say(f"  Logs   {self._relative(self._project.log(self._plan.name))}")
         if self._order.embedded:

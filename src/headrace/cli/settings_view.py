@@ -39,7 +39,7 @@ def show_settings(loaded: Loaded, screen: Screen, *, as_json: bool) -> None:
         style = "dim" if origin.kind == "default" else ""
         table.add_row(Text(dotted(path), style), Text(_text(value), style), Text(str(origin), style))
     screen.show(table)
-    screen.say(_read_from(loaded), "dim")
+    screen.explain("", Text(_read_from(loaded), "dim"))
     for note in loaded.notes:
         screen.say(note, "yellow")
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headrace.actors.spec import ClusterStatus, Problem, RoleStatus
+from headrace.cli.fitting import Fitting
 from headrace.cli.meter import Meter, Totals
 from headrace.metrics.lag import Lag
 
@@ -20,6 +21,7 @@ _STYLES = {
 }  # fmt: skip
 _SHOWN_PARTITIONS = 8
 _SHOWN_LAGS = 4
+_WORDS = ("process", "state", "partitions")
 
 
 def picture(status: ClusterStatus, meter: Meter, *, seconds: float, note: str = "") -> RenderableType:
@@ -43,29 +45,29 @@ def picture(status: ClusterStatus, meter: Meter, *, seconds: float, note: str = 
     return Group(*parts, *(described(problem) for problem in status.problems))
 
 
-def processes(status: ClusterStatus, meter: Meter | None = None) -> Table:
+def processes(status: ClusterStatus, meter: Meter | None = None) -> RenderableType:
     """One row for each process; with rates where there is a meter."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("process", no_wrap=True)
-    table.add_column("state", no_wrap=True)
-    table.add_column("pid", justify="right")
-    table.add_column("partitions")
-    table.add_column("events", justify="right")
+    return Fitting(lambda left: _processes(status, meter, left), ("restarts", "pid", "partitions"))
+
+
+def _processes(status: ClusterStatus, meter: Meter | None, left_out: Collection[str]) -> Table:
+    cells: dict[str, Callable[[RoleStatus], str | Text]] = {
+        "process": _name,
+        "state": lambda role: Text(role.state, style=_STYLES.get(role.state, "")),
+        "pid": lambda role: str(role.pid or ""),
+        "partitions": lambda role: _ranges(role.partitions),
+        "events": lambda role: f"{role.counters['events']:,.0f}" if "events" in role.counters else "",
+        "restarts": lambda role: str(role.restarts) if role.restarts else "",
+    }
     if meter is not None:
-        table.add_column("events/s", justify="right")
-    table.add_column("restarts", justify="right")
+        restarts = cells.pop("restarts")
+        cells |= {"events/s": lambda role: f"{meter.rate(role.role):,.0f}" if role.role else "", "restarts": restarts}
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    shown = [name for name in cells if name not in left_out]
+    for name in shown:
+        table.add_column(name, no_wrap=name in ("process", "state"), justify="left" if name in _WORDS else "right")
     for role in status.roles:
-        rate = [] if meter is None else [f"{meter.rate(role.role):,.0f}" if role.role else ""]
-        table.add_row(
-            _name(role),
-            Text(role.state, style=_STYLES.get(role.state, "")),
-            str(role.pid or ""),
-            _ranges(role.partitions),
-            f"{role.counters['events']:,.0f}" if "events" in role.counters else "",
-            *rate,
-            str(role.restarts) if role.restarts else "",
-            style="dim" if role.role is None else "",
-        )
+        table.add_row(*(cells[name](role) for name in shown), style="dim" if role.role is None else "")
     return table
 
 

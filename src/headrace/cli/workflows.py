@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import time
+from collections.abc import Collection
 from typing import Literal
 
 import msgspec
@@ -20,12 +21,14 @@ from headrace.actors.spec import Deployment
 from headrace.actors.store_registry import Registry
 from headrace.actors.supervise import get_supervise_status
 from headrace.cli.exits import ExitCode, Interrupted, NothingRuns, UsageError
+from headrace.cli.fitting import Fitting
 from headrace.cli.screen import Screen
 from headrace.cli.stops import is_running
 from headrace.cli.times import duration
 from headrace.workflows.store import WorkflowDescriptor
 
 State = Literal["running", "stopped", "lost", "not running"]
+_COLUMNS = ("workflow", "state", "version", "partitions", "workers", "where", "deployed")
 _STYLES = {"running": "green", "lost": "bold red"}
 
 
@@ -55,10 +58,10 @@ def show_list(urls: list[str], screen: Screen, *, as_json: bool) -> ExitCode:
     elif not rows:
         screen.say("No workflow is known to this store.")
     else:
-        screen.show(_table(rows))
+        screen.show(Fitting(lambda left: _table(rows, left), ("version", "workers", "partitions", "where")))
         for url in urls:
             for sentence in asyncio.run(_supervised(url, {row.cluster for row in rows if row.cluster})):
-                screen.say(sentence, "dim")
+                screen.explain("", Text(sentence, "dim"))
     return ExitCode.OK
 
 
@@ -110,17 +113,20 @@ async def state_of(registry: Registry, workflow: str, deployment: Deployment | N
     return "stopped" if await is_stopped(registry, workflow) else "lost"
 
 
-def _table(rows: list[Row]) -> Table:
+def _table(rows: list[Row], left_out: Collection[str] = ()) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("workflow", "state", "version", "partitions", "workers", "where", "deployed"):
-        table.add_column(name, justify="right" if name in ("partitions", "workers") else "left", overflow="fold")
+    for name in _COLUMNS:
+        if name not in left_out:
+            justify: Literal["left", "right"] = "right" if name in ("partitions", "workers") else "left"
+            table.add_column(name, justify=justify, overflow="fold", no_wrap=name not in ("workflow", "where"))
     for row in rows:
-        where = f"{row.cluster} ({row.address})" if row.cluster else "run, dev"
-        age = f"{duration(time.time() - row.deployed)} ago" if row.deployed else ""
-        table.add_row(
-            Text(row.workflow, style="bold"), Text(row.state, style=_STYLES.get(row.state, "dim")), row.version,
-            str(row.partitions), str(row.workers or ""), where, age,
-        )  # fmt: skip
+        cells: dict[str, str | Text] = {
+            "workflow": Text(row.workflow, style="bold"), "state": Text(row.state, style=_STYLES.get(row.state, "dim")),
+            "version": row.version, "partitions": str(row.partitions), "workers": str(row.workers or ""),
+            "where": f"{row.cluster} ({row.address})" if row.cluster else "run, dev",
+            "deployed": f"{duration(time.time() - row.deployed)} ago" if row.deployed else "",
+        }  # fmt: skip
+        table.add_row(*(cells[name] for name in _COLUMNS if name not in left_out))
     return table
 
 
