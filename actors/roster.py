@@ -69,7 +69,6 @@ class Roster:
     start_problem: Problem | None = None
     store_problem: Problem | None = None
     leases_trusted_from: float = 0.0
-    lapses: int = 0
 
     def __post_init__(self) -> None:
         self.started_at = self.now
@@ -223,7 +222,6 @@ class Roster:
                 if process.absent_since is None:
                     process.absent_since = now
                 elif now - process.absent_since >= ABSENT:
-                    self.lapses += 1
                     sentence = "The process gives no sign of life (suspended, starved, or cut off from the store)."
                     self.vacate(process, now, Problem(where=process.actor, word="silent", sentence=sentence))
 

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias
 import structlog
 from aiokafka import errors
 from aiokafka.client import AIOKafkaClient, ConnectionGroup, CoordinationType
-from aiokafka.protocol.admin import DeleteGroupsRequest, ListGroupsRequest
+from aiokafka.protocol.admin import ListGroupsRequest
 from aiokafka.protocol.commit import OffsetCommitRequest, OffsetFetchRequest
 
 from headrace.sources.kafka_connection import ClusterUnavailable, KafkaConnection
@@ -67,32 +67,6 @@ async def group_offsets(connection: KafkaConnection, group: str) -> dict[Place, 
     finally:
         await client.close()
     return {(topic, number): offset for topic, rows in answer.topics for number, offset, _, code in rows if not code}
-
-
-async def delete_group(connection: KafkaConnection, group: str) -> bool:
-    """Remove a group with its positions, when its workflow is removed for good.
-
-    Returns:
-        Whether there was one.
-
-    Raises:
-        ClusterUnavailable: No client gets through to the cluster, or it refuses.
-    """
-    client = await connection.connect()
-    try:
-        if not await _exists(client, group):
-            return False
-        node = await client.coordinator_lookup(CoordinationType.GROUP, group)
-        with effect(Effect.REMOVE):
-            answer = await client.send(node, DeleteGroupsRequest([group]), group=ConnectionGroup.COORDINATION)
-        for name, code in answer.results:
-            if errors.for_code(code) is not errors.GroupIdNotFound:
-                _raise_for(code, name)
-    except (errors.KafkaError, OSError, TimeoutError) as error:
-        raise connection.unavailable(error) from error
-    finally:
-        await client.close()
-    return True
 
 
 async def _exists(client: AIOKafkaClient, group: str) -> bool:

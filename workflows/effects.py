@@ -41,7 +41,6 @@ class Effect(Enum):
     """Events handed to another partition."""
     LEASE = "lease"
     TERM = "term"
-    PLACEMENT = "placement"
     PUBLISH = "publish"
     """The workflow's descriptor."""
     STATUS = "status"
