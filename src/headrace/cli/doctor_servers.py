@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -17,6 +18,7 @@ from headrace.sources.kafka_connection import KEEPS_TRYING, ClusterUnavailable, 
 from headrace.sources.kafka_coordinator import lack_of_transactions
 from headrace.sources.kafka_produce import Session
 from headrace.sources.kafka_reach import unreached_brokers
+from headrace.sources.routing import servers_of
 from headrace.sources.store_address import address_of
 from headrace.sources.store_clients import connect
 from headrace.sources.suitable import check_durability, check_server
@@ -87,11 +89,11 @@ async def _durability(client: Client, address: str, asked: str | None) -> Check:
 async def _store_room(client: Client, address: str) -> list[Check]:
     untyped: Any = client
     with store_errors(address):
-        info = await untyped.info("memory")
-    if "used_memory" not in info:
-        return []  # a cluster answers for each node
-    used, most = int(info["used_memory"]), int(info.get("maxmemory", 0))
+        infos = [await untyped.info("memory", **there) for there in await servers_of(client)]
+    rooms = [(int(info["used_memory"]), int(info.get("maxmemory", 0))) for info in infos]
+    used, most = max(rooms, key=lambda room: (room[0] / (room[1] or math.inf), room[0]))
     text = f"{used / (1 << 20):,.0f} MiB used" + (f" of {most / (1 << 20):,.0f}" if most else ", without a limit")
+    text += f", at the fullest of {len(rooms)} nodes" if len(rooms) > 1 else ""
     if most and used > most * _FULL:
         return [Check("store memory", "warn", text, "Give it more (maxmemory): at its limit sources pause.")]
     return [Check("store memory", "ok", text)]

@@ -31,11 +31,11 @@ class Fitting:
             table = self._make(())
             yield from console.render(table, options.update(width=Measurement.get(console, wide, table).maximum))
             return
-        for count in range(len(self._spare) + 1):
-            left = self._spare[:count]
+        left: Sequence[str] = ()
+        table = self._make(left)
+        while len(left) < len(self._spare) and Measurement.get(console, wide, table).maximum > options.max_width:
+            left = self._spare[: len(left) + 1]
             table = self._make(left)
-            if Measurement.get(console, wide, table).maximum <= options.max_width:
-                break
         yield table
         if left:
             yield Text(f"No room here for: {', '.join(left)}", "dim")
