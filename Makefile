@@ -2,6 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+PROCESSES ?= 2
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
@@ -22,8 +23,8 @@ $(STAMP): pyproject.toml
 demo: $(STAMP) ## Watch a year of temperatures flow through Kafka and three actors to alerts
 	$(BIN)/python examples/temperature.py
 
-test: lint ## Lint, then run all tests; options for pytest in ARGS="-k name"
-	$(BIN)/python -m pytest $(ARGS)
+test: lint ## Lint, then run all tests, in two processes; options for pytest in ARGS="-k name"
+	$(BIN)/python -m pytest -n $(PROCESSES) --dist loadfile $(ARGS)
 
 lint: $(STAMP) ## Check style, types, and who imports whom
 	$(BIN)/python -m ruff check
