@@ -35,7 +35,10 @@ TERMINATE_KIND: Final = 5
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """Where something that a node returned goes next. Slots: read once per hop, in a quarter of a named tuple's time."""
+    """Where something that a node returned goes next.
+
+    Slots: read once per hop, in a quarter of a named tuple's time.
+    """
 
     kind: int
     node: int = -1
