@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from .calls import Blobs, Path
 from .commit import DeadLetter, Output, Reply
+from .events import id_of
 from .records import Headers
 from .runs import RunRecord
 from .transfers import Misplaced
@@ -132,11 +133,7 @@ class Epoch:
 
     def id_of(self, root: int, path: Path) -> str:
         """Identity of what came of the source's event `root` by `path`."""
-        origin, offset = self.origins[self.origin_of[root]], self.offsets[root]
-        if len(path) == 1 and origin:  # what one node made
-            return f"{origin}/{offset}.{path[0]}"
-        text = f"{origin}/{offset}" if origin else str(offset)
-        return f"{text}.{'.'.join(map(str, path))}" if path else text
+        return id_of(self.origins[self.origin_of[root]], self.offsets[root], path)
 
     def derive(self, slot: int, suffix: Path, type: int, blob: bytes | None, hops: int) -> int:
         """A slot for what came of the event in `slot`; the same slot where it is the event itself."""

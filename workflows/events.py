@@ -43,8 +43,7 @@ class Event(msgspec.Struct, Generic[D_co], frozen=True, gc=False):
 
         A repeat after a failure has the same id, so that readers of a sink can tell.
         """
-        root = f"{self.origin}/{self.offset}" if self.origin else str(self.offset)
-        return f"{root}.{'.'.join(map(str, self.path))}" if self.path else root
+        return id_of(self.origin, self.offset, self.path)
 
     @property
     def time(self) -> datetime:
@@ -70,3 +69,11 @@ class Event(msgspec.Struct, Generic[D_co], frozen=True, gc=False):
 
     def __repr__(self) -> str:
         return f"Event(id={self.id!r}, key={self.key!r}, data={self.data!r})"
+
+
+def id_of(origin: str, offset: int | str, path: tuple[int, ...]) -> str:
+    """What `Event.id` is: asked for each output, too, where there is no event any more."""
+    if len(path) == 1 and origin:  # what one node made
+        return f"{origin}/{offset}.{path[0]}"
+    root = f"{origin}/{offset}" if origin else str(offset)
+    return f"{root}.{'.'.join(map(str, path))}" if path else root

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from .actions import Reject
 from .calls import ENTER, CallResult, Ended, Exit, Failed, Path
@@ -316,38 +316,31 @@ class Router:
                 key, value, headers = packer.pack(Emission(id_, key, time, text, headers))
             except Exception as error:  # noqa: BLE001  the user's encoder may raise anything
                 reason = error.reason if isinstance(error, Reject) else f"{type(error).__name__}: {error}"
-                self._unsent(epoch, root, Unsent(path, id_, run.key, text, sink), "encode", reason)
+                self._unsent(epoch, (root, path), sink, Emission(id_, run.key, time, text, headers), "encode", reason)
                 return
         cap = self._plan.sinks[sink].cap
         if cap is not None and (headers or 2 * len(value or b"") > cap):
             size = size_of(id_, Message(key, value, headers))
             if size > cap:
                 why = f"{size} bytes, over the cap of {cap} for one message of this sink (max_bytes)"
-                self._unsent(epoch, root, Unsent(path, id_, run.key, text, sink), "size", why)
+                self._unsent(epoch, (root, path), sink, Emission(id_, run.key, time, text, headers), "size", why)
                 return
         epoch.pending.outputs.append((root, path, run, Output(sink, id_, key, time, value, headers)))
         if trace is not None:
             trace.output(self._plan.sinks[sink].name, path, id_)
 
-    def _unsent(self, epoch: Epoch, root: int, what: Unsent, reason: str, error: str) -> None:
-        """It can't become a message of its sink."""
+    def _unsent(
+        self, epoch: Epoch, place: tuple[int, Path], sink: int, what: Emission, reason: str, error: str
+    ) -> None:
+        """It can't become a message of its sink: a dead letter, with the headers that came."""
+        root, path = place
         if root in epoch.traces:
             epoch.traces[root].stopped(reason, error)
         letter = DeadLetter(
-            id=what.id, key=what.key, source=self._plan.sinks[what.sink].name, node=None, reason=reason, error=error,
+            id=what.id, key=what.key, source=self._plan.sinks[sink].name, node=None, reason=reason, error=error,
             time=self.now, data=what.text or None, headers=epoch.headers[root] if epoch.headers else (),
         )  # fmt: skip
-        self.dead(epoch, root, what.path, letter)
-
-
-class Unsent(NamedTuple):
-    """Data that a sink can't take."""
-
-    path: Path
-    id: str
-    key: str
-    text: bytes
-    sink: int
+        self.dead(epoch, root, path, letter)
 
 
 def _type_name(type: object) -> str:

@@ -277,17 +277,14 @@ class UnitRunner:
                     context._event, context._run, context._hop = event, entry, hops
                     if slot >= 0:
                         context.state = entry.states[slot]
-                        result = process(event, context)
-                        if waits and node.is_async:
-                            result = await result
+                    result = process(event, context)
+                    if waits and node.is_async:
+                        result = await result
+                    if slot >= 0:
                         state = context.state
                         saved = node.encode(state)  # type: ignore[misc]
                         if len(saved) > large_state:
                             self._sizes.check(node.name, entry.key, len(saved))
-                    else:
-                        result = process(event, context)
-                        if waits and node.is_async:
-                            result = await result
                     common = self._encode_shared(entry) if shared else None
                     step = singles.get(id(result))
                     if step is None:

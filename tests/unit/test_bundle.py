@@ -237,40 +237,38 @@ def test_versions_that_no_process_uses_are_swept_whoever_used_them(tree: Tree, t
         assert [entry.name for entry in cache.iterdir()] == [ours.name]
 
 
-def test_a_version_rests_after_its_last_use_before_it_is_swept(tree: Tree, tmp_path: Path) -> None:
+@pytest.fixture
+def unpacked(tree: Tree, tmp_path: Path) -> Path:
+    """The folder of a version in the cache `tmp_path`."""
     bundle = pack(tree({"flow.py": ""}))
-    folder = unpack(bundle.archive, bundle.version, tmp_path)
-    os.utime(folder, (0, 0))
-    held = hold(folder)
+    return unpack(bundle.archive, bundle.version, tmp_path)
+
+
+def test_a_version_rests_after_its_last_use_before_it_is_swept(unpacked: Path, tmp_path: Path) -> None:
+    os.utime(unpacked, (0, 0))
+    held = hold(unpacked)
     assert held is not None
     os.close(held)
 
     assert sweep(tmp_path) == []
-    os.utime(folder, (0, 0))
-    assert sweep(tmp_path) == [folder.name]
-    assert hold(folder) is None
+    os.utime(unpacked, (0, 0))
+    assert sweep(tmp_path) == [unpacked.name]
+    assert hold(unpacked) is None
 
 
-def test_what_is_swept_while_it_is_taken_up_is_unpacked_again(
-    tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    bundle = pack(tree({"flow.py": ""}))
-    folder = unpack(bundle.archive, bundle.version, tmp_path)
-    monkeypatch.setattr("fcntl.flock", lambda *_: shutil.rmtree(folder))
+def test_what_is_swept_while_it_is_taken_up_is_unpacked_again(unpacked: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fcntl.flock", lambda *_: shutil.rmtree(unpacked))
 
-    assert hold(folder) is None
+    assert hold(unpacked) is None
 
 
 def test_where_there_are_no_locks_nothing_is_removed_and_all_can_be_used(
-    tree: Tree, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    unpacked: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bundle = pack(tree({"flow.py": ""}))
-    folder = unpack(bundle.archive, bundle.version, tmp_path)
-
     def refuse(*_: object) -> None:
         raise OSError(errno.ENOLCK, "no locks available")
 
     monkeypatch.setattr("fcntl.flock", refuse)
 
     assert sweep(tmp_path, rest=0) == []
-    assert hold(folder) is not None
+    assert hold(unpacked) is not None

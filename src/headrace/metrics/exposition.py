@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
 
 import msgspec
 from prometheus_client import CollectorRegistry, generate_latest
@@ -17,12 +16,10 @@ from headrace.actors.store_link import PROCESS
 from headrace.actors.store_registry import Registry
 from headrace.actors.supervise import SuperviseStatus, get_supervise_status
 from headrace.metrics.families import Family, merged
+from headrace.metrics.reading import families_left
 from headrace.metrics.supervising import supervise_metrics
-from headrace.sources.connection import store_errors
-from headrace.workflows.keyspace import metrics_key
 
 CONTENT_TYPE = CONTENT_TYPE_PLAIN_0_0_4
-_families = msgspec.msgpack.Decoder(list[Family])
 
 
 class _Ready(Collector):
@@ -61,14 +58,8 @@ async def _supervised(registry: Registry, workflows: Sequence[str]) -> dict[str,
 
 async def _of(registry: Registry, workflow: str) -> list[tuple[dict[str, str], Family]]:
     processes = list(_processes(await registry.status(workflow, PROCESS)))
-    with store_errors(registry.address):
-        blobs: list[Any] = await registry.client.mget([metrics_key(workflow, process) for process in processes])
-    return [
-        ({"workflow": workflow, "process": process}, family)
-        for process, blob in zip(processes, blobs, strict=True)
-        if blob is not None
-        for family in _families.decode(blob)
-    ]
+    found = await families_left(registry, workflow, processes)
+    return [({"workflow": workflow, "process": process}, family) for process, family in found]
 
 
 def _processes(document: object) -> Iterator[str]:

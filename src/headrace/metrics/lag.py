@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from headrace.actors.spec import ClusterStatus
 from headrace.actors.store_registry import Registry
-from headrace.metrics.families import Family
-from headrace.sources.connection import store_errors
-from headrace.workflows.keyspace import metrics_key
+from headrace.metrics.reading import families_left
 
 _LAG: Final = "headrace_source_lag"
-_families = msgspec.msgpack.Decoder(list[Family])
 
 
 class Lag(msgspec.Struct, frozen=True):
@@ -35,15 +32,9 @@ async def lags_of(registry: Registry, status: ClusterStatus) -> list[Lag]:
         StoreUnavailable: The store can't be reached.
     """
     workers = [role.role for role in status.roles if role.role is not None and role.role.startswith("worker/")]
-    if not workers:
-        return []
-    with store_errors(registry.address):
-        blobs: list[Any] = await registry.client.mget([metrics_key(status.workflow, worker) for worker in workers])
     found = [
         Lag(sample.labels["source"], sample.labels["origin"], worker, int(sample.value))
-        for worker, blob in zip(workers, blobs, strict=True)
-        if blob is not None
-        for family in _families.decode(blob)
+        for worker, family in await families_left(registry, status.workflow, workers)
         if family.name == _LAG
         for sample in family.samples
     ]
