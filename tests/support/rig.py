@@ -186,8 +186,9 @@ class Rig:
         run(watch())
 
     def explain(self) -> str:
-        """Roles and problems, for a test that fails."""
-        assert self.cluster is not None
+        """Roles and problems, for a test that fails; workers without a cluster tell for themselves (`solo`)."""
+        if self.cluster is None:
+            return "no cluster"
         status = self.cluster.status()
         if status is None:
             return "no status"

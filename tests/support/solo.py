@@ -85,16 +85,17 @@ class Solo:
 
     def owned(self) -> Solo:
         """Wait until it has acquired its partitions."""
-        try:
-            until(lambda: any("owned" in what for what in self.told) or self.crashed, "the worker owns its partitions")
-        except AssertionError as error:
-            raise AssertionError(f"{error}\nreports: {self.told}\n{self._said()}") from None
+        until(lambda: any("owned" in what for what in self.told) or self.crashed, "the worker owns its partitions")
         return self
 
-    def _said(self) -> str:
-        """The end of what it has written to stderr."""
+    def story(self) -> str:
+        """What it has reported, how it is, and the end of its log: for a test that fails."""
+        status: Any = "it does not say"
+        with contextlib.suppress(queue.Empty, OSError):
+            status = self.status()
         self._errors.seek(0)
-        return self._errors.read().decode(errors="replace")[-4000:]
+        log = self._errors.read().decode(errors="replace")[-8000:]
+        return f"reports: {self.told}\nstatus: {status}\nlog:\n{log}"
 
     @property
     def crashed(self) -> bool:
@@ -136,5 +137,8 @@ def solo(rig: Deployed, **options: Any) -> Iterator[Solo]:
     worker = Solo(rig, **options)
     try:
         yield worker.owned()
+    except AssertionError as error:
+        error.add_note(worker.story())
+        raise
     finally:
         worker.kill()
