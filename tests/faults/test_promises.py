@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from brokers import Broker, Topics
-from callers import Callers
+from callers import CALLERS, Callers
 from headrace.actors.store import Store
 from headrace.embedded import Valkey
 from headrace.workflows.durability import Durability
@@ -131,12 +131,15 @@ def _undergo(loss: Loss, durability: Durability, rig: Rig, *, worker_dies: bool)
             rig.wait_for_commits([3, 3, 3, 3])
             until(lambda: len(callers.answers) > 10, "callers are answered")
             loss.begin()
+            answered = len(callers.answers)
             until(loss.at_stake, "something is at stake")
             if durability.waits:
                 until(lambda: "not_durable" in {row["word"] for row in worker.status()["problems"]}, "it is named")
                 until(lambda: callers.refused, "a caller is told, and asks again")
             else:
                 rig.wait_for_commits(run(rig.sequences()))
+                enough = answered + CALLERS
+                until(lambda: len(callers.answers) > enough, "somebody has asked and was answered, for nothing")
             if worker_dies:
                 worker.kill()
             loss.strike()

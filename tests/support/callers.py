@@ -14,6 +14,8 @@ from headrace.workflows.keyspace import partition_of
 from headrace.workflows.store import StoreUnavailable
 
 KEYS = 8
+CALLERS = 4
+"""Requests that are under way at a time."""
 
 
 class Callers:
@@ -49,7 +51,7 @@ class Callers:
         store = RequestStore(self._url)
         bridge = Bridge(self._url, store)
         await bridge.open()
-        await asyncio.gather(*(self._call_again_and_again(bridge) for _ in range(4)))
+        await asyncio.gather(*(self._call_again_and_again(bridge) for _ in range(CALLERS)))
         await bridge.close()
         await store.close()
 
