@@ -22,6 +22,8 @@ log = structlog.get_logger(__name__)
 
 ROUND: Final = 5_000
 """Outputs that go to an outlet together."""
+TRANSACTION: Final = 50_000
+"""The same in a transaction, which takes several answers of the broker whatever is in it: all that waits."""
 ROUND_BYTES: Final = 8 << 20
 """The same, by the size of their data: a transaction has ten seconds."""
 AT_ONCE: Final = 4
@@ -79,15 +81,22 @@ class Relay:
         self.drop(origin)
         self._stays[origin.number] = Stay(origin, last)
 
-    def push(self, origin: Origin, first: int, outputs: Sequence[Output]) -> None:
-        """These outputs of a partition are durable: send them. In order of their sequence."""
+    def push(self, origin: Origin, first: int, outputs: Sequence[Output]) -> int:
+        """These outputs of a partition are durable: send them. In order of their sequence.
+
+        Returns:
+            Bytes of their data.
+        """
         stay = self._stays[origin.number]
         stay.pushed = first + len(outputs) - 1
+        size = 0
         for index, chunk in self._by_outlet(first, outputs):
             lane = stay.lane(index)
             lane.push(chunk)
             self._senders[index].wake(lane)
             self._count(index, len(chunk.outputs), chunk.size)
+            size += chunk.size
+        return size
 
     def _by_outlet(self, first: int, outputs: Sequence[Output]) -> Iterator[tuple[int, Chunk]]:
         if len({output.sink for output in outputs}) == 1:  # the outputs of nearly all commits
@@ -258,7 +267,8 @@ class Sender:
 
     async def _round(self, lanes: list[Lane]) -> None:
         """Send what waits in these lanes, until it has left or they are dropped."""
-        limit, size = max(1, ROUND // len(lanes)), ROUND_BYTES // len(lanes)
+        most = TRANSACTION if self._outlet.transactional else ROUND
+        limit, size = max(1, most // len(lanes)), ROUND_BYTES // len(lanes)
         wait = _WAIT
         portions: dict[Lane, Portion] = {}
         while lanes := await self._still_ours(lanes):
@@ -272,6 +282,7 @@ class Sender:
             except Exception as error:  # noqa: BLE001  whatever it raises, the outputs are kept and sent again
                 self._blocked(error, portions)
                 portions = {}
+                limit, size = max(1, limit // 2), max(1, size // 2)  # it may have been too much for the time it has
                 for lane in lanes:
                     lane.begun = False
                 await asyncio.sleep(wait)

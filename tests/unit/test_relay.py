@@ -226,6 +226,23 @@ async def test_a_transactional_outlet_begins_again_after_a_failure_and_asks_who_
     await relay.close()
 
 
+async def test_what_failed_is_tried_again_with_half_as_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay_module, "TRANSACTION", 4)
+    monkeypatch.setattr(relay_module, "_WAIT", 0.01)
+    gate, partition = Gate(transactional=True), Partition()
+    gate.failures = [RuntimeError("too slow"), RuntimeError("too slow")]
+    gate.open_gate.set()
+    relay = await relay_of(gate)
+    relay.stay(partition, 0)
+    for number in range(8):
+        relay.push(partition, 1 + number, outputs(str(number)))
+
+    await until_async(lambda: partition.trimmed and partition.trimmed[-1] == 8, "all have left")
+
+    assert gate.rounds == [{3: 4}, {3: 2}, {3: 1}, {3: 5}, {3: 8}], "and whole again once it went well"
+    await relay.close()
+
+
 async def test_who_no_longer_owns_the_partition_begins_nothing() -> None:
     gate, partition = Gate(transactional=True), Partition()
     partition.is_ours = False
