@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
 from typing import Final
-
-from headrace.actors.backlog import size_of
-from headrace.workflows.commit import Output
 
 QUOTA: Final = 50_000
 """Outputs that may lie in one partition's outbox; beyond it the partition takes no new events."""
@@ -27,11 +23,10 @@ class OutboxSize:
         """Last sequence, outputs and bytes of each entry, oldest first."""
         self.outputs = self.bytes = 0
 
-    def add(self, first: int, outputs: Sequence[Output]) -> None:
-        """An entry, behind all before it."""
-        size = size_of(outputs)
-        self._commits.append((first + len(outputs) - 1, len(outputs), size))
-        self.outputs += len(outputs)
+    def add(self, first: int, outputs: int, size: int) -> None:
+        """An entry, behind all before it: sequence of its first output, how many it has, and their bytes."""
+        self._commits.append((first + outputs - 1, outputs, size))
+        self.outputs += outputs
         self.bytes += size
 
     def trim(self, through: int) -> None:

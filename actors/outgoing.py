@@ -87,8 +87,8 @@ class Outgoing:
         self._burials.saved(save.commit.counters)
 
     def _push(self, first: int, outputs: Sequence[Output]) -> None:
-        self._outbox.add(first, outputs)
-        self._shared.relay.push(self, first, outputs)
+        size = self._shared.relay.push(self, first, outputs)
+        self._outbox.add(first, len(outputs), size)
 
     def drop(self) -> None:
         """The partition is another owner's, or its history is no more."""

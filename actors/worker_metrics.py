@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections import Counter as Tally
 from collections.abc import Iterable, Mapping
-from operator import attrgetter
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
@@ -109,10 +108,9 @@ class WorkerMetrics:
             self._epoch_seconds.observe(since_pull)
         for letter in save.commit.dead:
             self._dead.labels(letter.node or "", letter.reason).inc()
-        if save.commit.outputs:
-            for sink, count in Tally(map(_sink, save.commit.outputs)).items():
-                name = self._sinks[sink] if 0 <= sink < len(self._sinks) else ""
-                self._outputs.labels(name).inc(count)
+        for sink, count in save.by_sink.items():
+            name = self._sinks[sink] if 0 <= sink < len(self._sinks) else ""
+            self._outputs.labels(name).inc(count)
 
     def delivered(self, outlet: str, count: int) -> None:
         """An outlet has taken outputs."""
@@ -142,9 +140,6 @@ class WorkerMetrics:
         _only(self._waiting, (((name,), count) for name, count in relay.waiting_by_outlet().items()))
         _only(self._lag, lags.items())
         _only(self._problems, (((word,), 1) for word in problems))
-
-
-_sink: Final = attrgetter("sink")
 
 
 def _seconds(name: str, help_: str, registry: CollectorRegistry) -> Histogram:

@@ -35,7 +35,7 @@ from headrace.sources.kafka_metadata import ensure_topics
 QUIXSTREAMS = "3.28.1"
 PEER_ALERTS = "bench-peer-alerts"
 COLDEST = -273.15
-EVENTS = 200_000
+EVENTS = 500_000
 
 
 class Run(msgspec.Struct, frozen=True):

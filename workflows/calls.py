@@ -75,6 +75,18 @@ class Exit(msgspec.Struct, array_like=True, frozen=True, gc=False):
     hops: int = 0
 
 
+class Sent(msgspec.Struct, array_like=True, gc=False):
+    """Data that leaves for a sink by one code and path, of many events: columns, as there may be one for each event."""
+
+    code: int
+    """Exit code of the unit; all that it leads to is one sink."""
+    path: Path
+    """Branch numbers to append to the paths of the events it came from."""
+    indexes: list[int] = []
+    """Which events of the call it came from, ascending."""
+    blobs: list[bytes] = []
+
+
 ENTER = 100_000
 """Exit codes from here on name a node to enter: what a serial workflow's unit hands back to keep the order."""
 
@@ -164,3 +176,5 @@ class CallResult(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     """By node of the unit, in its order: events that it processed without an error."""
     hops: list[Hop] = []
     """Of traced events only, in the order in which nodes had them."""
+    sent: list[Sent] = []
+    """What leaves the graph, where a node returned it as the only thing: not in `exits`."""

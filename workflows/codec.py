@@ -32,6 +32,18 @@ class JsonCodec:
     """Bytes to value. Raises msgspec's errors as they are; `CodecError.of` makes ours of them."""
     encode: Callable[[Any], bytes]
     """Value to bytes. Raises `CodecError`, for a NaN or an infinity with its path."""
+    quick: Quick | None = None
+    """See `Quick`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quick:
+    """The same encoding without what is seldom needed, for loops that every event goes through."""
+
+    encode: Callable[[Any], bytes]
+    """msgspec's own. If it raises, the codec's `encode` says why."""
+    floats: bool
+    """Text with `null` in it may stand for a NaN or an infinity: the codec's `encode` finds out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +53,7 @@ class JsonStateCodec:
     decode: Callable[[bytes], Any]
     encode: Callable[[Any], bytes]
     new: Callable[[], Any]
+    quick: Quick | None = None
 
 
 def json_codec(data_type: Any) -> JsonCodec:
@@ -51,10 +64,10 @@ def json_codec(data_type: Any) -> JsonCodec:
     """
     rest = without_tombstone(data_type)
     if rest is data_type:
-        return JsonCodec(_decoder(data_type), _encoder(data_type))
+        return JsonCodec(_decoder(data_type), *_encoder(data_type))
     if rest is None:
         return JsonCodec(lambda _: Tombstone(), lambda _: TOMBSTONE)
-    decode, encode = _decoder(rest), _encoder(rest)
+    decode, (encode, _) = _decoder(rest), _encoder(rest)
     return JsonCodec(
         lambda blob: decode(blob) if blob else Tombstone(),
         lambda value: TOMBSTONE if value.__class__ is Tombstone else encode(value),
@@ -79,7 +92,7 @@ def state_codec(state_type: Any) -> JsonStateCodec:
     new = constructor(state_type)
     if new is None:
         raise CodecError(f"{type_name(state_type)} can't be made without arguments")
-    decode, encode = _decoder(state_type), _encoder(state_type)
+    decode, (encode, quick) = _decoder(state_type), _encoder(state_type)
     try:
         fresh = new()
     except Exception as error:
@@ -91,7 +104,7 @@ def state_codec(state_type: Any) -> JsonStateCodec:
     compares = fresh.__class__.__dict__.get("__eq__") is not None or isinstance(fresh, msgspec.Struct)
     if compares and back != fresh:
         raise CodecError(f"a fresh {type_name(state_type)} comes back changed: {fresh!r} as {back!r}")
-    return JsonStateCodec(decode, encode, new)
+    return JsonStateCodec(decode, encode, new, quick)
 
 
 def encode_json(value: object) -> bytes:
@@ -140,13 +153,11 @@ def _decoder(data_type: Any) -> Callable[[bytes], Any]:
     raise CodecError(f"msgspec can't decode `{cls}`", path)
 
 
-def _encoder(data_type: Any) -> Callable[[Any], bytes]:
+def _encoder(data_type: Any) -> tuple[Callable[[Any], bytes], Quick | None]:
     floats, float_keys = _floats(inspection.type_info(data_type), set())
     if float_keys:
-        return lambda value: _checked(value, always=True)
-    if floats:
-        return _encode_floats
-    return _encode_exact
+        return lambda value: _checked(value, always=True), None
+    return _encode_floats if floats else _encode_exact, Quick(_encode, floats)
 
 
 def _encode_exact(value: Any) -> bytes:

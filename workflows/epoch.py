@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -57,6 +58,8 @@ class Pending:
     shared: dict[RunRecord, bytes | None] = field(default_factory=dict)
     ended: dict[RunRecord, End] = field(default_factory=dict)
     outputs: list[tuple[int, Path, RunRecord, Output]] = field(default_factory=list)
+    sent: list[tuple[list[int], Path, list[RunRecord], list[Output]]] = field(default_factory=list)
+    """More outputs, many at once: source's events, the path that they have in common, runs, outputs."""
     misplaced: list[Misplaced] = field(default_factory=list)
     """Records that other partitions are to process, in order."""
     dead: list[tuple[int, Path, DeadLetter]] = field(default_factory=list)
@@ -134,6 +137,13 @@ class Epoch:
     def id_of(self, root: int, path: Path) -> str:
         """Identity of what came of the source's event `root` by `path`."""
         return id_of(self.origins[self.origin_of[root]], self.offsets[root], path)
+
+    def ids_of(self, roots: Sequence[int], path: Path) -> list[str]:
+        """Identities of what came of several of the source's events by one path: see `id_of`."""
+        suffix = f".{'.'.join(map(str, path))}" if path else ""
+        places = [f"{origin}/" if origin else "" for origin in self.origins]
+        origin_of, offsets = self.origin_of, self.offsets
+        return [f"{places[origin_of[root]]}{offsets[root]}{suffix}" for root in roots]
 
     def derive(self, slot: int, suffix: Path, type: int, blob: bytes | None, hops: int) -> int:
         """A slot for what came of the event in `slot`; the same slot where it is the event itself."""

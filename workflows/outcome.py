@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import traceback
+from operator import itemgetter
 from types import TracebackType
 from typing import Any
 
 import msgspec
 
 from .actions import Reject
-from .calls import ENTER, Call, CallResult, Effect, Ended, Exit, Failed, Path
+from .calls import ENTER, Call, CallResult, Effect, Ended, Exit, Failed, Path, Sent
 from .context import Replied
 from .entries import Entry
 from .errors import HeadraceError
@@ -72,7 +73,7 @@ class Outcome:
         self.call = call
         self.result = CallResult(
             partition=call.partition, unit=call.unit, replica=call.replica, number=call.number, owner=call.owner,
-            exits=[], failed=[], effects=[], ended=[], skipped=[], hops=[],
+            exits=[], failed=[], effects=[], ended=[], skipped=[], hops=[], sent=[],
         )  # fmt: skip
         self.codes = bytearray(len(call.runs))
         """By event: exit code by which it goes on as it came; 0: it does not, or `exits` has it."""
@@ -82,6 +83,7 @@ class Outcome:
         """Events that `exits` has something of."""
         self._plan = plan
         self._program = program
+        self._sent: dict[tuple[int, Path], Sent] = {}
 
     def done(self) -> CallResult:
         """The result so far; its lists in the order of the call's events, whatever order runs went in."""
@@ -90,6 +92,8 @@ class Outcome:
         result.processed = self.processed
         for rows in (result.exits, result.failed, result.effects):
             rows.sort(key=_by_index)
+        for sent in result.sent:
+            in_order(sent)
         result.skipped.sort()
         return result
 
@@ -106,6 +110,16 @@ class Outcome:
             exits.append(Exit(index, (), codes[index], call.types[index], None, hops))
             codes[index] = 0
         exits.append(Exit(index, path[len(base) :] if base else path, code, type, None if same else blob, hops))
+
+    def sending(self, index: int, code: int, path: Path) -> Sent:
+        """Where data of the event `index` is written down that leaves by a code whose step `sends`."""
+        base = self.call.paths[index] if self.call.paths else ()
+        path = path[len(base) :] if base else path
+        sent = self._sent.get((code, path))
+        if sent is None:
+            sent = self._sent[code, path] = Sent(code, path, [], [])
+            self.result.sent.append(sent)
+        return sent
 
     def hand_back(self, index: int, stack: list[Item]) -> None:
         """Give what is left of an event to the core: it goes on once what has left before it is done."""
@@ -184,6 +198,14 @@ def user_frames(trace: TracebackType | None) -> list[traceback.FrameSummary]:
     """The frames outside of this package's own runner."""
     own = __file__.rsplit("/", 1)[0]
     return [frame for frame in traceback.extract_tb(trace) if not frame.filename.startswith(own)]
+
+
+def in_order(sent: Sent) -> None:
+    """Put it in the order of the call's events: runs of `async` nodes go side by side."""
+    indexes = sorted(sent.indexes)
+    if indexes != sent.indexes:
+        rows = sorted(zip(sent.indexes, sent.blobs, strict=True), key=itemgetter(0))
+        sent.indexes, sent.blobs = indexes, [blob for _, blob in rows]
 
 
 def _by_index(row: Any) -> int:

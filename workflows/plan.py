@@ -14,7 +14,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
-from typing import Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from .codec import Quick
 
 Target: TypeAlias = int
 SINK: Final = 1_000_000
@@ -34,6 +37,11 @@ class Codec(Protocol):
 
     def encode(self, value: Any, /) -> bytes:
         """Value to bytes."""
+        ...
+
+    @property
+    def quick(self) -> Quick | None:
+        """What does the same in most cases, and faster; None: nothing does."""
         ...
 
 

@@ -6,13 +6,15 @@ results, from the plan alone.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from graphlib import CycleError, TopologicalSorter
 from typing import Any, Final
 
 from .actions import Complete, Terminate
-from .plan import COMPLETE, SINK, TERMINATE, NodePlan, Plan, StateCodec, Target, UnitPlan
+from .codec import Quick
+from .plan import COMPLETE, SINK, TERMINATE, Codec, NodePlan, Plan, StateCodec, Target, UnitPlan
 
 NOTHING: Final = 0
 """Nothing goes on."""
@@ -46,6 +48,8 @@ class Step:
     code: int = 0
     outcome: str = ""
     branches: tuple[Step, ...] = ()
+    sends: bool = False
+    """Out of the unit, to one sink and nowhere else."""
     leaves: bool = False
     """It enters another unit of the same serial region: what is left of the event has to wait for that."""
 
@@ -59,6 +63,7 @@ class Output:
     encode: Callable[[Any], bytes]
     immutable: bool
     decode: Callable[[bytes], Any]
+    quick: Quick
 
 
 class NodeProgram:
@@ -66,7 +71,7 @@ class NodeProgram:
 
     __slots__ = (
         "actions", "decode", "encode", "index", "instance", "is_async", "is_batch",
-        "kinds", "name", "new", "outputs", "plan", "process", "singles", "slot",
+        "kinds", "name", "new", "outputs", "plan", "process", "quick", "singles", "slot",
     )  # fmt: skip
 
     def __init__(self, plan: Plan, node: NodePlan, slot: int, steps: list[Step]) -> None:
@@ -80,6 +85,7 @@ class NodeProgram:
         self.slot = slot
         codec: StateCodec | None = node.state
         self.encode = codec.encode if codec else None
+        self.quick = quick_of(codec) if codec else None
         self.decode = codec.decode if codec else None
         self.new = codec.new if codec else None
         self.actions: dict[int, Step] = {id(member): steps[route] for member, route in node.actions.items()}
@@ -97,8 +103,9 @@ class NodeProgram:
                 continue
             data_type = plan.types[number]
             self.outputs[cls] = Output(
-                number, steps[route], data_type.codec.encode, data_type.immutable, data_type.codec.decode
-            )
+                number, steps[route], data_type.codec.encode, data_type.immutable, data_type.codec.decode,
+                quick_of(data_type.codec),
+            )  # fmt: skip
 
     def kind_of(self, cls: type) -> int:
         """What a result of this class means; remembered. Unknown classes are data, found by their bases."""
@@ -132,10 +139,17 @@ class UnitProgram:
         """Node index -> place of its state among the unit's states."""
         self.state_names = [f"node:{plan.nodes[node].name}" for node in stateful]
         self.nodes: list[NodeProgram] = []
+        self.leaves = False
+        """Some of its ways lead out and back into it: what is left of an event has to wait there."""
+        inner: list[set[int]] = []
         for index in unit.nodes:
             node = plan.nodes[index]
             steps = [self._step(targets) for targets in node.routes]
             self.nodes.append(NodeProgram(plan, node, self.slots.get(index, -1), steps))
+            inner.append({part.node for step in steps for part in (step.branches or (step,)) if part.kind == INNER})
+        self.ways = _ways_of(inner)
+        """Positions of the nodes, none before what leads to it, and by position how many nodes an event has passed with
+        it; None: there is a way back to a node, or a longer and a shorter one to it."""
 
     def _step(self, targets: tuple[Target, ...]) -> Step:
         if not targets:
@@ -160,7 +174,33 @@ class UnitProgram:
             self.codes.append(targets)
         region = self.plan.region_of[self.unit.index]
         leaves = any(target < SINK and self.plan.region_of[self.plan.unit_of[target]] == region for target in targets)
-        return Step(EXIT, code=self.codes.index(targets), leaves=leaves)
+        self.leaves = self.leaves or leaves
+        return Step(EXIT, code=self.codes.index(targets), sends=is_sink(targets), leaves=leaves)
+
+
+def is_sink(targets: tuple[Target, ...]) -> bool:
+    """Whether one sink is all that they are."""
+    return len(targets) == 1 and targets[0] >= SINK
+
+
+def quick_of(codec: Codec) -> Quick:
+    """The quick form of a codec's `encode`; that itself where there is none."""
+    return codec.quick or Quick(codec.encode, floats=False)
+
+
+def _ways_of(edges: Sequence[set[int]]) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    before = {node: [other for other, targets in enumerate(edges) if node in targets] for node in range(len(edges))}
+    try:
+        order = tuple(TopologicalSorter(before).static_order())
+    except CycleError:
+        return None
+    depth = [1] * len(edges)
+    for node in order:
+        depths = {depth[other] + 1 for other in before[node]}
+        if len(depths) > 1:
+            return None
+        depth[node] = depths.pop() if depths else 1
+    return order, tuple(depth)
 
 
 def unit_programs(plan: Plan) -> list[UnitProgram]:

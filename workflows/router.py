@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import deque
+from itertools import repeat
 from typing import TYPE_CHECKING
 
 from .actions import Reject
-from .calls import ENTER, CallResult, Ended, Exit, Failed, Path
+from .calls import ENTER, CallResult, Ended, Exit, Failed, Path, Sent
 from .commit import DeadLetter, Output, Reply
 from .dispatch import Dispatch, is_serial
 from .epoch import End, Epoch, Flow, Item
 from .outcome import END_COMPLETED, END_TERMINATED
 from .packing import Emission, Message, size_of, traced
 from .plan import COMPLETE, SINK, TERMINATE, Target
+from .program import is_sink
 from .records import Headers
 from .runs import RunRecord
 from .traced_epoch import note_hops
@@ -68,6 +70,8 @@ class Router:
             self._failed(dispatch, row, now)
         for effect in result.effects:
             self._reply(dispatch.epoch, dispatch.slots[effect.index], effect.body)
+        for sent in result.sent:
+            self._sent(dispatch, sent, self._core.programs[result.unit].codes[sent.code][0] - SINK)
         if self._plan.region_of[result.unit] in self._serial:
             self._serial_exits(dispatch, result)
         else:
@@ -138,7 +142,7 @@ class Router:
                 self._all(epoch, chosen, table[code])
         for row in result.exits:
             targets = table[row.code]
-            if len(targets) == 1 and targets[0] >= SINK:  # it leaves the graph: no slot for it
+            if is_sink(targets):  # it leaves the graph: no slot for it
                 self._output(epoch, slots[row.index], row.path, row.data, targets[0] - SINK)
                 continue
             slot = epoch.derive(slots[row.index], row.path, row.type, row.data, 0)
@@ -292,6 +296,23 @@ class Router:
             else:
                 items.append((own, target))
         return items
+
+    def _sent(self, dispatch: Dispatch, sent: Sent, sink: int) -> None:
+        """What came of many events goes to a sink: all at once, where nothing is to be done for each."""
+        epoch, cap = dispatch.epoch, self._plan.sinks[sink].cap
+        slots = [dispatch.slots[index] for index in sent.indexes]
+        fits = cap is None or 2 * max(map(len, sent.blobs)) <= cap
+        if sink in self._core.packers or epoch.headers or epoch.paths or not fits:
+            for slot, blob in zip(slots, sent.blobs, strict=True):
+                self._output(epoch, slot, sent.path, blob, sink)
+            return
+        # Without a path of its own each is a source's event: its slot is its root.
+        runs, times = epoch.runs, epoch.times
+        of_runs = [runs[slot] for slot in slots]
+        keys = [run.key for run in of_runs]  # type: ignore[union-attr]
+        ids = epoch.ids_of(slots, sent.path)
+        outputs = list(map(Output, repeat(sink), ids, keys, [times[slot] for slot in slots], sent.blobs))
+        epoch.pending.sent.append((slots, sent.path, of_runs, outputs))  # type: ignore[arg-type]
 
     def _output(self, epoch: Epoch, slot: int, suffix: Path, data: bytes | None, sink: int) -> None:
         """What came of the event in `slot` by `suffix` goes to a sink; None: the event itself does."""

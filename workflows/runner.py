@@ -16,37 +16,22 @@ from typing import Any, TypeAlias
 import msgspec
 from msgspec.structs import replace
 
-from .actions import Complete, Reject
 from .batching import BatchProcess, batches
 from .calls import Call, CallResult, Failed, Path
 from .context import Context
 from .entries import Entry, EntryTable
 from .errors import HeadraceError
 from .events import Event
-from .outcome import BYTE, HopLimit, Item, Outcome, OutputError, branches, emitted
+from .outcome import BYTE, HopLimit, Item, Outcome, branches, emitted
 from .plan import Plan
-from .program import (
-    ACTION_KIND,
-    COMPLETE_KIND,
-    END,
-    EXIT,
-    INNER,
-    LIST_KIND,
-    MANY,
-    NONE_KIND,
-    NOTHING,
-    TERMINATE_KIND,
-    NodeProgram,
-    Output,
-    Step,
-    UnitProgram,
-)  # fmt: skip
+from .program import END, EXIT, INNER, MANY, NOTHING, NodeProgram, Output, Step, UnitProgram
 from .settings import NO_SETTINGS, Settings, give_settings
 from .state_sizes import SHARED, StateSizes
 from .traced_run import Batch, Scope, TracedEvent, noting, parts
+from .unfolding import unfold
+from .waves import Waves, goes_in_waves
 
 _DROP = Step(NOTHING)
-_END_OF = {COMPLETE_KIND: Step(END, outcome="completed"), TERMINATE_KIND: Step(END, outcome="terminated")}
 _UNDECODED = object()
 _At: TypeAlias = tuple[
     NodeProgram, Context[Any, Any], Callable[[Event[Any], Context[Any, Any]], Any], int, dict[int, Step],
@@ -84,6 +69,9 @@ class UnitRunner:
         self._decoders: list[Callable[[bytes], Any]] = [row.codec.decode for row in plan.types]
         self._immutable = [row.immutable for row in plan.types]
         self._retained: dict[int, CallResult] = {}
+        self._waves: Waves | None = None
+        if goes_in_waves(plan, self.program):
+            self._waves = Waves(plan, self.program, self._entries, self._sizes, settings)
 
     async def open(self) -> None:
         """Open every node of the unit (user code: load a model, connect)."""
@@ -110,12 +98,18 @@ class UnitRunner:
             return begun
         out, entries = begun
         started = time.thread_time()
-        running = self._process_all(out, entries, self._events(out, data))
-        try:
-            running.send(None)
-        except StopIteration:
-            return self._finish(out, entries, started)
-        raise RuntimeError("a unit of plain functions waited for something")
+        events = self._events(out, data)
+        if self._waves is not None and call.traced is None:
+            self._waves.run(out, entries, events)
+        else:
+            running = self._process_all(out, entries, events)
+            try:
+                running.send(None)
+            except StopIteration:
+                pass
+            else:
+                raise RuntimeError("a unit of plain functions waited for something")
+        return self._finish(out, entries, started)
 
     async def run_async(self, call: Call, data: Sequence[Any] | None = None) -> CallResult:
         """Process a call of a unit with `async` nodes: runs side by side, the events of a run one by one."""
@@ -298,7 +292,7 @@ class UnitRunner:
                             step, type = output.step, output.type
                         else:
                             step = _DROP
-                            stack.extend(self._unfold(node, result, Item(step, event, type, blob, hops)))
+                            stack.extend(unfold(node, result, Item(step, event, type, blob, hops)))
                 except (Exception, SystemExit) as error:  # noqa: BLE001  whatever user code raises ends as a dead letter
                     context._effects = None
                     self._entries.restore(node, entry)
@@ -320,7 +314,12 @@ class UnitRunner:
                     if kind == EXIT:
                         code = step.code
                         if path is not None:
-                            out.exit(index, code, path, type, blob, hops)
+                            if step.sends:
+                                sent = out.sending(index, code, path)
+                                sent.indexes.append(index)
+                                sent.blobs.append(blob)  # type: ignore[arg-type]  # just encoded
+                            else:
+                                out.exit(index, code, path, type, blob, hops)
                             path = None
                         elif event is original and code <= BYTE and not codes[index] and index not in written:
                             codes[index] = code  # it goes on as it came: nearly all do
@@ -358,37 +357,6 @@ class UnitRunner:
         if len(saved) > self._sizes.large:
             self._sizes.check(SHARED, entry.key, len(saved))
         return saved
-
-    def _unfold(self, node: NodeProgram, result: Any, item: Item) -> list[Item]:
-        """What a less simple result comes to, the last first: a list, an end, data of a class met the first time."""
-        parts = result if node.kind_of(type(result)) == LIST_KIND else [result]
-        items: list[Item] = []
-        for branch, part in enumerate(parts):
-            kind = node.kind_of(type(part))
-            if kind == NONE_KIND:
-                continue
-            if kind == ACTION_KIND:
-                step = node.actions.get(id(part))
-                if step is None:
-                    raise OutputError.unrouted(node, part)
-                event = emitted(item.event, item.event.data, branch) if parts is result else item.event
-                items.append(Item(step, event, item.type, item.blob, item.hops))
-            elif kind in _END_OF:
-                value = part.result if isinstance(part, Complete) else part.reason
-                blob = msgspec.json.encode(value)
-                items.append(Item(_END_OF[kind], emitted(item.event, value, branch), item.type, blob, item.hops))
-            else:
-                items.append(self._data(node, part, branch, item))
-        items.reverse()
-        return items
-
-    def _data(self, node: NodeProgram, data: Any, branch: int, item: Item) -> Item:
-        if isinstance(data, Reject):
-            raise data
-        output = node.output_of(type(data))
-        if output is None:
-            raise OutputError.unrouted(node, data)
-        return Item(output.step, emitted(item.event, data, branch), output.type, output.encode(data), item.hops)
 
 
 async def _maybe_await(value: Any) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import repeat
 from operator import itemgetter
 from typing import Final
 
@@ -25,6 +28,8 @@ class Save:
     commit: Commit
     first_output: int
     """Sequence of the first of its outputs in the outbox."""
+    by_sink: Mapping[int, int] = field(default_factory=dict)
+    """Number of its outputs by index of their sink."""
     events: int = 0
     """Events of the epoch."""
     began: int = 0
@@ -53,13 +58,8 @@ class CommitBuilder:
         self._positions(commit, epoch)
         self._states(commit, epoch)
         self._ends(commit, epoch, now)
-        pending.outputs.sort(key=_order)
         last = len(epoch.runs) if epoch.cut is None else epoch.cut
-        commit.outputs = [
-            row[3]
-            for row in pending.outputs
-            if not pending.ended or (row[0] <= last and not _late(pending, row[2], row[0], row[1]))
-        ]
+        commit.outputs = _outputs(pending, last)
         if self._links:
             commit.outputs = [self._linked(output, commit) for output in commit.outputs]
         if pending.misplaced:
@@ -68,7 +68,10 @@ class CommitBuilder:
         commit.replies = [reply for root, reply in sorted(pending.replies, key=_by_root) if root <= last]
         first = self._outbox + 1
         self._outbox += len(commit.outputs)
-        return Save(commit, first, epoch.count, epoch.began)
+        sinks = [output.sink for output in commit.outputs]
+        whole = not sinks or sinks.count(sinks[0]) == len(sinks)
+        by_sink = {sink: len(sinks) for sink in sinks[:1]} if whole else Counter(sinks)
+        return Save(commit, first, by_sink, epoch.count, epoch.began)
 
     def _linked(self, output: Output, commit: Commit) -> Output:
         link = self._links.get(output.sink)
@@ -144,6 +147,24 @@ def _after(records: Records, count: int) -> str:
         return last
     _, mark, log = records.after.partition("@")  # which log it is stands behind the offset, where that is known
     return f"{last + 1}{mark}{log}"
+
+
+def _outputs(pending: Pending, last: int) -> list[Output]:
+    """All outputs that count; those of a run in the order of the source's events and their branches.
+
+    Args:
+        pending: The epoch's.
+        last: The last source's event that counts.
+    """
+    rows = pending.outputs
+    if len(pending.sent) == 1 and not (rows or pending.ended):
+        return pending.sent[0][3]  # of one call, which has the events of each run in their order
+    for roots, path, runs, outputs in pending.sent:
+        rows += zip(roots, repeat(path), runs, outputs, strict=False)
+    rows.sort(key=_order)
+    return [
+        row[3] for row in rows if not pending.ended or (row[0] <= last and not _late(pending, row[2], row[0], row[1]))
+    ]
 
 
 def _late(pending: Pending, run: RunRecord, root: int, path: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -115,12 +116,17 @@ TYPES = (
 
 
 def random_graph(draw: random.Random, *, fuse: str | None = None, keyed: bool | None = None) -> Graph:
-    """A graph of 1 to 6 nodes: chains, fan-out, fan-in, loops; some with ends, shared state, async nodes."""
+    """A graph of 1 to 6 nodes: chains, fan-out, fan-in, loops; some with ends, shared state, async nodes.
+
+    Some are in layers of plain nodes, each leading to the next: what a unit takes in waves.
+    """
     count = draw.randint(1, 6)
     sinks = draw.randint(1, 2)
-    loops = draw.random() < 0.5
-    ends = draw.random() < 0.3
-    shares = draw.random() < 0.2
+    layered = draw.random() < 0.2
+    loops = not layered and draw.random() < 0.5
+    ends = not layered and draw.random() < 0.3
+    shares = not layered and draw.random() < 0.2
+    layers = sorted(draw.randrange(3) for _ in range(count)) if layered else []
     keyed = draw.random() < 0.85 if keyed is None else keyed
     nodes, behaviours, routes_of = [], [], []
     for index in range(count):
@@ -130,9 +136,12 @@ def random_graph(draw: random.Random, *, fuse: str | None = None, keyed: bool | 
         )  # fmt: skip
         if loops and not behaviour.stateful and not shares:
             behaviour.stateful = True  # else it could go round for ever
-        routes = [_targets(draw, index, count, sinks, loops=loops, ends=ends) for _ in range(5)]
+        following = range(0 if loops else index + 1, count)
+        if layered:
+            following = range(bisect_right(layers, layers[index]), bisect_right(layers, layers[index] + 1))
+        routes = [_targets(draw, following, sinks, ends=ends) for _ in range(5)]
         behaviour.ways = tuple(Way)
-        nodes.append(_node(draw, index, behaviour, routes))
+        nodes.append(_node(draw, index, behaviour, routes, plain=layered))
         behaviours.append(behaviour)
         routes_of.append(routes)
     units, unit_of = _units(draw, count, fuse)
@@ -143,7 +152,8 @@ def random_graph(draw: random.Random, *, fuse: str | None = None, keyed: bool | 
             if 0 <= target < SINK and unit_of[target] != unit_of[index]:
                 edges[unit_of[index]].add(unit_of[target])
     regions, region_of = regions_of(edges, len(units), whole=serial)
-    entries = [tuple(draw.sample(range(count), k=min(count, draw.choice([1, 1, 1, 2])))) for _ in range(2)]
+    first = range(bisect_right(layers, layers[0]) if layered else count)
+    entries = [tuple(draw.sample(first, k=min(len(first), draw.choice([1, 1, 1, 2])))) for _ in range(2)]
     plan = Plan(
         name="model", keyed=keyed, partitions=1, types=TYPES,
         sources=tuple(SourcePlan(i, f"tokens{i}", None, 0, "key", entry) for i, entry in enumerate(entries)),
@@ -155,20 +165,21 @@ def random_graph(draw: random.Random, *, fuse: str | None = None, keyed: bool | 
     return Graph(plan, behaviours)
 
 
-def _targets(draw: random.Random, index: int, count: int, sinks: int, *, loops: bool, ends: bool) -> tuple[int, ...]:
+def _targets(draw: random.Random, following: Sequence[int], sinks: int, *, ends: bool) -> tuple[int, ...]:
     def one() -> int:
         if ends and draw.random() < 0.07:
             return draw.choice([COMPLETE, TERMINATE])
-        first = 0 if loops else index + 1
-        if first >= count or draw.random() < 0.35:
+        if not following or draw.random() < 0.35:
             return SINK + draw.randrange(sinks)
-        return draw.randrange(first, count)
+        return draw.choice(following)
 
     return tuple(dict.fromkeys(one() for _ in range(draw.choice([0, 1, 1, 1, 2, 3]))))
 
 
-def _node(draw: random.Random, index: int, behaviour: Behaviour, routes: Sequence[tuple[int, ...]]) -> NodePlan:
-    is_async = draw.random() < 0.2
+def _node(
+    draw: random.Random, index: int, behaviour: Behaviour, routes: Sequence[tuple[int, ...]], *, plain: bool
+) -> NodePlan:
+    is_async = not plain and draw.random() < 0.2
 
     def process(event: Any, ctx: Any) -> Any:
         shared = ctx.run.state if behaviour.shares else None
@@ -186,7 +197,7 @@ def _node(draw: random.Random, index: int, behaviour: Behaviour, routes: Sequenc
                 results.append(reject)
         return results
 
-    is_batch = not is_async and draw.random() < 0.2
+    is_batch = not (plain or is_async) and draw.random() < 0.2
 
     ends = behaviour.ends or any(target < 0 for targets in routes for target in targets)
     return NodePlan(

@@ -6,17 +6,12 @@ import pytest
 
 from headrace.actors import outbox_size
 from headrace.actors.outbox_size import OutboxSize
-from headrace.workflows.commit import Output
-
-
-def outputs(count: int, size: int = 1) -> list[Output]:
-    return [Output(0, str(number), "s1", 0, bytes(size)) for number in range(count)]
 
 
 def test_what_is_put_in_counts_until_its_entry_is_trimmed_whole() -> None:
     size = OutboxSize()
-    size.add(1, outputs(3))
-    size.add(4, outputs(2, size=10))
+    size.add(1, 3, 3)
+    size.add(4, 2, 20)
 
     size.trim(2)
     assert (size.outputs, size.bytes) == (5, 23)
@@ -31,11 +26,11 @@ def test_it_is_full_by_outputs_or_by_bytes(monkeypatch: pytest.MonkeyPatch) -> N
     monkeypatch.setattr(outbox_size, "QUOTA_BYTES", 100)
     size = OutboxSize()
 
-    size.add(1, outputs(3))
+    size.add(1, 3, 3)
     assert not size.full
-    size.add(4, outputs(1))
+    size.add(4, 1, 1)
     assert size.full
     size.trim(4)
     assert not size.full
-    size.add(5, outputs(1, size=101))
+    size.add(5, 1, 101)
     assert size.full
