@@ -18,6 +18,7 @@ import pytest
 from rich import box
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from headrace import Context, Event, KafkaSource, Workflow
 from headrace.actors.spec import ClusterStatus, Problem, RoleStatus
@@ -288,3 +289,22 @@ def test_log_lines_for_people() -> None:
     assert "server_started" in text
     assert "unseen" not in text
     assert "\x1b" not in text, "colours are for terminals"
+
+
+def test_an_error_beside_a_picture_on_the_same_terminal_is_not_drawn_over(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Found by hand: `dev --reload` said why a saved file can't be taken, and the next picture lay over it."""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    screen = Screen()
+
+    with screen.picture() as picture:
+        picture.update(Text("a table"), refresh=True)
+        screen.complain("flow.py can't be taken")
+        picture.update(Text("the next table"), refresh=True)
+    screen.complain("later")
+
+    out, err = capsys.readouterr()
+    assert out.index("can't be taken") < out.index("the next table")
+    assert "can't be taken" not in err
+    assert "later" in err

@@ -86,7 +86,7 @@ def status(workflow: str | None, urls: list[str], screen: Screen, *, as_json: bo
 def watch(workflow: str | None, urls: list[str], screen: Screen, *, as_json: bool = False) -> ExitCode:
     """As `status`, again and again until Ctrl-C: a picture on a terminal, else each time anew; JSON as lines."""
     meters: dict[str, Meter] = {}
-    live = Live(console=screen.console, auto_refresh=False) if screen.is_terminal and not as_json else nullcontext()
+    live = screen.picture() if screen.is_terminal and not as_json else nullcontext()
     with live, suppress(KeyboardInterrupt):
         while True:
             found = asyncio.run(_look_at_all(urls, workflow))

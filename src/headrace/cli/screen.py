@@ -6,6 +6,7 @@ import sys
 
 import msgspec
 from rich.console import Console, RenderableType
+from rich.live import Live
 from rich.text import Text
 
 from headrace.cli.exits import UsageError
@@ -21,6 +22,7 @@ class Screen:
     def __init__(self) -> None:
         self.console = Console(highlight=False)
         self._errors = Console(stderr=True, highlight=False)
+        self._picture: Live | None = None
 
     @property
     def is_terminal(self) -> bool:
@@ -60,6 +62,11 @@ class Screen:
         """Print a value as JSON on one line."""
         self.raw(msgspec.json.encode(value).decode())
 
+    def picture(self) -> Live:
+        """A picture that is drawn again and again, below all that is printed meanwhile."""
+        self._picture = Live(console=self.console, auto_refresh=False)
+        return self._picture
+
     def confirm(self, question: str, instead: str) -> bool:
         """Ask a person; only `y` and `yes` mean yes.
 
@@ -82,8 +89,11 @@ class Screen:
             code: Word that `headrace explain` knows; empty: none.
         """
         head, _, rest = text.partition("\n")
-        self._errors.print(Text.assemble(("error: ", "bold red"), head), soft_wrap=True)
+        is_drawn = self._picture is not None and self._picture.is_started
+        # On one terminal with a picture, what another console prints would be drawn over at once.
+        console = self.console if is_drawn and self._errors.is_terminal else self._errors
+        console.print(Text.assemble(("error: ", "bold red"), head), soft_wrap=True)
         if rest:
-            self._errors.print(Text(rest), soft_wrap=True)
+            console.print(Text(rest), soft_wrap=True)
         if code:
-            self._errors.print(Text(f"More: headrace explain {code}", "dim"), soft_wrap=True)
+            console.print(Text(f"More: headrace explain {code}", "dim"), soft_wrap=True)

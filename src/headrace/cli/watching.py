@@ -11,7 +11,6 @@ from typing import Final
 import msgspec
 import structlog
 from ray.exceptions import RayError
-from rich.live import Live
 from rich.text import Text
 
 from headrace.actors.cluster import Cluster
@@ -67,7 +66,7 @@ class Watch:
         self._on_look = on_look
         self._meter = Meter()
         self._started = time.monotonic()
-        self._live = Live(console=screen.console, auto_refresh=False) if live else None
+        self._live = screen.picture() if live else None
         self._problems: dict[tuple[str, str], str] = {}
         self._was_up = self._said_end = False
         self._last_line = (0.0, "")
