@@ -98,6 +98,8 @@ class StreamGroup:
         open_ = [tail for tail in tails if not tail.full(self._buffer)]
         if not open_:
             wait = _WAIT_WHILE_PAUSED_MS / 1000 if tails else None
+            if not tails:
+                self._problems.forget(self._name)  # nothing is read: nobody would find out that it is over
             await self._change(wait)
             return
         wait_ms = _WAIT_MS if len(open_) == len(tails) else _WAIT_WHILE_PAUSED_MS

@@ -94,6 +94,10 @@ class FailOver(Loss):
         return server
 
     def begin(self) -> None:
+        # A replica that hardly runs on a busy machine may not even know who owns the partitions: then the worker is
+        # shut out (FENCED), and here is no supervisor to give them back.
+        there = _offset(self.server)
+        until(lambda: _offset(self._replica) >= there, "the replica has what is there now")
         with contextlib.closing(redis.Redis.from_url(self._replica.url)) as client:
             client.execute_command("REPLICAOF", "127.0.0.1", "1")  # where nobody is
 

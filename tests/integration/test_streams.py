@@ -282,3 +282,17 @@ async def test_a_reader_may_open_before_its_server_runs(own_valkey: Valkey, told
 
     await until_async(lambda: told.problems[-1] == (UNREACHABLE, ""), "the reader takes it back")
     await reader.close()
+
+
+async def test_who_has_no_partition_any_more_has_no_problem_with_the_server(own_valkey: Valkey, told: Told) -> None:
+    """It would stand for ever: nothing is read that shows when the server is back."""
+    reader = reader_of(own_valkey.url, told, LINES)
+    await reader.open()
+    await reader.assign(0, {})
+    own_valkey.kill()
+    await until_async(lambda: told.problems, "the reader names it")
+
+    await reader.revoke(0)
+
+    await until_async(lambda: told.problems[-1] == (UNREACHABLE, ""), "the reader takes it back")
+    await reader.close()
