@@ -111,6 +111,15 @@ class NodeCalls:
             if replica.waiting and replica.address is None
         ]
 
+    def parked(self) -> dict[int, int]:
+        """Unit -> events that stand before a replica which is away, until its successor is there."""
+        counts: dict[int, int] = {}
+        for replica in self._replicas.values():
+            if replica.handle is None:
+                events = sum(len(dispatch.call.runs) for dispatch in replica.waiting)
+                counts[replica.unit] = counts.get(replica.unit, 0) + events
+        return counts
+
     def _give_up(self, replica: _Replica) -> None:
         """What is under way will be sent again, in its order, before what waits."""
         for dispatches in reversed(replica.attempts):

@@ -168,7 +168,7 @@ class Worker:
                 if isinstance(problem, BaseException):
                     log.error("not_verified", exc_info=problem)
             words = {problem.word for problem in self._all_problems()}
-            self._metrics.look(self._drivers.values(), self._relay, self._feeds.lags(), words)
+            self._metrics.look(self._drivers.values(), self._relay, self._feeds.lags(), self._nodes.parked(), words)
 
     async def _look_at_durability(self) -> None:
         """Also a worker without events says so when the store can't keep the level any more."""

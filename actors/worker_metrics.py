@@ -73,6 +73,10 @@ class WorkerMetrics:
         )  # fmt: skip
         self._epochs_in_flight = Gauge("headrace_epochs_in_flight", "Epochs begun, not committed.", registry=registry)
         self._events_in_flight = Gauge("headrace_events_in_flight", "Events of those epochs.", registry=registry)
+        self._parked = Gauge(
+            "headrace_parked", "Events that stand before a unit and can't go on now, and why.", ["unit", "reason"],
+            registry=registry,
+        )  # fmt: skip
         self._runs = Gauge("headrace_runs_held", "Runs whose state is in memory.", registry=registry)
         self._partitions = Gauge("headrace_partitions", "Partitions of this worker.", ["state"], registry=registry)
         self._problems = Gauge(
@@ -121,6 +125,7 @@ class WorkerMetrics:
         drivers: Iterable[PartitionDriver],
         relay: Relay,
         lags: Mapping[tuple[str, str], int],
+        parked: Mapping[int, int],
         problems: Iterable[str],
     ) -> None:
         """Levels as they are now.
@@ -129,6 +134,7 @@ class WorkerMetrics:
             drivers: The partitions.
             relay: What waits there.
             lags: (source, origin) -> records behind.
+            parked: Unit -> events before a replica that is away.
             problems: Words that stand.
         """
         drivers = list(drivers)
@@ -139,6 +145,8 @@ class WorkerMetrics:
         self._runs.set(sum(driver.runs_held for driver in drivers))
         _only(self._waiting, (((name,), count) for name, count in relay.waiting_by_outlet().items()))
         _only(self._lag, lags.items())
+        units, plan = self._plan.units, self._plan
+        _only(self._parked, (((units[unit].name(plan), "node unavailable"), count) for unit, count in parked.items()))
         _only(self._problems, (((word,), 1) for word in problems))
 
 

@@ -147,10 +147,6 @@ class StreamReader:
         sent = (tail for tail in self._tails.get(partition, []) if tail.origin == INTERNAL)
         return [records for tail in sent for records in tail.take(limit)]
 
-    def closed_sources(self, partition: int) -> set[int]:
-        """Indexes of the channels that are closed and, in this partition, pulled to their end."""
-        return {tail.source for tail in self._tails.get(partition, []) if tail.source is not None and tail.finished}
-
     def _tell_if_closed(self, tail: Tail) -> None:
         if tail.finished and not tail.told and tail.source is not None:
             tail.told = True

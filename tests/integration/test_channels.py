@@ -248,7 +248,6 @@ async def test_a_closed_channel_is_read_to_its_end(redis_url: str, store: Store,
     assert closed == []
     assert await worker.take(1) == [b'"b"']
     await until_async(lambda: closed == [(0, 0)], "the reader tells of the end")
-    assert reader.closed_sources(0) == {0}
     await reader.close()
 
 
