@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from typer.testing import CliRunner
 
 from headrace.actors.store import Store
 from headrace.cli.app import app
+from headrace.cli.project import Project, RunFile
 from headrace.workflows.commit import Commit, DeadLetter
 from headrace.workflows.keyspace import audit_key, partition_of
 from headrace.workflows.store import WorkflowDescriptor
@@ -109,6 +112,17 @@ def test_a_run_is_shown_with_its_states(said: Said) -> None:
     assert f"heat/{ENDED}  completed" in text
     assert 'node mean\n{\n  "n": 2\n}\nresult\n"cold"' in text
     assert (view["status"], view["nodes"], view["result"]) == ("completed", {"mean": {"n": 2}}, "cold")
+
+
+def test_a_key_alone_is_told_the_name_of_its_run(said: Said, redis_url: str) -> None:
+    """Found by hand: it was looked for, as a workflow, in a store that nobody had started."""
+    heat = RunFile(
+        workflow="heat", target="heat.py", pid=os.getpid(), host=socket.gethostname(), redis_url=redis_url, started=1.0
+    )
+    Project(Path.cwd()).note(heat)
+
+    assert "Type: headrace runs show heat/s7" in said("runs", "show", "s7", code=2)
+    assert "headrace runs show heat/KEY" in said("runs", "show", "heat", code=2)
 
 
 @pytest.mark.parametrize(

@@ -68,10 +68,14 @@ def show_one(address: str, loaded: Loaded, screen: Screen, *, as_json: bool) -> 
         as_json: For programs.
 
     Raises:
+        UsageError: It names a key only.
         NothingRuns: There is no such run.
         HeadraceError: See `found_workflow`.
     """
     name, slash, key = address.partition("/")
+    running = sorted({run.workflow for run in Project(Path.cwd()).running()})
+    if running and not slash and name not in running:
+        raise UsageError(f"A run is named WORKFLOW/KEY. Type: headrace runs show {running[0]}/{name}")
 
     async def read() -> RunView:
         async with found_workflow(name, loaded, Project(Path.cwd()), "runs show") as (registry, descriptor):
