@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from itertools import repeat
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .actions import Reject
 from .calls import ENTER, CallResult, Ended, Exit, Failed, Path, Sent
@@ -311,7 +311,8 @@ class Router:
         of_runs = [runs[slot] for slot in slots]
         keys = [run.key for run in of_runs]  # type: ignore[union-attr]
         ids = epoch.ids_of(slots, sent.path)
-        outputs = list(map(Output, repeat(sink), ids, keys, [times[slot] for slot in slots], sent.blobs))
+        data: list[Any] = sent.blobs if all(sent.blobs) else [blob or None for blob in sent.blobs]  # None: a tombstone
+        outputs = list(map(Output, repeat(sink), ids, keys, [times[slot] for slot in slots], data))
         epoch.pending.sent.append((slots, sent.path, of_runs, outputs))  # type: ignore[arg-type]
 
     def _output(self, epoch: Epoch, slot: int, suffix: Path, data: bytes | None, sink: int) -> None:

@@ -331,3 +331,22 @@ def test_any_data_that_a_sink_writes_a_source_reads(data: Alert, format: Any, ke
     assert json_codec(Alert).decode(unpacked.values[0] or b"") == data
     if format != "msgpack":
         assert unpacked.times == [1_700_000_000_123]
+
+
+def test_what_a_node_deletes_leaves_without_a_value_among_others() -> None:
+    """All that a node returns leaves at once, so a tombstone is no text among texts there."""
+
+    def forget_cold(event: Event[Alert], ctx: Context) -> Alert | Tombstone:
+        return Tombstone() if event.data.level < 0 else event.data
+
+    workflow = Workflow("deleting")
+    alerts = workflow.source(KafkaSource("in", Alert, key="sensor"))
+    out = workflow.sink(unchecked("out", Alert, tombstones=True))
+    forgetting = workflow.node(forget_cold)
+    alerts.to(forgetting)
+    forgetting.to(out)
+
+    with Harness(workflow) as harness:
+        for level in (1, -1, 2):
+            harness.send(alerts, Alert("s1", "hot", level))
+        assert [message.value is None for message in harness.messages(out)] == [False, True, False]
