@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeAlias
 
 import msgspec
@@ -99,16 +99,14 @@ class UnitRunner:
         out, entries = begun
         started = time.thread_time()
         events = self._events(out, data)
-        if self._waves is not None and call.traced is None:
-            self._waves.run(out, entries, events)
+        if self._waves is None:
+            _at_once(self._process_all(out, entries, events))
         else:
-            running = self._process_all(out, entries, events)
-            try:
-                running.send(None)
-            except StopIteration:
-                pass
-            else:
-                raise RuntimeError("a unit of plain functions waited for something")
+            for part, traced in parts(call, range(len(events)), out.result.hops, self._scope):
+                if traced is None:
+                    self._waves.run(out, entries, events, part)
+                else:
+                    _at_once(self._process(out, entries, events, part, traced))
         return self._finish(out, entries, started)
 
     async def run_async(self, call: Call, data: Sequence[Any] | None = None) -> CallResult:
@@ -357,6 +355,15 @@ class UnitRunner:
         if len(saved) > self._sizes.large:
             self._sizes.check(SHARED, entry.key, len(saved))
         return saved
+
+
+def _at_once(work: Coroutine[Any, Any, None]) -> None:
+    """Run a coroutine that has nothing to wait for."""
+    try:
+        work.send(None)
+    except StopIteration:
+        return
+    raise RuntimeError("a unit of plain functions waited for something")
 
 
 async def _maybe_await(value: Any) -> None:

@@ -71,17 +71,18 @@ class Waves:
         self._mutable = frozenset(number for number, row in enumerate(plan.types) if not row.immutable)
         """Numbers of the types of which each node gets a value of its own."""
 
-    def run(self, out: Outcome, entries: Sequence[Entry], events: Sequence[Event[Any] | None]) -> None:
-        """Take all events of a call through the unit; what comes of it is in `out`."""
+    def run(
+        self, out: Outcome, entries: Sequence[Entry], events: Sequence[Event[Any] | None], indexes: Sequence[int]
+    ) -> None:
+        """Take events of a call, consecutive ones, through the unit; what comes of it is in `out`."""
         call = _Call(out, entries, events, [])
-        indexes = range(len(events))
-        for first in range(0, len(events), _CHUNK):
+        for first in range(0, len(indexes), _CHUNK):
             self._take(indexes[first : first + _CHUNK], call)
         call.effects.sort(key=_by_index_and_path)
         for index, _, collected in call.effects:
             out.effects(index, collected)
 
-    def _take(self, part: range, call: _Call) -> None:
+    def _take(self, part: Sequence[int], call: _Call) -> None:
         """Take a part of the events through all nodes."""
         waves = self._begin(part, call)
         fed = [bool(wave) for wave in waves]
@@ -97,10 +98,10 @@ class Waves:
                         waves[other].sort(key=_by_place)
                     fed[other] = True
 
-    def _begin(self, part: range, call: _Call) -> list[list[_Standing]]:
+    def _begin(self, part: Sequence[int], call: _Call) -> list[list[_Standing]]:
         """A part of the events before the nodes that they enter."""
         asked, entries, enter = call.out.call, call.entries, self._enter
-        first, end = part.start, part.stop
+        first, end = part[0], part[-1] + 1
         nodes, events = asked.nodes[first:end], call.events[first:end]
         rows = zip(
             part, [entries[run] for run in asked.runs[first:end]], events, asked.types[first:end],

@@ -122,6 +122,21 @@ def comparable(result: CallResult) -> CallResult:
     return msgspec.structs.replace(result, seconds=0.0, failed=failed, sent=sent)
 
 
+def test_traced_events_go_singly_between_waves() -> None:
+    plan = diamond()
+    one_by_one, in_waves = UnitRunner(plan, 0), UnitRunner(plan, 0)
+    one_by_one._waves = None
+    asked = call(plan, CELSIUS)
+    asked.traced = [(0, b"t" * 16 + b"s" * 8), (6, b"u" * 16 + b"s" * 8), (7, b"v" * 16 + b"s" * 8)]
+
+    expected, found = comparable(one_by_one.run(asked)), comparable(in_waves.run(asked))
+
+    for result in (expected, found):
+        result.hops = [msgspec.structs.replace(hop, start=0, took=0) for hop in result.hops]
+    assert found == expected
+    assert {hop.index for hop in found.hops} == {0, 6, 7}
+
+
 def test_chunks_make_no_difference() -> None:
     plan = diamond()
     one_by_one, in_waves = UnitRunner(plan, 0), UnitRunner(plan, 0)
