@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from .calls import Blobs, Path
 from .commit import DeadLetter, Output, Reply
-from .events import id_of
+from .events import id_of, place_of, suffix_of
 from .records import Headers
 from .runs import RunRecord
 from .transfers import Misplaced
@@ -140,8 +140,7 @@ class Epoch:
 
     def ids_of(self, roots: Sequence[int], path: Path) -> list[str]:
         """Identities of what came of several of the source's events by one path: see `id_of`."""
-        suffix = f".{'.'.join(map(str, path))}" if path else ""
-        places = [f"{origin}/" if origin else "" for origin in self.origins]
+        suffix, places = suffix_of(path), list(map(place_of, self.origins))
         origin_of, offsets = self.origin_of, self.offsets
         return [f"{places[origin_of[root]]}{offsets[root]}{suffix}" for root in roots]
 

@@ -75,5 +75,14 @@ def id_of(origin: str, offset: int | str, path: tuple[int, ...]) -> str:
     """What `Event.id` is: asked for each output, too, where there is no event any more."""
     if len(path) == 1 and origin:  # what one node made
         return f"{origin}/{offset}.{path[0]}"
-    root = f"{origin}/{offset}" if origin else str(offset)
-    return f"{root}.{'.'.join(map(str, path))}" if path else root
+    return f"{place_of(origin)}{offset}{suffix_of(path)}"
+
+
+def place_of(origin: str) -> str:
+    """What an id begins with, before the offset."""
+    return f"{origin}/" if origin else ""
+
+
+def suffix_of(path: tuple[int, ...]) -> str:
+    """What an id ends with, behind the offset."""
+    return f".{'.'.join(map(str, path))}" if path else ""
