@@ -112,7 +112,7 @@ class WorkerMetrics:
             self._epoch_seconds.observe(since_pull)
         for letter in save.commit.dead:
             self._dead.labels(letter.node or "", letter.reason).inc()
-        for sink, count in save.by_sink.items():
+        for sink, count in Tally([output.sink for output in save.commit.outputs]).items():
             name = self._sinks[sink] if 0 <= sink < len(self._sinks) else ""
             self._outputs.labels(name).inc(count)
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import repeat
 from operator import itemgetter
 from typing import Final
@@ -28,8 +26,6 @@ class Save:
     commit: Commit
     first_output: int
     """Sequence of the first of its outputs in the outbox."""
-    by_sink: Mapping[int, int] = field(default_factory=dict)
-    """Number of its outputs by index of their sink."""
     events: int = 0
     """Events of the epoch."""
     began: int = 0
@@ -68,10 +64,7 @@ class CommitBuilder:
         commit.replies = [reply for root, reply in sorted(pending.replies, key=_by_root) if root <= last]
         first = self._outbox + 1
         self._outbox += len(commit.outputs)
-        sinks = [output.sink for output in commit.outputs]
-        whole = not sinks or sinks.count(sinks[0]) == len(sinks)
-        by_sink = {sink: len(sinks) for sink in sinks[:1]} if whole else Counter(sinks)
-        return Save(commit, first, by_sink, epoch.count, epoch.began)
+        return Save(commit, first, epoch.count, epoch.began)
 
     def _linked(self, output: Output, commit: Commit) -> Output:
         link = self._links.get(output.sink)
