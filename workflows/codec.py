@@ -42,8 +42,9 @@ class Quick:
 
     encode: Callable[[Any], bytes]
     """msgspec's own. If it raises, the codec's `encode` says why."""
-    floats: bool
-    """Text with `null` in it may stand for a NaN or an infinity: the codec's `encode` finds out."""
+    check: Callable[[Any], None] | None = None
+    """To be called for a value whose text has `null` in it, which may stand for a NaN or an infinity. Raises
+    `CodecError`. None: it stands for nothing else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,9 @@ def _encoder(data_type: Any) -> tuple[Callable[[Any], bytes], Quick | None]:
     floats, float_keys = _floats(inspection.type_info(data_type), set())
     if float_keys:
         return lambda value: _checked(value, always=True), None
-    return _encode_floats if floats else _encode_exact, Quick(_encode, floats)
+    if floats:
+        return _encode_floats, Quick(_encode, _refuse_non_finite)
+    return _encode_exact, Quick(_encode)
 
 
 def _encode_exact(value: Any) -> bytes:

@@ -93,7 +93,7 @@ class Outcome:
         for rows in (result.exits, result.failed, result.effects):
             rows.sort(key=_by_index)
         for sent in result.sent:
-            in_order(sent)
+            _in_order(sent)
         result.skipped.sort()
         return result
 
@@ -200,7 +200,7 @@ def user_frames(trace: TracebackType | None) -> list[traceback.FrameSummary]:
     return [frame for frame in traceback.extract_tb(trace) if not frame.filename.startswith(own)]
 
 
-def in_order(sent: Sent) -> None:
+def _in_order(sent: Sent) -> None:
     """Put it in the order of the call's events: runs of `async` nodes go side by side."""
     indexes = sorted(sent.indexes)
     if indexes != sent.indexes:

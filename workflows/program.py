@@ -146,7 +146,9 @@ class UnitProgram:
             node = plan.nodes[index]
             steps = [self._step(targets) for targets in node.routes]
             self.nodes.append(NodeProgram(plan, node, self.slots.get(index, -1), steps))
-            inner.append({part.node for step in steps for part in (step.branches or (step,)) if part.kind == INNER})
+            parts = [part for step in steps for part in (step.branches or (step,))]
+            inner.append({part.node for part in parts if part.kind == INNER})
+            self.leaves = self.leaves or any(part.leaves for part in parts)
         self.ways = _ways_of(inner)
         """Positions of the nodes, none before what leads to it, and by position how many nodes an event has passed with
         it; None: there is a way back to a node, or a longer and a shorter one to it."""
@@ -174,7 +176,6 @@ class UnitProgram:
             self.codes.append(targets)
         region = self.plan.region_of[self.unit.index]
         leaves = any(target < SINK and self.plan.region_of[self.plan.unit_of[target]] == region for target in targets)
-        self.leaves = self.leaves or leaves
         return Step(EXIT, code=self.codes.index(targets), sends=is_sink(targets), leaves=leaves)
 
 
@@ -185,7 +186,7 @@ def is_sink(targets: tuple[Target, ...]) -> bool:
 
 def quick_of(codec: Codec) -> Quick:
     """The quick form of a codec's `encode`; that itself where there is none."""
-    return codec.quick or Quick(codec.encode, floats=False)
+    return codec.quick or Quick(codec.encode)
 
 
 def _ways_of(edges: Sequence[set[int]]) -> tuple[tuple[int, ...], tuple[int, ...]] | None:

@@ -127,7 +127,7 @@ class Waves:
         process, slot, singles, outputs = node.process, node.slot, node.singles, node.outputs
         codes, written, mutable, large = out.codes, out.written, self._mutable, self._sizes.large
         put = [other.append for other in waves]
-        encode_state, floats = (node.quick.encode, node.quick.floats) if node.quick else (msgspec.json.encode, False)
+        encode_state, check = (node.quick.encode, node.quick.check) if node.quick else (msgspec.json.encode, None)
         state: Any = None
         saved = b""
         sent: Sent | None = None
@@ -151,8 +151,8 @@ class Waves:
                         saved = encode_state(state)
                     except Exception:  # noqa: BLE001  whatever it is: the codec says what
                         saved = node.encode(state)  # type: ignore[misc]
-                    if floats and saved.find(b"null") >= 0:
-                        node.encode(state)  # type: ignore[misc]
+                    if check is not None and saved.find(b"null") >= 0:
+                        check(state)
                     if len(saved) > large:
                         self._sizes.check(node.name, entry.key, len(saved))
                 else:
@@ -166,8 +166,8 @@ class Waves:
                             made = quick.encode(result)
                         except Exception:  # noqa: BLE001  as above
                             made = output.encode(result)
-                        if quick.floats and made.find(b"null") >= 0:
-                            output.encode(result)
+                        if quick.check is not None and made.find(b"null") >= 0:
+                            quick.check(result)
                         step, type, blob = output.step, output.type, made
                         if step.kind == EXIT:  # no node of this unit will see it
                             path = (*event.path, 0)
