@@ -27,7 +27,7 @@ from headrace.actors.store_registry import Registry
 from headrace.actors.supervise import Supervise
 from headrace.embedded import Valkey
 from headrace.metrics.exposition import exposition
-from headrace.metrics.lag import lags_of
+from headrace.metrics.lag import Lag, lags_of
 from headrace.workflows.store import WorkflowDescriptor
 from ledger import offline
 from rig import Rig
@@ -138,14 +138,14 @@ def test_what_the_page_and_the_dashboard_name_exists(families: list[Metric], sam
 async def test_the_status_has_the_lag_of_each_topic_partition(rig: Rig, samples: list[Sample]) -> None:
     async with Registry(rig.redis_url) as registry:
         status = await asyncio.to_thread(rig.ready)
-        deadline = time.monotonic() + 20
-        lags = await lags_of(registry, status)
-        while any(lag.records for lag in lags):  # what processes have told is seconds old
-            assert time.monotonic() < deadline, lags
-            await asyncio.sleep(0.1)
-            lags = await lags_of(registry, status)
 
-    assert {(lag.source, lag.process) for lag in lags} == {(rig.readings, "worker/0")}
+        async def caught_up() -> list[Lag] | None:
+            lags = await lags_of(registry, status)
+            return None if any(lag.records for lag in lags) else lags
+
+        lags = await until_async(caught_up, "processes have told of the last records: what they tell is seconds old")
+
+    assert {(lag.source, lag.process, lag.records) for lag in lags} == {(rig.readings, "worker/0", 0)}
     assert sorted(lag.origin for lag in lags) == sorted(
         row.labels["origin"] for row in samples if row.name == "headrace_source_lag"
     )

@@ -102,13 +102,10 @@ CELSIUS = [20.0, 60.0, 95.0, -1.0, 13.0, 14.0, 99.0, 70.0, 20.0, 91.0, -2.0, 55.
 def test_node_by_node_is_the_same_as_event_by_event(hops: list[int] | None) -> None:
     plan = diamond()
     asked = call(plan, CELSIUS, hops=hops)
-    one_by_one, in_waves = UnitRunner(plan, 0), UnitRunner(plan, 0)
-    one_by_one._waves = None
-    assert in_waves._waves is not None
 
-    expected, found = one_by_one.run(asked), in_waves.run(asked)
+    expected, found = both_ways(plan, asked)
 
-    assert comparable(found) == comparable(expected)
+    assert found == expected
     assert found.failed, "the test has events that fail"
     assert len(found.effects) > len(CELSIUS) / 2
 
@@ -122,14 +119,20 @@ def comparable(result: CallResult) -> CallResult:
     return msgspec.structs.replace(result, seconds=0.0, failed=failed, sent=sent)
 
 
-def test_traced_events_go_singly_between_waves() -> None:
-    plan = diamond()
+def both_ways(plan: Plan, asked: Call) -> tuple[CallResult, CallResult]:
+    """Results event by event, and in waves."""
     one_by_one, in_waves = UnitRunner(plan, 0), UnitRunner(plan, 0)
     one_by_one._waves = None
+    assert in_waves._waves is not None
+    return comparable(one_by_one.run(asked)), comparable(in_waves.run(asked))
+
+
+def test_traced_events_go_singly_between_waves() -> None:
+    plan = diamond()
     asked = call(plan, CELSIUS)
     asked.traced = [(0, b"t" * 16 + b"s" * 8), (6, b"u" * 16 + b"s" * 8), (7, b"v" * 16 + b"s" * 8)]
 
-    expected, found = comparable(one_by_one.run(asked)), comparable(in_waves.run(asked))
+    expected, found = both_ways(plan, asked)
 
     for result in (expected, found):
         result.hops = [msgspec.structs.replace(hop, start=0, took=0) for hop in result.hops]
@@ -139,11 +142,10 @@ def test_traced_events_go_singly_between_waves() -> None:
 
 def test_chunks_make_no_difference() -> None:
     plan = diamond()
-    one_by_one, in_waves = UnitRunner(plan, 0), UnitRunner(plan, 0)
-    one_by_one._waves = None
-    asked = call(plan, CELSIUS * 100)
 
-    assert comparable(in_waves.run(asked)) == comparable(one_by_one.run(asked))
+    expected, found = both_ways(plan, call(plan, CELSIUS * 100))
+
+    assert found == expected
 
 
 def shape(name: str) -> Plan:
