@@ -66,7 +66,9 @@ class Lane:
         append, number = batch.append, 0
         stop = self.next + 1 if self.next < self.alone else len(self.outputs)
         for output in self.outputs[self.next : stop]:
-            headers = [(ID_HEADER, output.id.encode()), *output.headers] if output.id else []
+            headers: list[tuple[str, bytes]] = [(ID_HEADER, output.id.encode())] if output.id else []
+            if output.headers:
+                headers += output.headers
             if append(number, output.time, output.key.encode(), output.data, headers) is None:
                 break
             number += 1
@@ -155,22 +157,23 @@ class Loading:
         Raises:
             KafkaError: No broker answers.
         """
-        topics = {self._topics[sink] for sink in {output.sink for output in outputs}}
+        sinks = {output.sink for output in outputs}
+        topics = {self._topics[sink] for sink in sinks}
         await self._look_up(session, topics)
         counts = {topic: count for topic in topics if (count := session.count(topic))}
         grouped: dict[TopicPartition, list[Output]] = {}
-        known: dict[tuple[int, str], list[Output]] = {}
+        known: dict[int, dict[str, list[Output]]] = {sink: {} for sink in sinks}
         """By sink and key: there are few, as a portion is of one partition."""
         refused: list[Refused] = []
         for output in outputs:
-            listed = known.get((output.sink, output.key))
+            listed = known[output.sink].get(output.key)
             if listed is None:
                 topic = self._topics[output.sink]
                 if topic not in counts:
                     refused.append(Refused(output, f"the topic {topic!r} does not exist"))
                     continue
                 place = topic, partition_of(output.key, counts[topic])
-                listed = known[output.sink, output.key] = grouped.setdefault(place, [])
+                listed = known[output.sink][output.key] = grouped.setdefault(place, [])
             listed.append(output)
         return Shipment({place: Lane(listed) for place, listed in grouped.items()}, counts, refused)
 

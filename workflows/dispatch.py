@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, TypeAlias
 
 from .calls import Blobs, Call
@@ -101,21 +102,16 @@ class Dispatcher:
         slots = [slot for slot, _ in items]
         self.calls += 1
         number = self.calls
-        runs: list[RunRecord] = []
-        places: list[int] = []
-        for slot in slots:
-            run = epoch.runs[slot]
-            if run.mark != number:  # type: ignore[union-attr]
-                run.mark, run.place = number, len(runs)  # type: ignore[union-attr]
-                runs.append(run)  # type: ignore[arg-type]
-            places.append(run.place)  # type: ignore[union-attr]
         whole = len(slots) == epoch.count == len(epoch.runs) and slots[-1] == epoch.count - 1
+        of_runs: list[RunRecord] = epoch.runs if whole else [epoch.runs[slot] for slot in slots]  # type: ignore[assignment,misc]
+        places = dict(zip(dict.fromkeys(of_runs), count()))
+        runs = list(places)
         call = Call(
             partition=self._partition, unit=unit, replica=place[1], number=number, owner=self._owner, now=now,
             keys=[run.key for run in runs], numbers=[run.number for run in runs],
             bases=[run.versions[unit] for run in runs], states=self._states(unit, runs),
             shared=[run.shared for run in runs] if self._plan.run_state is not None else None,
-            runs=places, nodes=[node for _, node in items], origins=epoch.origins,
+            runs=list(map(places.__getitem__, of_runs)), nodes=[node for _, node in items], origins=epoch.origins,
             **(_whole(epoch) if whole else _part(epoch, slots)),
         )  # fmt: skip
         if epoch.traces:

@@ -142,6 +142,9 @@ class Epoch:
         """Identities of what came of several of the source's events by one path: see `id_of`."""
         suffix, places = suffix_of(path), list(map(place_of, self.origins))
         origin_of, offsets = self.origin_of, self.offsets
+        if len(places) == 1:
+            place = places[0]
+            return [f"{place}{offset}{suffix}" for offset in map(offsets.__getitem__, roots)]
         return [f"{places[origin_of[root]]}{offsets[root]}{suffix}" for root in roots]
 
     def derive(self, slot: int, suffix: Path, type: int, blob: bytes | None, hops: int) -> int:

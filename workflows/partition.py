@@ -275,27 +275,17 @@ class PartitionCore:
         first = len(epoch.runs)
         epoch.records.append(records)
         epoch.targets.append((first, first + len(records), records.source))
-        bad = taken.bad
-        memo: dict[str | None, RunRecord | None] = {None: None}
-        runs = epoch.runs
-        away: list[int] = []
-        for index, key in enumerate(taken.keys):
-            try:
-                run = memo[key]
-            except KeyError:
-                assert key is not None
-                run = memo[key] = self._run_of(key)
-                if run is not None and run.loading:
-                    epoch.missing.add(key)
-            if run is None and key is not None:
-                away.append(index)
-            runs.append(run)
-        for index in away:
-            self._send_on(epoch, taken, index)
-        for index, reason, error in bad:
+        runs = {key: None if key is None else self._run_of(key) for key in dict.fromkeys(taken.keys)}
+        epoch.runs += map(runs.__getitem__, taken.keys)
+        touched = [run for run in runs.values() if run is not None]
+        epoch.missing.update(run.key for run in touched if run.loading)
+        epoch.touched.update(touched)
+        if len(touched) < len(runs):
+            for index, key in enumerate(taken.keys):
+                if key is not None and runs[key] is None:
+                    self._send_on(epoch, taken, index)
+        for index, reason, error in taken.bad:
             self.router.dead(epoch, first + index, (), taken.letter(name, index, reason, error, now))
-        del memo[None]
-        epoch.touched.update(run for run in memo.values() if run is not None)
         self._columns(epoch, taken)
         if self.tracer is not None:
             begin_traces(self.tracer, epoch, taken, name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
@@ -46,7 +47,9 @@ class Router:
             self._end(epoch, run, End(*epoch.finale, -1, ()))
             return
         for first, end, source in epoch.targets:
-            slots = [slot for slot in range(first, end) if epoch.runs[slot] is not None]
+            slots: Sequence[int] = range(first, end)
+            if None in epoch.runs:
+                slots = [slot for slot in slots if epoch.runs[slot] is not None]
             self._all(epoch, slots, plan.sources[source].targets)
 
     def open(self, epoch: Epoch, region: int, items: list[Item]) -> Flow:
@@ -256,13 +259,13 @@ class Router:
     def _region(self, node: int) -> int:
         return self._plan.region_of[self._plan.unit_of[node]]
 
-    def _all(self, epoch: Epoch, slots: list[int], targets: tuple[Target, ...]) -> None:
+    def _all(self, epoch: Epoch, slots: Sequence[int], targets: tuple[Target, ...]) -> None:
         """Many events, one after the other, by one route."""
         if len(targets) == 1 and 0 <= targets[0] < SINK:
             node = targets[0]
             region = self._region(node)
             epoch.load[region] += len(slots)
-            items = [(slot, node) for slot in slots]
+            items = list(zip(slots, repeat(node)))
             if region in epoch.waiting:
                 epoch.waiting[region] += items
                 epoch.merged.add(region)
@@ -300,19 +303,20 @@ class Router:
     def _sent(self, dispatch: Dispatch, sent: Sent, sink: int) -> None:
         """What came of many events goes to a sink: all at once, where nothing is to be done for each."""
         epoch, cap = dispatch.epoch, self._plan.sinks[sink].cap
-        slots = [dispatch.slots[index] for index in sent.indexes]
+        slots = dispatch.slots
+        if len(sent.indexes) < len(slots):
+            slots = [slots[index] for index in sent.indexes]
         fits = cap is None or 2 * max(map(len, sent.blobs)) <= cap
         if sink in self._core.packers or epoch.headers or epoch.paths or not fits:
             for slot, blob in zip(slots, sent.blobs, strict=True):
                 self._output(epoch, slot, sent.path, blob, sink)
             return
         # Without a path of its own each is a source's event: its slot is its root.
-        runs, times = epoch.runs, epoch.times
-        of_runs = [runs[slot] for slot in slots]
+        of_runs, times = list(map(epoch.runs.__getitem__, slots)), map(epoch.times.__getitem__, slots)
         keys = [run.key for run in of_runs]  # type: ignore[union-attr]
         ids = epoch.ids_of(slots, sent.path)
         data: list[Any] = sent.blobs if all(sent.blobs) else [blob or None for blob in sent.blobs]  # None: a tombstone
-        outputs = list(map(Output, repeat(sink), ids, keys, [times[slot] for slot in slots], data))
+        outputs = list(map(Output, repeat(sink), ids, keys, times, data))
         epoch.pending.sent.append((slots, sent.path, of_runs, outputs))  # type: ignore[arg-type]
 
     def _output(self, epoch: Epoch, slot: int, suffix: Path, data: bytes | None, sink: int) -> None:

@@ -16,8 +16,8 @@ RUNNING: Final = "running"
 class RunRecord:
     """One run: what is committed of it and what the epochs in flight have made of it."""
 
-    __slots__ = ("blobs", "busy", "ended", "fresh", "hash", "key", "loading", "mark", "next", "number", "place",
-                 "replaces", "sent", "shared", "versions")  # fmt: skip
+    __slots__ = ("blobs", "busy", "ended", "fresh", "hash", "key", "loading", "next", "number", "replaces", "sent",
+                 "shared", "versions")  # fmt: skip
 
     def __init__(self, key: str, units: int) -> None:
         self.key = key
@@ -40,8 +40,6 @@ class RunRecord:
         """Its key was used before: what the store has under it belongs to another run."""
         self.next: RunRecord | None = None
         """The run that took its key over: held as long as this one is, for epochs that still name this one."""
-        self.mark = -1
-        self.place = 0
 
 
 class RunTable:
