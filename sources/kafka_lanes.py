@@ -17,8 +17,12 @@ from headrace.workflows.plan import SinkPlan
 
 ID_HEADER: Final = "headrace-id"
 """Record header with the output's id (UTF-8): the same in every repeat."""
-BATCH_BYTES: Final = 512 << 10
-"""A batch takes no more once it holds so much; a single larger output goes alone."""
+BATCH_BYTES: Final = 256 << 10
+"""A batch takes no more once it holds so much; a single larger output goes alone.
+
+Buffers of half a region of the broker's heap (1 MiB up to 2 GiB of heap) are collected apart, at a price: batches of
+512 KiB cost the broker twice its CPU (measured: `docs/explanation/benchmarks.md`).
+"""
 _TOPIC_WITHIN: Final = 3.0
 """Seconds that a topic which does not exist is looked for: one just made may not be known everywhere."""
 _RETRY_SECONDS: Final = 0.1
