@@ -304,7 +304,7 @@ def test_every_verb_has_help_with_an_example(verb: str) -> None:
     assert f"Example: headrace {verb}" in " ".join(said.out.split())
 
 
-@pytest.mark.parametrize("verb", ["runs list", "runs show", "dead list", "dead show", "dead drop"])
+@pytest.mark.parametrize("verb", ["runs list", "runs show", "dead list", "dead show", "dead replay", "dead drop"])
 def test_every_verb_of_two_words_has_help_with_an_example(verb: str) -> None:
     said = Said(*verb.split(), "--help")
 
@@ -352,7 +352,10 @@ def test_ctrl_c_while_the_users_code_is_imported_is_one_line(write: Write, verb:
 def test_ctrl_c_while_python_imports_the_command_is_one_line(module: str) -> None:
     """From the first line of ours on, whatever is just being imported."""
     command = [sys.executable, "-X", "importtime", "-m", "headrace", "--help"]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as started:
+    # A small pipe: it can't run ahead to its end while this process waits for a processor.
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, pipesize=4096
+    ) as started:
         assert started.stderr is not None
         while _imported(started.stderr) != module:
             pass
