@@ -10,6 +10,7 @@ from typing import Final
 from headrace.sources.outlet import Refused
 from headrace.workflows.commit import STRAY, DeadLetter
 from headrace.workflows.plan import Plan
+from headrace.workflows.records import Reentry
 
 _MARK: Final = "buried:"
 
@@ -79,5 +80,6 @@ def _letter(plan: Plan, row: Refused, now: int) -> DeadLetter:
     sink = "" if output.sink == STRAY else plan.sinks[output.sink].name
     return DeadLetter(
         id=output.id, key=output.key, source=sink, node=None, reason="sink", error=row.error, time=now,
-        data=output.data, headers=output.headers,
+        event_time=output.time, data=output.data, headers=output.headers,
+        reentry=Reentry(sink=sink, packed=True) if sink else None,
     )  # fmt: skip

@@ -1,25 +1,38 @@
-"""Dead letters of a workflow as people look at them: the newest first, by page; one of them; taken out."""
+"""Dead letters of a workflow as people see them: the newest first, by page; one of them; taken out; sent back in."""
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from headrace.actors.inner_outlet import MOST
 from headrace.actors.run_views import BadCursor
+from headrace.actors.store import Store
 from headrace.actors.store_registry import Registry
 from headrace.sources.connection import store_errors
+from headrace.workflows import reentry
 from headrace.workflows.commit import DeadLetter
 from headrace.workflows.effects import Effect, effect
 from headrace.workflows.keyspace import PartitionKeys, audit_key
+from headrace.workflows.reentry import can_go_back
+from headrace.workflows.store import StoreFull
+from headrace.workflows.transfers import encode
 
 AT_ONCE: Final = 100
 """Letters of a partition that are read in one step."""
 _DROPPED_AT_ONCE: Final = 1000
 _KEPT_AUDITS: Final = 10_000
+_REPLAYED_AT_ONCE: Final = 100
+_PATIENCE: Final = 10.0
+"""Seconds to wait until a workflow that has much to do takes more."""
+_LOOK_AGAIN: Final = 0.1
+_LAST_NUMBER: Final = (1 << 64) - 1
+"""The largest second part that an entry's id may have."""
 
 _letter: Final = msgspec.msgpack.Decoder(DeadLetter)
 
@@ -54,6 +67,14 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     def fits(self, letter: DeadLetter) -> bool:
         """Whether it is one of them."""
         return self.reason in (None, letter.reason) and self.node in (None, letter.node)
+
+
+class Replayed(NamedTuple):
+    """What became of letters that were to be replayed. The others were gone."""
+
+    replayed: int
+    kept: int
+    """Nothing of them can go back: they stand for records that a log has lost."""
 
 
 class LetterPage(msgspec.Struct, frozen=True, kw_only=True):
@@ -173,17 +194,83 @@ async def drop_letters(
     Raises:
         StoreUnavailable: Ask again; some may be gone.
     """
-    by_partition: dict[int, list[str]] = defaultdict(list)
-    for partition, entry in places:
-        by_partition[partition].append(entry)
-    said: Any = {"what": "dead letters dropped", "count": str(len(places)), "who": who, "why": why}
-    with store_errors(registry.address), effect(Effect.AUDIT):
-        await registry.client.xadd(audit_key(workflow), said, maxlen=_KEPT_AUDITS, approximate=True)
+    await _audit(registry, workflow, "dead letters dropped", len(places), who, why)
     dropped = 0
-    for number, entries in by_partition.items():
+    for number, entries in _by_partition(places).items():
         for start in range(0, len(entries), _DROPPED_AT_ONCE):
             with store_errors(registry.address), effect(Effect.DEAD_DROP):
                 dropped += await registry.client.xdel(
                     PartitionKeys(workflow, number).dead, *entries[start : start + _DROPPED_AT_ONCE]
                 )
     return dropped
+
+
+async def replay_letters(store: Store, places: Sequence[tuple[int, str]], *, who: str, why: str) -> Replayed:
+    """Send letters back to where they stopped, those of a partition in the order in which they came there.
+
+    Each goes in one step from the dead letters to what the workflow reads, so none is lost or doubled if this is
+    interrupted, or asked twice at once.
+
+    Args:
+        store: The workflow's.
+        places: Partition and entry of each.
+        who: The person, for the audit.
+        why: What was asked for, for the audit.
+
+    Raises:
+        StoreFull: The workflow does not take them (does it run?); those before are on their way.
+        DestinationEnded: The run of an unkeyed workflow has ended.
+        StoreUnavailable: Ask again; some may be on their way.
+    """
+    await _audit(store, store.workflow_name, "dead letters replayed", len(places), who, why)
+    replayed = kept = 0
+    for number, entries in _by_partition(places).items():
+        wanted, after = set(entries), _before(min(entries, key=_order))
+        while wanted:
+            found = await store.dead_letters(number, after=after, limit=_REPLAYED_AT_ONCE)
+            if not found:
+                break
+            after = found[-1][0]
+            chosen = [(entry, letter) for entry, letter in found if entry in wanted]
+            wanted -= {entry for entry, _ in found}
+            back = [(entry, reentry.back(letter, number)) for entry, letter in chosen if can_go_back(letter)]
+            kept += len(chosen) - len(back)
+            if back:
+                replayed += await _send_back(store, number, [(entry, encode(transfer)) for entry, transfer in back])
+    return Replayed(replayed, kept)
+
+
+async def _send_back(store: Store, partition: int, letters: Sequence[tuple[str, bytes]]) -> int:
+    """Once there is room for them."""
+    deadline = asyncio.get_running_loop().time() + _PATIENCE
+    while True:
+        try:
+            return await store.replay(partition, letters, most=MOST)
+        except StoreFull:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            await asyncio.sleep(_LOOK_AGAIN)
+
+
+def _by_partition(places: Sequence[tuple[int, str]]) -> dict[int, list[str]]:
+    by_partition: dict[int, list[str]] = defaultdict(list)
+    for partition, entry in places:
+        by_partition[partition].append(entry)
+    return by_partition
+
+
+def _order(entry: str) -> tuple[int, int]:
+    time, _, number = entry.partition("-")
+    return int(time), int(number or 0)
+
+
+def _before(entry: str) -> str:
+    """An id after which this entry is the first."""
+    time, number = _order(entry)
+    return f"{time}-{number - 1}" if number else f"{time - 1}-{_LAST_NUMBER}"
+
+
+async def _audit(registry: Registry, workflow: str, what: str, count: int, who: str, why: str) -> None:
+    said: Any = {"what": what, "count": str(count), "who": who, "why": why}
+    with store_errors(registry.address), effect(Effect.AUDIT):
+        await registry.client.xadd(audit_key(workflow), said, maxlen=_KEPT_AUDITS, approximate=True)

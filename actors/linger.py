@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from headrace.workflows.plan import Plan
@@ -18,7 +18,7 @@ class Linger:
         self.delay = max((node.batch_delay.total_seconds() for node in nodes), default=0.0)
         """Seconds that the first of them waits at most."""
         self._size = max((node.batch_size for node in nodes), default=0) or 1_000_000
-        self._held: dict[str, Records] = {}
+        self._held: list[Records] = []
         self._since = 0.0
 
     def add(self, batches: Sequence[Records]) -> None:
@@ -26,20 +26,31 @@ class Linger:
         if batches and not self._held:
             self._since = time.monotonic()
         for records in batches:
-            held = self._held.get(records.origin)
-            self._held[records.origin] = records if held is None else joined(held, records)
+            last = next((index for index, held in _backwards(self._held) if held.origin == records.origin), -1)
+            if last >= 0 and _kind(self._held[last]) == _kind(records):
+                self._held[last] = joined(self._held[last], records)
+            else:
+                self._held.append(records)
 
     def remaining(self) -> float:
         """Seconds that those held would still wait; 0: take them now."""
-        if not self._held or sum(map(len, self._held.values())) >= self._size:
+        if not self._held or sum(map(len, self._held)) >= self._size:
             return 0.0
         return max(0.0, self._since + self.delay - time.monotonic())
 
     def take(self) -> list[Records]:
-        """Those held, each origin once."""
-        taken = list(self._held.values())
-        self._held = {}
+        """Those held: what came of one origin is in its order."""
+        taken, self._held = self._held, []
         return taken
+
+
+def _backwards(held: Sequence[Records]) -> Iterator[tuple[int, Records]]:
+    return ((index, held[index]) for index in reversed(range(len(held))))
+
+
+def _kind(records: Records) -> tuple[object, ...]:
+    """What records must have in common to be one batch: a stream can hold those of several sources."""
+    return records.source, records.identity, records.topic, records.unknown, records.entry
 
 
 def joined(first: Records, second: Records) -> Records:
@@ -51,7 +62,8 @@ def joined(first: Records, second: Records) -> Records:
         after=second.after, headers=_column(first, second, "headers", ()), ids=_column(first, second, "ids", ""),
         replies=_column(first, second, "replies", None), topic=first.topic, log=first.log,
         positions=_positions(first, second), faults=_faults(first, second),
-        gaps=first.gaps | {len(first) + index for index in second.gaps},
+        gaps=first.gaps | {len(first) + index for index in second.gaps}, hops=_column(first, second, "hops", 0),
+        unknown=first.unknown, entry=first.entry,
     )  # fmt: skip
 
 

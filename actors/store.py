@@ -45,6 +45,7 @@ _CHECK: Final = Script(_FOLDER / "check.lua")
 _COMMIT: Final = Script(_FOLDER / "commit.lua")
 _OUTBOX: Final = Script(_FOLDER / "outbox.lua")
 _APPEND_INTERNAL: Final = Script(_FOLDER / "append_internal.lua")
+_REPLAY: Final = Script(_FOLDER / "replay.lua")
 _TRIM_OUTBOX: Final = Script(_FOLDER / "trim_outbox.lua")
 _WAKE: Final = Script(_FOLDER / "wake.lua")
 
@@ -244,6 +245,17 @@ class Store(Registry):
                 raise internal_full(self.workflow_name, partition, int(answer[1]))
             case b"ENDED":
                 raise DestinationEnded(self.workflow_name)
+
+    async def replay(self, partition: int, letters: Sequence[tuple[str, bytes]], *, most: int) -> int:
+        """Let dead letters go back in; see `StoreContract.replay`."""
+        flat = [part for letter in letters for part in letter]
+        answer = await self.durable.write(_REPLAY, Effect.DEAD_REPLAY, self.keys(partition).head, str(most), *flat)
+        match answer[0]:
+            case b"FULL":
+                raise internal_full(self.workflow_name, partition, int(answer[1]))
+            case b"ENDED":
+                raise DestinationEnded(self.workflow_name)
+        return int(answer[1])
 
     async def head(self, partition: int) -> Head:
         """A partition's head as it is now, for people and tests: nothing is acquired."""

@@ -35,6 +35,7 @@ class Registry:
     """
 
     def __init__(self, url: str, *, connections: int = 16) -> None:
+        self.url = url
         self.address = address_of(url)
         self.server = ""
         """Name and version of the server, once `open` has seen it."""

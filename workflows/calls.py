@@ -104,6 +104,8 @@ class Failed(msgspec.Struct, array_like=True, frozen=True, gc=False):
     type: int
     data: bytes | None
     """None: the event as it came."""
+    hops: int = 0
+    """Nodes that it had been through, with this one."""
 
 
 class Effect(msgspec.Struct, array_like=True, frozen=True, gc=False):

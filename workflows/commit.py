@@ -8,6 +8,8 @@ from typing import Any, Final
 
 import msgspec
 
+from .records import Reentry
+
 
 class Answer(Enum):
     """What the store says to a commit. Made by the store itself, from what it holds."""
@@ -64,9 +66,14 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     traceback: str | None = None
     attempts: int = 1
     time: int = 0
+    """When it stopped: milliseconds since 1970 UTC."""
+    event_time: int = 0
+    """When the event happened, as `Event.time` has it."""
     type: str | None = None
     data: bytes | None = None
     headers: tuple[tuple[str, bytes], ...] = ()
+    reentry: Reentry | None = None
+    """Where it goes if it is replayed; None: in by its source again."""
 
 
 @dataclass(slots=True)

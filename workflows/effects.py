@@ -56,6 +56,8 @@ class Effect(Enum):
     """A workflow taken out of the store."""
     DEAD_DROP = "dead-drop"
     """Dead letters taken out by a person."""
+    DEAD_REPLAY = "dead-replay"
+    """Dead letters sent back in by a person."""
     AUDIT = "audit"
     """A line on what a person has done."""
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from .calls import Blobs, Path
 from .commit import DeadLetter, Output, Reply
 from .events import id_of, place_of, suffix_of
-from .records import Headers
+from .plan import Target
+from .records import Headers, Reentry
 from .runs import RunRecord
 from .transfers import Misplaced
 
@@ -57,7 +58,7 @@ class Pending:
     """States by run and unit, as of this epoch (the run itself may be further)."""
     shared: dict[RunRecord, bytes | None] = field(default_factory=dict)
     ended: dict[RunRecord, End] = field(default_factory=dict)
-    outputs: list[tuple[int, Path, RunRecord, Output]] = field(default_factory=list)
+    outputs: list[tuple[int, Path, RunRecord | None, Output]] = field(default_factory=list)
     sent: list[tuple[list[int], Path, list[RunRecord], list[Output]]] = field(default_factory=list)
     """More outputs, many at once: source's events, the path that they have in common, runs, outputs."""
     misplaced: list[Misplaced] = field(default_factory=list)
@@ -98,8 +99,8 @@ class Epoch:
         """By source's event, of those that are traced; `headers` is there then."""
         self.replies: dict[int, str] = {}
         """Reply channel by slot of the request."""
-        self.targets: list[tuple[int, int, int]] = []
-        """(first slot, end, source) of each batch of records: entered when the runs are loaded."""
+        self.targets: list[tuple[int, int, str, tuple[Target, ...]]] = []
+        """(first slot, end, source, where to) of each batch of records: entered when the runs are loaded."""
         self.missing: set[str] = set()
         self.entered = False
         self.load = [0] * regions
@@ -163,13 +164,13 @@ class Epoch:
             self.hops[new] = hops
         return new
 
-    def came(self, root: int) -> tuple[bytes | None, Headers]:
-        """Value and headers of a source's event as they came, before they were put into JSON."""
+    def came(self, root: int) -> tuple[bytes | None, Headers, Reentry | None]:
+        """Value and headers of a source's event as they came, before they were put into JSON; and where it entered."""
         first = 0
         for records in self.records:
             if root < first + len(records):
                 came = records.original or records
-                return came.values[root - first], came.headers[root - first] if came.headers else ()
+                return came.values[root - first], came.headers[root - first] if came.headers else (), records.entry
             first += len(records)
         raise IndexError(f"the epoch has no event {root}")
 

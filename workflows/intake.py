@@ -199,8 +199,9 @@ class Taken:
         return DeadLetter(
             id=chosen or f"{records.identity}/{records.offsets[index]}",
             key=raw_key.decode("utf-8", "replace") if raw_key else "",
-            source=source, node=None, reason=reason, error=error, time=now, data=came.values[index],
-            headers=came.headers[index] if came.headers else (),
+            source=source, node=(records.entry and records.entry.node) or None, reason=reason, error=error, time=now,
+            event_time=records.times[index], type=(records.entry and records.entry.type) or None,
+            data=came.values[index], headers=came.headers[index] if came.headers else (), reentry=records.entry,
         )  # fmt: skip
 
 

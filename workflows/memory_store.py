@@ -52,7 +52,7 @@ class _Partition:
     runs: dict[str, dict[str, bytes]] = field(default_factory=dict)
     kept: dict[str, int] = field(default_factory=dict)
     outbox: list[Chunk] = field(default_factory=list)
-    dead: list[DeadLetter] = field(default_factory=list)
+    dead: list[tuple[str, DeadLetter]] = field(default_factory=list)
     replies: dict[str, str] = field(default_factory=dict)
     streams: dict[str, list[StreamEntry]] = field(default_factory=dict)
     origins: dict[str, int] = field(default_factory=dict)
@@ -170,7 +170,9 @@ class MemoryStore:
         outbox = int(held.fields.get("outbox", "0"))
         if commit.outputs:
             held.outbox.append((outbox + 1, list(commit.outputs)))
-        held.dead.extend(commit.dead)
+        for letter in commit.dead:
+            held.appended += 1
+            held.dead.append((f"{held.appended}-0", letter))
         for origin, (through, _) in commit.trims.items():
             entries = held.streams.get(origin, [])
             held.streams[origin] = [entry for entry in entries if _order(entry.id) > _order(through)]
@@ -235,6 +237,24 @@ class MemoryStore:
             held.appended += 1
             stream.append(StreamEntry(f"{held.appended}-0", "", "", blob))
             held.origins[sender.way] = last = last + 1
+
+    def replay(self, partition: int, letters: Sequence[tuple[str, bytes]], *, most: int) -> int:
+        """Let dead letters go back in; see `StoreContract.replay`."""
+        held = self._of(partition)
+        if held.fields.get("ended") == "1":
+            raise DestinationEnded(self.workflow)
+        stream = held.streams.setdefault(INTERNAL, [])
+        if len(stream) >= most:
+            raise internal_full(self.workflow, partition, len(stream))
+        count = 0
+        for entry, blob in letters:
+            left = [row for row in held.dead if row[0] != entry]
+            if len(left) < len(held.dead):
+                held.dead = left
+                held.appended += 1
+                stream.append(StreamEntry(f"{held.appended}-0", "", "", blob))
+                count += 1
+        return count
 
     def append(
         self,
@@ -304,6 +324,10 @@ class MemoryStore:
 
     def dead_letters(self, partition: int) -> list[DeadLetter]:
         """Dead letters of a partition, oldest first."""
+        return [letter for _, letter in self._of(partition).dead]
+
+    def dead_entries(self, partition: int) -> list[tuple[str, DeadLetter]]:
+        """The same, with the entry of each."""
         return list(self._of(partition).dead)
 
     def reply(self, partition: int, request: str) -> str | None:

@@ -156,11 +156,13 @@ class Outcome:
         type = call.types[index]
         blob: bytes | None = None
         path: tuple[int, ...] = ()
+        hops = (call.hops[index] if call.hops else 0) + 1
         if item is not None:
+            hops = item.hops
             path = item.event.path[len(call.paths[index]) if call.paths else 0 :]
             if item.blob is not call.blobs[index]:
                 type, blob = item.type, item.blob
-        self.result.failed.append(Failed(index, path, node, reason, text, trace, type, blob))
+        self.result.failed.append(Failed(index, path, node, reason, text, trace, type, blob, hops))
 
 
 def emitted(event: Event[Any], data: Any, branch: int) -> Event[Any]:

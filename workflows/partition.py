@@ -21,9 +21,10 @@ from .epoch import Epoch
 from .intake import EVENT_CAP, SourceIntake, Taken
 from .keyspace import partition_of
 from .packing import Packer
-from .plan import Plan
+from .plan import SINK, Plan
 from .program import unit_programs
 from .records import Records
+from .reentry import taken_back, way_of
 from .router import Router
 from .runs import RUNNING, STATUS_FIELD, RunRecord, RunTable
 from .saving import CommitBuilder, Save
@@ -271,10 +272,20 @@ class PartitionCore:
 
     def _take(self, epoch: Epoch, records: Records, now: int) -> None:
         name = records.unknown or self.plan.sources[records.source].name
-        taken = self._intakes[records.source].take(records) if records.source >= 0 else Taken.unknown(records)
         first = len(epoch.runs)
+        if records.entry is not None:
+            way = way_of(self.plan, self.programs, records, records.entry)
+            taken = taken_back(records, way)
+            targets, type = way.targets, way.type
+            if way.hops:
+                epoch.hops.update(dict.fromkeys(range(first, first + len(records)), way.hops))
+        elif records.source >= 0:
+            source = self.plan.sources[records.source]
+            taken, targets, type = self._intakes[records.source].take(records), source.targets, source.type
+        else:
+            taken, targets, type = Taken.unknown(records), (), -1
         epoch.records.append(records)
-        epoch.targets.append((first, first + len(records), records.source))
+        epoch.targets.append((first, first + len(records), name, targets))
         runs = {key: None if key is None else self._run_of(key) for key in dict.fromkeys(taken.keys)}
         epoch.runs += map(runs.__getitem__, taken.keys)
         touched = [run for run in runs.values() if run is not None]
@@ -286,9 +297,11 @@ class PartitionCore:
                     self._send_on(epoch, taken, index)
         for index, reason, error in taken.bad:
             self.router.dead(epoch, first + index, (), taken.letter(name, index, reason, error, now))
-        self._columns(epoch, taken)
+        self._columns(epoch, taken, type)
         if self.tracer is not None:
             begin_traces(self.tracer, epoch, taken, name)
+        if records.entry is not None and targets and targets[0] >= SINK:
+            self.router.resend(epoch, first, records, targets[0] - SINK, packed=records.entry.packed)
 
     def _run_of(self, key: str) -> RunRecord | None:
         run = self.runs.get(key)
@@ -304,14 +317,14 @@ class PartitionCore:
             error = f"its key is another one each time that it is taken from the data, now {key!r}"
             taken.bad.append((index, "key", error))
             return
-        name = self.plan.sources[records.source].name
+        name = records.unknown or self.plan.sources[records.source].name
         epoch.pending.misplaced.append(Misplaced(records, index, name, key, partition_of(key, self.partitions)))
 
-    def _columns(self, epoch: Epoch, taken: Taken) -> None:
+    def _columns(self, epoch: Epoch, taken: Taken, type: int) -> None:
         records, data = taken.records, taken.data if taken.decoded else None
         count = len(records)
         before = len(epoch.blobs)
-        epoch.types += [self.plan.sources[records.source].type] * count
+        epoch.types += [type] * count
         epoch.blobs += taken.values  # type: ignore[arg-type]  # None only where the record was bad
         epoch.times += taken.times
         epoch.origins.append("" if records.ids else records.identity)

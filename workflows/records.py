@@ -5,7 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+import msgspec
+
 Headers: TypeAlias = tuple[tuple[str, bytes], ...]
+
+
+class Reentry(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Where something goes back to that stopped inside the workflow; see `reentry`."""
+
+    node: str = ""
+    """Name of the node that is to have it."""
+    sink: str = ""
+    """Name of the sink that it is a message of."""
+    type: str = ""
+    """What its data is, as JSON text; "": it is as its source gave it, in whatever format."""
+    visits: int = 0
+    """How many nodes it had been through, with the one that it stopped at; 0: not known."""
+    packed: bool = False
+    """It is as the sink sends it: not to be encoded again."""
 
 
 @dataclass(slots=True)
@@ -53,7 +70,10 @@ class Records:
     hops: list[int] | None = None
     """How often each was sent on from a partition that its key does not belong to; None: none was."""
     unknown: str = ""
-    """Name of a source that the plan does not have (any more): the records become dead letters."""
+    """Name of a source that they are not to be read by. The plan does not have it (any more), and they become dead
+    letters; or they have an `entry`."""
+    entry: Reentry | None = None
+    """Where they enter the graph; None: where their source leads."""
 
     def __len__(self) -> int:
         return len(self.offsets)

@@ -16,7 +16,8 @@ from .outcome import END_COMPLETED, END_TERMINATED
 from .packing import Emission, Message, size_of, traced
 from .plan import COMPLETE, SINK, TERMINATE, Target
 from .program import is_sink
-from .records import Headers
+from .records import Headers, Records, Reentry
+from .reentry import type_name
 from .runs import RunRecord
 from .traced_epoch import note_hops
 
@@ -46,11 +47,11 @@ class Router:
             assert run is not None
             self._end(epoch, run, End(*epoch.finale, -1, ()))
             return
-        for first, end, source in epoch.targets:
+        for first, end, _, targets in epoch.targets:
             slots: Sequence[int] = range(first, end)
             if None in epoch.runs:
                 slots = [slot for slot in slots if epoch.runs[slot] is not None]
-            self._all(epoch, slots, plan.sources[source].targets)
+            self._all(epoch, slots, targets)
 
     def open(self, epoch: Epoch, region: int, items: list[Item]) -> Flow:
         """A serial region begins: the events before it, in order, behind each other by run."""
@@ -111,21 +112,26 @@ class Router:
         root, run = epoch.roots[slot], epoch.runs[slot]
         if root in epoch.traces:
             epoch.traces[root].failed(plan.nodes[row.node].name, epoch.path(slot) + row.path, row)
-        source = next(source for first, end, source in epoch.targets if first <= root < end)
+        source = next(source for first, end, source, _ in epoch.targets if first <= root < end)
         if row.reason == "decode" and row.data is None and epoch.blobs[slot] is epoch.blobs[root]:
             if root in epoch.pending.undecoded:
                 return
             epoch.pending.undecoded.add(root)
-            node, slot = None, root
-        else:
-            node = plan.nodes[row.node].name
-        data, headers = epoch.came(root)
+            slot = root
+        data, headers, entry = epoch.came(root)
+        type = type_name(plan.types[row.type])
+        node: str | None = plan.nodes[row.node].name
         if row.data is not None or epoch.blobs[slot] is not epoch.blobs[root]:
             data = epoch.blobs[slot] if row.data is None else row.data
+            entry = Reentry(node=plan.nodes[row.node].name, type=type, visits=row.hops)
+        elif root not in epoch.pending.undecoded:
+            entry = Reentry(node=plan.nodes[row.node].name, type=entry.type if entry else "", visits=row.hops)
+        elif entry is None:
+            node = None
         letter = DeadLetter(
-            id=epoch.event_id(slot, row.path), key=run.key if run else "", source=plan.sources[source].name,
-            node=node, reason=row.reason, error=row.error, traceback=row.traceback, time=now,
-            type=_type_name(plan.types[row.type].type), data=data, headers=headers,
+            id=epoch.event_id(slot, row.path), key=run.key if run else "", source=source, node=node,
+            reason=row.reason, error=row.error, traceback=row.traceback, time=now, event_time=epoch.times[root],
+            type=type, data=data, headers=headers, reentry=entry,
         )  # fmt: skip
         self.dead(epoch, root, epoch.path(slot) + row.path, letter)
 
@@ -325,49 +331,63 @@ class Router:
         assert run is not None
         path = epoch.paths.get(slot, ()) + suffix if epoch.paths else suffix
         text = epoch.blobs[slot] if data is None else data
-        id_, key, time = epoch.id_of(root, path), run.key, epoch.times[root]
+        self._emit(
+            epoch, (root, path), run, sink, Emission(epoch.id_of(root, path), run.key, epoch.times[root], text, ())
+        )
+
+    def resend(self, epoch: Epoch, first: int, records: Records, sink: int, *, packed: bool) -> None:
+        """Messages that could not leave, from the slot `first` on, are to leave again: past the graph, as they were."""
+        for index, value in enumerate(records.values):
+            root, key = first + index, (records.keys[index] or b"").decode()
+            emission = Emission(epoch.id_of(root, ()), key, epoch.times[root], value or b"", ())
+            self._emit(epoch, (root, ()), None, sink, emission, packed=packed)
+
+    def _emit(
+        self, epoch: Epoch, place: tuple[int, Path], run: RunRecord | None, sink: int, what: Emission, *,
+        packed: bool = False,
+    ) -> None:  # fmt: skip
+        """Something becomes a message of a sink."""
+        root, path = place
+        entry = Reentry(sink=self._plan.sinks[sink].name, packed=packed)
         headers: Headers = ()
         trace = None
         if epoch.headers:
             headers, trace = epoch.headers[root], epoch.traces.get(root)
             if trace is not None:
-                headers = trace.outgoing(self._plan.sinks[sink].name, path)
-        value: bytes | None = text or None
+                headers = trace.outgoing(entry.sink, path)
+        key, value = what.key, what.text or None
         packer = self._core.packers.get(sink)
         if packer is None:
             if headers:
                 headers = traced(headers)
-        else:
+        elif not packed:
             try:
-                key, value, headers = packer.pack(Emission(id_, key, time, text, headers))
+                key, value, headers = packer.pack(Emission(what.id, key, what.time, what.text, headers))
             except Exception as error:  # noqa: BLE001  the user's encoder may raise anything
                 reason = error.reason if isinstance(error, Reject) else f"{type(error).__name__}: {error}"
-                self._unsent(epoch, (root, path), sink, Emission(id_, run.key, time, text, headers), "encode", reason)
+                self._unsent(epoch, place, entry, what, "encode", reason)
                 return
         cap = self._plan.sinks[sink].cap
         if cap is not None and (headers or 2 * len(value or b"") > cap):
-            size = size_of(id_, Message(key, value, headers))
+            size = size_of(what.id, Message(key, value, headers))
             if size > cap:
                 why = f"{size} bytes, over the cap of {cap} for one message of this sink (max_bytes)"
-                self._unsent(epoch, (root, path), sink, Emission(id_, run.key, time, text, headers), "size", why)
+                self._unsent(epoch, place, entry, what, "size", why)
                 return
-        epoch.pending.outputs.append((root, path, run, Output(sink, id_, key, time, value, headers)))
+        epoch.pending.outputs.append((root, path, run, Output(sink, what.id, key, what.time, value, headers)))
         if trace is not None:
-            trace.output(self._plan.sinks[sink].name, path, id_)
+            trace.output(entry.sink, path, what.id)
 
     def _unsent(
-        self, epoch: Epoch, place: tuple[int, Path], sink: int, what: Emission, reason: str, error: str
+        self, epoch: Epoch, place: tuple[int, Path], entry: Reentry, what: Emission, reason: str, error: str
     ) -> None:
         """It can't become a message of its sink: a dead letter, with the headers that came."""
         root, path = place
         if root in epoch.traces:
             epoch.traces[root].stopped(reason, error)
         letter = DeadLetter(
-            id=what.id, key=what.key, source=self._plan.sinks[sink].name, node=None, reason=reason, error=error,
-            time=self.now, data=what.text or None, headers=epoch.headers[root] if epoch.headers else (),
+            id=what.id, key=what.key, source=entry.sink, node=None, reason=reason, error=error,
+            time=self.now, event_time=what.time, data=what.text or None,
+            headers=epoch.headers[root] if epoch.headers else (), reentry=entry,
         )  # fmt: skip
         self.dead(epoch, root, path, letter)
-
-
-def _type_name(type: object) -> str:
-    return getattr(type, "__qualname__", None) or str(type)

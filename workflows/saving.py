@@ -160,9 +160,9 @@ def _outputs(pending: Pending, last: int) -> list[Output]:
     ]
 
 
-def _late(pending: Pending, run: RunRecord, root: int, path: Path) -> bool:
+def _late(pending: Pending, run: RunRecord | None, root: int, path: Path) -> bool:
     """Behind the end of its run: another branch of the event that ended it, which was written down before."""
-    end = pending.ended.get(run)
+    end = None if run is None else pending.ended.get(run)
     return end is not None and end.root == root and path > end.path
 
 

@@ -349,6 +349,23 @@ class StoreContract(Protocol):
         """
         ...
 
+    async def replay(self, partition: int, letters: Sequence[tuple[str, bytes]], *, most: int) -> int:
+        """Take dead letters out, and put their events where those of other partitions come in; in one step.
+
+        Args:
+            partition: Number of the partition that they lie in.
+            letters: Entry of each, and its event as `append_internal` takes them; in the order that they are to have.
+            most: Entries that may lie there; with so many, nothing is taken.
+
+        Returns:
+            How many of them were still there: the others are, by whomever, on their way already.
+
+        Raises:
+            StoreFull: It has `most` entries; ask again later.
+            DestinationEnded: The run of an unkeyed workflow has ended.
+        """
+        ...
+
 
 def internal_full(workflow: str, partition: int, entries: int) -> StoreFull:
     """A partition has as many events of other partitions as may lie there."""

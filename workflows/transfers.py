@@ -15,7 +15,7 @@ import msgspec
 
 from .commit import Output
 from .keyspace import INTERNAL
-from .records import Headers, Records
+from .records import Headers, Records, Reentry
 
 TRANSFER: Final = -2
 """`Output.sink` of an event for another partition of the same workflow."""
@@ -49,6 +49,8 @@ class Transfer(msgspec.Struct, array_like=True, frozen=True, gc=False):
     topic: str = ""
     reply: str | None = None
     """Channel of the gateway process that waits for an answer."""
+    entry: Reentry | None = None
+    """Where it enters the graph; None: where its source leads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +89,7 @@ class Numbering:
                 1 + (records.hops[index] if records.hops else 0),
                 row.source, id_, records.times[index], records.keys[index], records.values[index],
                 records.headers[index] if records.headers else (), records.topic,
-                records.replies[index] if records.replies else None,
+                records.replies[index] if records.replies else None, records.entry,
             )  # fmt: skip
             outputs.append(Output(TRANSFER, id_, row.key, transfer.time, encode(transfer)))
         return outputs
@@ -134,16 +136,18 @@ def as_records(entries: Iterable[tuple[str, Transfer]], sources: Mapping[str, in
         sources: Name -> index of each source of the workflow.
     """
     batches: list[Records] = []
-    for (name, topic), group in groupby(entries, key=lambda entry: (entry[1].source, entry[1].topic)):
+    for (name, topic, entry), group in groupby(entries, key=lambda row: (row[1].source, row[1].topic, row[1].entry)):
         ids, rows = zip(*group, strict=True)
+        # What a source no longer has to read is of none.
+        own = -1 if entry is not None and (entry.type or entry.sink) else sources.get(name, -1)
         batches.append(
             Records(
-                sources.get(name, -1), INTERNAL, list(ids), [row.time for row in rows], [row.key for row in rows],
+                own, INTERNAL, list(ids), [row.time for row in rows], [row.key for row in rows],
                 [row.value for row in rows], ids[-1],
                 headers=[row.headers for row in rows] if any(row.headers for row in rows) else None,
                 ids=[row.id for row in rows], hops=[row.hops for row in rows],
                 replies=[row.reply for row in rows] if any(row.reply for row in rows) else None,
-                topic=topic, unknown="" if name in sources else name,
+                topic=topic, unknown=name if own < 0 else "", entry=entry,
             )
         )  # fmt: skip
     return batches

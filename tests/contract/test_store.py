@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from headrace.actors.store import Store
 from headrace.embedded import Valkey
-from headrace.workflows.commit import Answer, Commit, Output, Reply
+from headrace.workflows.commit import Answer, Commit, DeadLetter, Output, Reply
 from headrace.workflows.memory_store import MemoryStore
 from headrace.workflows.store import (
     DestinationEnded,
@@ -416,3 +416,56 @@ def test_any_series_of_commits_leaves_the_same_in_both(memory: Driver, server: D
     assert memory.outbox(partition, 0, 1000) == server.outbox(partition, 0, 1000)
     ours, theirs = memory.head(partition), server.head(partition)
     assert (ours.sequence, ours.positions, ours.outbox) == (theirs.sequence, theirs.positions, theirs.outbox)
+
+
+def buried(store: Driver, *ids: str, partition: int = 0) -> list[str]:
+    """Commit dead letters; returns the entries of all."""
+    letters = [DeadLetter(id=id_, key="s1", source="readings", node="mean", reason="error", error="") for id_ in ids]
+    store.commit(partition, acquired(store, partition), Commit(sequence=1, dead=letters))
+    return [entry for entry, _ in dead(store, partition)]
+
+
+def dead(store: Driver, partition: int = 0) -> list[tuple[str, DeadLetter]]:
+    memory = isinstance(store._store, MemoryStore)
+    found: list[tuple[str, DeadLetter]] = (store.dead_entries if memory else store.dead_letters)(partition)
+    return found
+
+
+def test_dead_letters_that_go_back_lie_where_others_come_in_in_the_order_asked_for(store: Driver) -> None:
+    first, second, third = buried(store, "a", "b", "c")
+
+    assert store.replay(0, [(first, b"one"), (third, b"\xff\x00")], most=100) == 2
+
+    assert lying(store) == [b"one", b"\xff\x00"]
+    assert [(entry, letter.id) for entry, letter in dead(store)] == [(second, "b")]
+
+
+def test_a_dead_letter_goes_back_once_however_often_it_is_asked_for(store: Driver) -> None:
+    first, second = buried(store, "a", "b")
+
+    assert store.replay(0, [(first, b"one")], most=100) == 1
+    assert store.replay(0, [(first, b"one"), (second, b"two"), (second, b"two"), ("77-0", b"?")], most=100) == 1
+
+    assert lying(store) == [b"one", b"two"]
+    assert dead(store) == []
+
+
+def test_dead_letters_wait_while_there_is_no_room(store: Driver, sender: Sender) -> None:
+    handed(store, sender, 1, b"one")
+    (entry,) = buried(store, "a")
+
+    with pytest.raises(StoreFull):
+        store.replay(0, [(entry, b"two")], most=1)
+
+    assert len(dead(store)) == 1
+    assert lying(store) == [b"one"]
+
+
+def test_nothing_goes_back_into_a_workflow_that_has_ended(store: Driver) -> None:
+    (entry,) = buried(store, "a")
+    store.commit(0, acquired(store, placement=2), Commit(sequence=2, counters={"ended": 1}))
+
+    with pytest.raises(DestinationEnded):
+        store.replay(0, [(entry, b"one")], most=100)
+
+    assert len(dead(store)) == 1

@@ -108,6 +108,25 @@ def test_A16_a_failing_event_leaves_nothing_but_a_dead_letter(rig: Rig) -> None:
     assert (rejected.reason, rejected.error, rejected.traceback) == ("reject", "no such heat", None)
 
 
+@pytest.mark.actors
+def test_dead_letters_go_back_to_where_they_stopped_and_go_on_in_order(rig: Rig) -> None:
+    flow = rig.run(sensors.gated)
+    keys = ("ada", "bob")
+    for key in keys:
+        for word in ("one", "two", "three", "open", "four"):
+            rig.send(flow.words, word, key=key)
+    stopped = rig.dead_letters()
+
+    assert rig.replay() == 6
+
+    assert rig.dead_letters() == []
+    for key in keys:
+        assert rig.run_of(key).state(flow.loud) == 5, "what came before is not done again"
+    assert sorted(rig.sent(flow.passed)) == sorted(["FOUR 5", "ONE 1", "TWO 2", "THREE 3"] * 2)
+    assert {(letter.node, letter.type) for letter in stopped} == {("gate", "str")}
+    assert rig.replay() == 0
+
+
 def test_A22_the_third_event_for_a_channel_of_two_waits_until_one_is_taken(rig: Rig) -> None:
     flow = rig.prepare(channels.narrow)
     rig.send(flow.numbers, 10, 11)

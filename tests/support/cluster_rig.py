@@ -21,6 +21,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from brokers import Topics
 from headrace.actors.cluster import Cluster, deployment_of, launch
+from headrace.actors.dead_letters import replay_letters
 from headrace.actors.loading import load_workflow
 from headrace.actors.store import Store
 from headrace.gateway.app import create_app
@@ -151,6 +152,15 @@ class ClusterRig(Rig):
             letter for number in range(self.partitions) for _, letter in self._run(self._store.dead_letters(number))
         ]
 
+    def replay(self) -> int:
+        self.settle()
+        places = [
+            (number, entry)
+            for number in range(self.partitions)
+            for entry, _ in self._run(self._store.dead_letters(number))
+        ]
+        return self._run(replay_letters(self._store, places[::-1], who="test", why="all")).replayed
+
     def sent(self, sink: SinkHandle[D]) -> list[D]:
         self.settle()
         plan = next(row for row in self.plan.sinks if row.name == sink.name)
@@ -255,7 +265,8 @@ class ClusterRig(Rig):
             offset_of(heads[number].positions.get(origin, "0")) >= end
             for (number, origin), end in self._appended.items()
         )
-        return read and not any([await channel.remainder() for channel in self._channels.values()])
+        sent = [await self._store.internal(number, limit=1) for number in range(self.partitions)]
+        return read and not any(sent) and not any([await channel.remainder() for channel in self._channels.values()])
 
     async def _read(self, topic: str, count: int) -> list[bytes]:
         """The first `count` different records of a topic."""

@@ -13,6 +13,7 @@ import msgspec
 
 from headrace.workflows.actions import Action, Complete, Reject, Terminate
 from headrace.workflows.codec import json_codec, state_codec
+from headrace.workflows.commit import DeadLetter
 from headrace.workflows.plan import COMPLETE, SINK, TERMINATE, DataType, NodePlan, Plan, SinkPlan, SourcePlan, UnitPlan
 from headrace.workflows.regions import regions_of
 
@@ -266,11 +267,23 @@ class Naive:
             self.result.dead[""].append((identity, None, "tombstone" if value is None else "decode"))
             return
         key = data.key if self.plan.keyed else ""
+        self._enter(key, identity, self._fan_out(data, identity, (), self.plan.sources[source].targets))
+
+    def replay(self, letter: DeadLetter) -> None:
+        """A dead letter goes back to where it stopped."""
+        self.result.dead[letter.key].remove((letter.id, letter.node, letter.reason))
+        if letter.reentry is None:  # it was no event, and is none now
+            self.result.dead[letter.key].append((letter.id, letter.node, letter.reason))
+            return
+        node = next(row.index for row in self.plan.nodes if row.name == letter.node)
+        data = msgspec.json.decode(letter.data or b"", type=Note if letter.reentry.type == "Note" else Token)
+        self._enter(letter.key, letter.id, [(node, data, ())])
+
+    def _enter(self, key: str, identity: str, stack: list[Any]) -> None:
         if self.result.status.get(key, ("running", ""))[0] != "running":
             for name in [name for name in self.result.states if name[0] == key]:
                 del self.result.states[name]
         self.result.status[key] = ("running", "")
-        stack = self._fan_out(data, identity, (), self.plan.sources[source].targets)
         while stack:
             target, data, path = stack.pop()
             if target >= SINK:

@@ -176,6 +176,13 @@ MUTANTS += (
         "partition_of(key, self.partitions) == self.partition",
         "True",
     ),
+    Mutant(
+        "dead letters go back in where their source leads",
+        "partition.py",
+        "targets, type = way.targets, way.type",
+        "targets, type = self.plan.sources[0].targets, way.type",
+    ),
+    Mutant("dead letters go back in at the first node", "reentry.py", "Way((node.index,)", "Way((0,)"),
 )
 
 

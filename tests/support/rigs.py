@@ -95,6 +95,10 @@ class Rig(ABC):
         """All of them, once all is processed."""
 
     @abstractmethod
+    def replay(self) -> int:
+        """Send all dead letters back to where they stopped; how many went."""
+
+    @abstractmethod
     def sent(self, sink: SinkHandle[D]) -> list[D]:
         """What has left to a sink, without repeats, once all is processed."""
 
@@ -204,6 +208,10 @@ class HarnessRig(Rig):
     def dead_letters(self) -> list[DeadLetter]:
         self.settle()
         return list(self.harness.dead_letters)
+
+    def replay(self) -> int:
+        self.settle()
+        return self.harness.replay()
 
     def sent(self, sink: SinkHandle[D]) -> list[D]:
         self.settle()

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 from driving import NOW, run_call
-from headrace.workflows import transfers
-from headrace.workflows.commit import Answer, Output
+from headrace.workflows import reentry, transfers
+from headrace.workflows.commit import Answer, DeadLetter, Output
 from headrace.workflows.dispatch import Dispatch
 from headrace.workflows.keyspace import partition_of
 from headrace.workflows.memory_store import MemoryStore
@@ -94,6 +94,19 @@ class SpreadWorld:
             if self.ghosts and self.draw.random() < 0.1:
                 self.haunt(self.draw.choice(self.ghosts))
         raise AssertionError("stands still")
+
+    def replay(self) -> list[DeadLetter]:
+        """Some dead letters go back, once, however often it is asked for; those of a partition in their order."""
+        gone: list[DeadLetter] = []
+        self.kept = None
+        for number in range(self.partitions):
+            chosen = [row for row in self.store.dead_entries(number) if self.draw.random() < 0.8]
+            events = [(entry, transfers.encode(reentry.back(letter, number))) for entry, letter in chosen]
+            some = events[: self.draw.randint(0, len(events))]
+            counts = [self.store.replay(number, part, most=1_000_000) for part in (some, events, some)]
+            assert counts == [len(some), len(events) - len(some), 0]
+            gone += [letter for _, letter in chosen]
+        return gone
 
     def crash(self) -> None:
         """An owner dies."""

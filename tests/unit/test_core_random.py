@@ -64,6 +64,10 @@ def check_spread(seed: int, *, faults: bool, steps: int = 200_000) -> None:
         naive.feed(place[0], value, place[1])
     world = SpreadWorld(graph, logs, partitions, draw, faults=faults)
     world.run(steps)
+    for _ in range(2):
+        for letter in world.replay():
+            naive.replay(letter)
+        world.run(steps)
     differences = same(spread_outcome(world), naive.result)
     assert not differences, f"seed {seed}: {differences[0][:2000]}"
 

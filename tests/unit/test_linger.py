@@ -10,7 +10,7 @@ import msgspec
 from headrace import BatchNode, Context, Event, KafkaSource, Workflow
 from headrace.actors.linger import Linger, joined
 from headrace.workflows.plan import Plan
-from headrace.workflows.records import Records
+from headrace.workflows.records import Records, Reentry
 
 
 class Item(msgspec.Struct, frozen=True):
@@ -73,3 +73,29 @@ def test_what_is_known_of_single_records_moves_with_them() -> None:
 
     assert (both.faults, both.gaps) == ({1: "lost", 2: "broken"}, {1})
     assert joined(records(0, 1), records(1, 1)).faults is None
+
+
+def sent(source: int, *ids: str, hops: int = 0, entry: Reentry | None = None) -> Records:
+    """Of a stream that holds events of all sources."""
+    return Records(
+        source=source, origin="internal", offsets=list(ids), times=[0] * len(ids), keys=[None] * len(ids),
+        values=[b"{}"] * len(ids), after=ids[-1], ids=[f"id {id_}" for id_ in ids], hops=[hops] * len(ids), entry=entry,
+    )  # fmt: skip
+
+
+def test_what_one_stream_has_of_several_sources_stays_apart_and_in_order() -> None:
+    linger = Linger(plan(10, timedelta(hours=1)))
+    entry = Reentry(node="mean")
+    linger.add([sent(0, "1-0"), records(0, 1), sent(1, "2-0", hops=1)])
+    linger.add([sent(1, "3-0", hops=2), records(1, 1), sent(0, "4-0"), sent(0, "5-0", entry=entry)])
+
+    taken = linger.take()
+
+    internal = [batch for batch in taken if batch.origin == "internal"]
+    assert [(batch.source, batch.offsets) for batch in internal] == [
+        (0, ["1-0"]), (1, ["2-0", "3-0"]), (0, ["4-0"]), (0, ["5-0"]),
+    ]  # fmt: skip
+    assert [batch.after for batch in internal] == ["1-0", "3-0", "4-0", "5-0"]
+    assert internal[1].hops == [1, 2]
+    assert [batch.entry for batch in internal] == [None, None, None, entry]
+    assert [batch.offsets for batch in taken if batch.origin == "items/0"] == [[0, 1]]

@@ -1,4 +1,4 @@
-"""`dead`: what could not be processed, and why; looked at, and taken out."""
+"""`dead`: what could not be processed, and why; looked at, taken out, sent back in."""
 
 from __future__ import annotations
 
@@ -8,13 +8,22 @@ import getpass
 import socket
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import structlog
 from rich.text import Text
 
-from headrace.actors.dead_letters import Filter, Found, LetterPage, drop_letters, get_letter, list_letters
+from headrace.actors.dead_letters import (
+    Filter,
+    Found,
+    LetterPage,
+    drop_letters,
+    get_letter,
+    list_letters,
+    replay_letters,
+)
+from headrace.actors.store import Store
 from headrace.actors.store_registry import Registry
 from headrace.cli.exits import ExitCode, NothingRuns, UsageError
 from headrace.cli.finding import found_workflow
@@ -117,42 +126,99 @@ def drop(
         UsageError: It is not clear which are meant, or nobody is there to be asked.
         HeadraceError: See `found_workflow`.
     """
+    chosen = _choice(targets, wanted, "drop", everything=everything)
+    return asyncio.run(_drop(chosen, loaded, screen, yes=yes))
+
+
+def replay(
+    targets: Sequence[str], wanted: Filter, loaded: Loaded, screen: Screen, *, everything: bool, yes: bool
+) -> ExitCode:
+    """Send dead letters back to where they stopped, after asking; arguments and errors as of `drop`.
+
+    Raises:
+        StoreFull: The workflow does not take them.
+        DestinationEnded: The run of an unkeyed workflow has ended.
+    """
+    chosen = _choice(targets, wanted, "replay", everything=everything)
+    return asyncio.run(_replay(chosen, loaded, screen, yes=yes))
+
+
+class _Choice(NamedTuple):
+    """Which letters are meant, and how that was said."""
+
+    workflow: str
+    addressed: list[tuple[str, int, str]]
+    wanted: Filter
+
+    @property
+    def why(self) -> str:
+        """For the audit."""
+        chosen = " ".join(f"{option}={value}" for option, value in _options(self.wanted))
+        return chosen or ("by address" if self.addressed else "all")
+
+
+def _choice(targets: Sequence[str], wanted: Filter, verb: str, *, everything: bool) -> _Choice:
     name = targets[0].partition("/")[0]
-    addressed = [_parts(target, "drop") for target in targets if "/" in target]
+    addressed = [_parts(target, verb) for target in targets if "/" in target]
     if len(addressed) != len(targets) and len(targets) > 1:
         raise UsageError("Name letters, or one workflow with --reason, --node or --all.")
     if any(other != name for other, _, __ in addressed):
         raise UsageError("Name letters of one workflow at a time.")
     if not addressed and wanted == Filter() and not everything:
-        raise UsageError(f"Say which: headrace dead drop {name} --reason WORD, --node NAME, or --all")
-    return asyncio.run(_drop(name, addressed, wanted, loaded, screen, yes=yes))
+        raise UsageError(f"Say which: headrace dead {verb} {name} --reason WORD, --node NAME, or --all")
+    return _Choice(name, addressed, wanted)
 
 
-async def _drop(
-    name: str, addressed: Sequence[tuple[str, int, str]], wanted: Filter, loaded: Loaded, screen: Screen, *, yes: bool
-) -> ExitCode:
+async def _drop(chosen: _Choice, loaded: Loaded, screen: Screen, *, yes: bool) -> ExitCode:
+    name = chosen.workflow
     async with found_workflow(name, loaded, Project(Path.cwd()), "dead drop") as (registry, descriptor):
-        places = [(found.partition, found.entry) async for found in _meant(registry, descriptor, addressed, wanted)]
+        places = [(found.partition, found.entry) async for found in _meant(registry, descriptor, chosen)]
         if not places:
             screen.say(f"{name} has no such dead letters.")
             return ExitCode.OK
-        count = f"{len(places)} dead letter{'' if len(places) == 1 else 's'} of {name}"
+        count = _count(places, name)
         if not yes and not screen.confirm(f"Drop {count} at {registry.address}, for good?", "--yes"):
             screen.say("Nothing was dropped.")
             return ExitCode.PROBLEMS
-        who = f"{getpass.getuser()}@{socket.gethostname()}"
-        chosen = " ".join(f"{option}={value}" for option, value in _options(wanted))
-        why = chosen or ("by address" if addressed else "all")
-        dropped = await drop_letters(registry, name, places, who=who, why=why)
-    log.info("dead_letters_dropped", workflow=name, count=dropped, who=who, why=why)
+        dropped = await drop_letters(registry, name, places, who=_who(), why=chosen.why)
+    log.info("dead_letters_dropped", workflow=name, count=dropped, who=_who(), why=chosen.why)
     screen.say(f"Dropped {dropped} of {count}.")
     return ExitCode.OK
 
 
-async def _meant(
-    registry: Registry, descriptor: WorkflowDescriptor, addressed: Sequence[tuple[str, int, str]], wanted: Filter
-) -> AsyncIterator[Found]:
-    """Letters that are to go: those addressed, else all that are wanted."""
+async def _replay(chosen: _Choice, loaded: Loaded, screen: Screen, *, yes: bool) -> ExitCode:
+    name = chosen.workflow
+    async with found_workflow(name, loaded, Project(Path.cwd()), "dead replay") as (registry, descriptor):
+        places = [(found.partition, found.entry) async for found in _meant(registry, descriptor, chosen)]
+        if not places:
+            screen.say(f"{name} has no such dead letters.")
+            return ExitCode.OK
+        count = _count(places, name)
+        if not yes and not screen.confirm(f"Send {count} at {registry.address} back to where they stopped?", "--yes"):
+            screen.say("Nothing was replayed.")
+            return ExitCode.PROBLEMS
+        async with Store(registry.url, name, connections=2) as store:
+            done = await replay_letters(store, places, who=_who(), why=chosen.why)
+    log.info("dead_letters_replayed", workflow=name, count=done.replayed, who=_who(), why=chosen.why)
+    screen.say(f"Replayed {done.replayed} of {count}.")
+    if done.kept:
+        screen.say(f"{done.kept} stand for records that a topic had lost before they were read: nothing can go back.")
+    if done.replayed:
+        screen.say(f"Those that stop again are dead letters again: headrace dead list {name}", "dim")
+    return ExitCode.OK
+
+
+def _count(places: Sequence[tuple[int, str]], workflow: str) -> str:
+    return f"{len(places)} dead letter{'' if len(places) == 1 else 's'} of {workflow}"
+
+
+def _who() -> str:
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
+async def _meant(registry: Registry, descriptor: WorkflowDescriptor, chosen: _Choice) -> AsyncIterator[Found]:
+    """The letters: those addressed, else all that are wanted."""
+    wanted, addressed = chosen.wanted, chosen.addressed
     for name, partition, entry in addressed:
         found = await get_letter(registry, name, partition, entry)
         if found is not None and wanted.fits(found.letter):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -19,7 +19,7 @@ from headrace.testing.clockwork import Clockwork
 from headrace.testing.inputs import Inputs
 from headrace.testing.problems import HarnessError
 from headrace.testing.writing import KeepingPacker, ready_or
-from headrace.workflows import transfers
+from headrace.workflows import reentry, transfers
 from headrace.workflows.actions import Reject
 from headrace.workflows.commit import Answer, DeadLetter, Output
 from headrace.workflows.dispatch import Dispatch
@@ -27,7 +27,7 @@ from headrace.workflows.effects import STEPS, CrashPlan, Effect
 from headrace.workflows.memory_store import MemoryStore
 from headrace.workflows.partition import Instruction, Load, PartitionCore
 from headrace.workflows.plan import Plan, SourcePlan
-from headrace.workflows.records import Records
+from headrace.workflows.records import Records, Reentry
 from headrace.workflows.runner import UnitRunner
 from headrace.workflows.saving import Save
 from headrace.workflows.settings import NO_SETTINGS, Settings
@@ -158,6 +158,18 @@ class Engine:
             else:
                 return
 
+    def replay(self, letters: Sequence[DeadLetter]) -> int:
+        """Send dead letters back to where they stopped; all, if none is named."""
+        count = 0
+        for number in range(self.partitions):
+            meant = [
+                (entry, transfers.encode(reentry.back(letter, number)))
+                for entry, letter in self.store.dead_entries(number)
+                if reentry.can_go_back(letter) and (not letters or any(letter is one for one in letters))
+            ]
+            count += self.store.replay(number, meant, most=sys.maxsize)
+        return count
+
     def remainder(self, source: SourcePlan, partition: int) -> list[bytes | None]:
         """Data (JSON) of what lies in a source and is not processed."""
         left = self.inputs.remainder(source, partition, self.store.head(partition).positions)
@@ -269,7 +281,8 @@ class Engine:
         except Reject as refusal:
             return DeadLetter(
                 id=output.id, key=output.key, source=self.plan.sinks[output.sink].name, node=None, reason="sink",
-                error=refusal.reason, time=self.now, data=output.data,
+                error=refusal.reason, time=self.now, event_time=output.time, data=output.data, headers=output.headers,
+                reentry=Reentry(sink=self.plan.sinks[output.sink].name, packed=True),
             )  # fmt: skip
         return None
 

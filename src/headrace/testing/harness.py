@@ -363,6 +363,12 @@ class Harness:
         store = self._engine.store
         return [letter for partition in range(self._partitions) for letter in store.dead_letters(partition)]
 
+    def replay(self, *letters: DeadLetter) -> int:
+        """Send dead letters back to where they stopped; all, if none is given. Returns how many went."""
+        count = self._engine.replay(letters)
+        self._settle()
+        return count
+
     def _settle(self) -> None:
         if not self._batching:
             self._thread.run(self._engine.settle())

@@ -41,6 +41,43 @@ def remember(event: Event[str], ctx: Context[list[str]]) -> None:
     ctx.state.append(event.data)
 
 
+class Gate(Node[str, bool, str]):
+    """Fails until somebody says "open"; what it lets through then goes on."""
+
+    def process(self, event: Event[str], ctx: Context[bool]) -> str | None:
+        if event.data.startswith("OPEN"):
+            ctx.state = True
+            return None
+        if not ctx.state:
+            raise ValueError("the gate is closed")
+        return event.data
+
+
+def loud(event: Event[str], ctx: Context[int]) -> str:
+    ctx.state += 1
+    return f"{event.data} {ctx.state}".upper()
+
+
+@dataclass(frozen=True)
+class Gated:
+    workflow: Workflow
+    words: SourceHandle[str]
+    loud: NodeHandle[Any, Any]
+    passed: SinkHandle[str]
+
+
+def gated(unique: str) -> Gated:
+    """Words are made loud, then they come to a gate."""
+    workflow = Workflow(f"gated-{unique}")
+    words = workflow.source(KafkaSource(f"words-{unique}", str, name="words"))
+    louder, gate = workflow.node(loud), workflow.node(Gate())
+    passed = workflow.sink(KafkaSink(f"passed-{unique}", str, name="passed"))
+    words.to(louder)
+    louder.to(gate)
+    gate.to(passed)
+    return Gated(workflow, words, louder, passed)
+
+
 async def answer(event: Event[Reading], ctx: Context[Average]) -> None:
     ctx.state.count += 1
     ctx.reply({"sensor": event.key, "asked": ctx.state.count})

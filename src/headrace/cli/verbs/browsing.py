@@ -15,6 +15,10 @@ _Reason = Annotated[
     str | None, typer.Option("--reason", metavar="WORD", help="Only with this reason: `decode`, `error`, `reject`, ...")
 ]
 _Node = Annotated[str | None, typer.Option("--node", metavar="NAME", help="Only those that failed at this node.")]
+_Targets = Annotated[
+    list[str],
+    typer.Argument(metavar="WORKFLOW|LETTER...", help="A workflow, or letters as `dead list` prints them."),
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -26,6 +30,7 @@ def register(app: typer.Typer) -> None:
     dead = typer.Typer(no_args_is_help=True, help="Look at dead letters: what could not be processed, and why.")
     dead.command("list")(list_letters)
     dead.command("show")(show_letter)
+    dead.command("replay")(replay_letters)
     dead.command("drop")(drop_letters)
     app.add_typer(dead, name="dead", rich_help_panel=OPERATE)
 
@@ -109,10 +114,7 @@ def show_letter(
 
 def drop_letters(
     ctx: typer.Context,
-    targets: Annotated[
-        list[str],
-        typer.Argument(metavar="WORKFLOW|LETTER...", help="A workflow, or letters as `dead list` prints them."),
-    ],
+    targets: _Targets,
     reason: _Reason = None,
     node: _Node = None,
     everything: Annotated[bool, typer.Option("--all", help="All of the workflow's.")] = False,
@@ -128,3 +130,26 @@ def drop_letters(
 
     loaded, wanted = configure(ctx, redis=redis), Filter(reason=reason, node=node)
     raise typer.Exit(int(dead.drop(targets, wanted, loaded, Screen(), everything=everything, yes=yes)))
+
+
+def replay_letters(
+    ctx: typer.Context,
+    targets: _Targets,
+    reason: _Reason = None,
+    node: _Node = None,
+    everything: Annotated[bool, typer.Option("--all", help="All of the workflow's.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    redis: Redis = None,
+) -> None:
+    """Send dead letters back to where they stopped; asks first. Each goes once, those of a key in their order.
+
+    An event goes to the node that failed, not through those before it again; a message goes to its sink; a record
+    that was no event comes in by its source. First mend what was wrong: what stops again is a dead letter again.
+
+    Example:  headrace dead replay thermometers --node alert
+    """
+    from headrace.actors.dead_letters import Filter  # noqa: PLC0415
+    from headrace.cli import dead  # noqa: PLC0415
+
+    loaded, wanted = configure(ctx, redis=redis), Filter(reason=reason, node=node)
+    raise typer.Exit(int(dead.replay(targets, wanted, loaded, Screen(), everything=everything, yes=yes)))
