@@ -6,16 +6,22 @@ worker, calls are sent again, positions are committed with the states.
 
 from __future__ import annotations
 
+import asyncio
 import random
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from brokers import Broker, Topics
+from headrace.actors.dead_letters import replay_letters
 from headrace.actors.local_ray import LocalRay
+from headrace.actors.store import Store
 from headrace.embedded import Valkey
+from headrace.workflows.commit import DeadLetter
+from ledger import PARTITIONS
 from rig import Rig, run, send_signal
 from waiting import until
 
@@ -91,3 +97,34 @@ def test_F01_processes_are_hit_again_and_again_before_all_are_back(rig: Rig, see
         send_signal(pid, signal.SIGCONT)
 
     rig.check()
+
+
+def test_G04_dead_letters_go_back_once_each_whoever_is_killed_meanwhile(rig: Rig) -> None:
+    """All of them stop again, so there must be as many as without it; half of each batch is asked for twice."""
+    rig.ready()
+    replayed = 0
+    with rig.load:
+        for name in ("worker/0", "classify/0", "worker/1"):
+            replayed += run(send_back(rig))
+            rig.hit(name)
+
+    rig.check()
+    ids = Counter(letter.id for letters in run(dead_letters(rig)) for _, letter in letters)
+    assert max(ids.values()) == 1
+    assert replayed > len(ids), "some have gone back more than once"
+
+
+async def send_back(rig: Rig) -> int:
+    """All dead letters there are; how many went."""
+    places = [(number, entry) for number, letters in enumerate(await dead_letters(rig)) for entry, _ in letters]
+    async with Store(rig.redis_url, rig.deployment.workflow, connections=4) as store:
+        asked = [replay_letters(store, part, who="test", why="all") for part in (places, places[::2])]
+        counts = await asyncio.gather(*asked)
+    assert sum(done.replayed for done in counts) == len(places)
+    return len(places)
+
+
+async def dead_letters(rig: Rig) -> list[list[tuple[str, DeadLetter]]]:
+    """By partition."""
+    async with Store(rig.redis_url, rig.deployment.workflow, connections=2) as store:
+        return [await store.dead_letters(number, limit=100_000) for number in range(PARTITIONS)]
