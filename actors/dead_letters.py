@@ -74,7 +74,7 @@ class Replayed(NamedTuple):
 
     replayed: int
     kept: int
-    """Nothing of them can go back: they stand for records that a log has lost."""
+    """They stay: see `reentry.can_go_back`."""
 
 
 class LetterPage(msgspec.Struct, frozen=True, kw_only=True):

@@ -41,8 +41,8 @@ class Way:
 
 
 def can_go_back(letter: DeadLetter) -> bool:
-    """There is something of it that can."""
-    return letter.reason != _NEVER_CAME
+    """There is something of it that can, and it says where to, as letters of nodes by an earlier Headrace don't."""
+    return letter.reason != _NEVER_CAME and (letter.reentry is not None or letter.node is None)
 
 
 def back(letter: DeadLetter, partition: int) -> Transfer:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
 
-from headrace import Action, Context, Event, KafkaSink, KafkaSource, Reject, Tombstone, Workflow
+from headrace import Action, ChannelSource, Context, Event, KafkaSink, KafkaSource, Reject, Tombstone, Workflow
 from headrace.testing import Harness
 from headrace.testing.engine import CRASH_POINTS
 from headrace.workflows.commit import DeadLetter
 from headrace.workflows.records import Reentry
 from headrace.workflows.reentry import back
+from headrace.workflows.store import DestinationEnded
 from headrace.workflows.transfers import encode
 
 FUSES: tuple[Any, ...] = (None, "all")
@@ -360,11 +362,53 @@ def test_whatever_is_interrupted_each_goes_back_once(point: str, fuse: Any) -> N
             assert len(harness.runs[f"s{sensor}"].state(telling).last) == 10
 
 
-def test_gaps_stay_where_they_are() -> None:
+@pytest.mark.parametrize(("node", "reason"), [(None, "gap"), ("warn", "error")])
+def test_what_has_no_way_back_stays_where_it_is(node: str | None, reason: str) -> None:
     workflow, _, _, _ = alerts()
-    letter = DeadLetter(id="readings/0/7", key="", source="readings", node=None, reason="gap", error="lost")
+    letter = DeadLetter(id="readings/0/7", key="", source="readings", node=node, reason=reason, error="lost")
     with Harness(workflow, partitions=1) as harness:
         harness._engine.store._of(0).dead.append(("1-1", letter))
 
         assert harness.replay() == 0
         assert harness.dead_letters == [letter]
+
+
+def test_data_that_the_type_no_longer_fits_keeps_its_way_back() -> None:
+    workflow, _, _, _ = alerts()
+    letter = DeadLetter(
+        id="readings/0/7.0", key="s1", source="readings", node="tell", reason="error", error="", event_time=5,
+        data=b'{"sensor":"s1"}', reentry=Reentry(node="tell", type="Alert", visits=2),
+    )  # fmt: skip
+    with Harness(workflow, partitions=1) as harness:
+        put_in(harness, letter)
+        harness.advance(timedelta(0))
+
+        (found,) = harness.dead_letters
+        assert (found.reason, found.error) == ("decode", "Object missing required field `text`")
+        assert (found.id, found.node, found.type, found.data) == (letter.id, "tell", "Alert", letter.data)
+        assert found.reentry == letter.reentry
+
+
+def test_the_run_of_a_workflow_without_keys_has_its_letters_back_until_it_ends() -> None:
+    broken = True
+    workflow = Workflow("lines", keyed=False)
+
+    def keep(event: Event[str], ctx: Context[list[str]]) -> None:
+        if broken and event.data != "good":
+            raise ValueError("not now")
+        ctx.state = [*ctx.state, event.data]
+
+    source, node = workflow.source(ChannelSource(str, name="lines", capacity=10)), workflow.node(keep)
+    source.to(node)
+    with Harness(workflow) as harness:
+        for line in ("bad", "good", "worse"):
+            harness.send(source, line)
+        broken = False
+        first, second = harness.dead_letters
+
+        assert harness.replay(second) == 1
+        assert harness.run.state(node) == ["good", "worse"]
+        harness.close(source)
+        with pytest.raises(DestinationEnded):
+            harness.replay(first)
+        assert harness.dead_letters == [first]

@@ -202,7 +202,10 @@ async def _replay(chosen: _Choice, loaded: Loaded, screen: Screen, *, yes: bool)
     log.info("dead_letters_replayed", workflow=name, count=done.replayed, who=_who(), why=chosen.why)
     screen.say(f"Replayed {done.replayed} of {count}.")
     if done.kept:
-        screen.say(f"{done.kept} stand for records that a topic had lost before they were read: nothing can go back.")
+        screen.say(
+            f"{done.kept} can't go back, and stay: they stand for records that a topic had lost before they were read"
+            " (reason gap), or an earlier Headrace wrote them and did not note the way."
+        )
     if done.replayed:
         screen.say(f"Those that stop again are dead letters again: headrace dead list {name}", "dim")
     return ExitCode.OK
