@@ -154,6 +154,7 @@ class _Compiler:
             replicas=options.replicas,
             batch_size=options.batch_size,
             batch_delay=options.batch_delay,
+            timeout=options.timeout,
             resources={"num_cpus": options.cpus, "num_gpus": options.gpus, **(options.resources or {})},
             where=str(item.where),
         )

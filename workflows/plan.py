@@ -112,6 +112,8 @@ class NodePlan:
     replicas: int = 1
     batch_size: int = 0
     batch_delay: timedelta = timedelta(0)
+    timeout: timedelta | None = None
+    """How long one call may take; of async nodes."""
     resources: Mapping[str, float] = field(default_factory=dict)
     """Ray resources of its actor: `num_cpus`, `num_gpus`, custom names."""
     where: str = ""

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from .actions import Complete, Terminate
 from .codec import Quick
+from .deadline import within
 from .plan import COMPLETE, SINK, TERMINATE, Codec, NodePlan, Plan, StateCodec, Target, UnitPlan
 
 NOTHING: Final = 0
@@ -78,7 +79,7 @@ class NodeProgram:
         self.plan = node
         self.index = node.index
         self.name = node.name
-        self.process = node.process
+        self.process = node.process if node.timeout is None else within(node.process, node.timeout)
         self.instance = node.instance
         self.is_async = node.is_async
         self.is_batch = node.is_batch

@@ -19,6 +19,8 @@ from headrace.workflows.signature import UNSAID
 _WORKFLOW_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
 _PART_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,99}")
 _MOST_PARTITIONS = 65_536
+_SHORTEST, _LONGEST = timedelta(milliseconds=1), timedelta(days=1)
+"""Of a node's `timeout=`: what waits for longer is no call, and would hold up its partition."""
 
 
 def check_parts(findings: Findings, fuse: Fuse, now: datetime) -> None:
@@ -188,6 +190,9 @@ def _check_options(findings: Findings, node: NodeItem, fuse: Fuse) -> None:
         wrong(f"batch_size={options.batch_size!r} is no number of events", "Write a whole number from 1")
     if options.batch_delay < timedelta(0):
         wrong(f"batch_delay={options.batch_delay} is negative", "Write a timedelta from 0")
+    timeout: Any = options.timeout
+    if timeout is not None and not (isinstance(timeout, timedelta) and _SHORTEST <= timeout <= _LONGEST):
+        wrong(f"timeout={timeout} is no time for one call", "Write a timedelta from a millisecond to a day")
     if (options.batch_size or options.batch_delay) and not isinstance(node.user, BatchNode):
         wrong("batch_size and batch_delay are for batch nodes", "Derive it from BatchNode, or leave them out")
     if fuse == "all" and (options.gpus or options.resources):

@@ -121,10 +121,25 @@ def test_dead_letters_go_back_to_where_they_stopped_and_go_on_in_order(rig: Rig)
 
     assert rig.dead_letters() == []
     for key in keys:
-        assert rig.run_of(key).state(flow.loud) == 5, "what came before is not done again"
+        assert rig.run_of(key).state(flow.node) == 5, "what came before is not done again"
     assert sorted(rig.sent(flow.passed)) == sorted(["FOUR 5", "ONE 1", "TWO 2", "THREE 3"] * 2)
     assert {(letter.node, letter.type) for letter in stopped} == {("gate", "str")}
     assert rig.replay() == 0
+
+
+@pytest.mark.actors
+def test_F07_a_node_that_never_answers_is_given_up_and_others_go_on(rig: Rig) -> None:
+    flow = rig.run(sensors.waiting)
+    for key in ("ada", "bob", "cid"):
+        for word in ("one", "stuck" if key == "bob" else "two", "three"):
+            rig.send(flow.words, word, key=key)
+
+    (letter,) = rig.dead_letters()
+
+    assert (letter.key, letter.node, letter.reason) == ("bob", "patient", "timeout")
+    answers = ["one 1"] * 3 + ["two 2"] * 2 + ["three 3"] * 2 + ["three 2"]
+    assert sorted(rig.sent(flow.passed)) == sorted(answers)
+    assert [rig.run_of(key).state(flow.node) for key in ("ada", "bob", "cid")] == [3, 2, 3]
 
 
 def test_A22_the_third_event_for_a_channel_of_two_waits_until_one_is_taken(rig: Rig) -> None:

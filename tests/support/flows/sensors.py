@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -62,7 +64,7 @@ def loud(event: Event[str], ctx: Context[int]) -> str:
 class Gated:
     workflow: Workflow
     words: SourceHandle[str]
-    loud: NodeHandle[Any, Any]
+    node: NodeHandle[Any, Any]
     passed: SinkHandle[str]
 
 
@@ -76,6 +78,25 @@ def gated(unique: str) -> Gated:
     louder.to(gate)
     gate.to(passed)
     return Gated(workflow, words, louder, passed)
+
+
+async def patient(event: Event[str], ctx: Context[int]) -> str:
+    """Waits for ever for what is "stuck"."""
+    ctx.state += 1
+    if event.data == "stuck":
+        await asyncio.sleep(3600)
+    return f"{event.data} {ctx.state}"
+
+
+def waiting(unique: str) -> Gated:
+    """Words that a node asks somebody about, who may never answer."""
+    workflow = Workflow(f"waiting-{unique}")
+    words = workflow.source(KafkaSource(f"words-{unique}", str, name="words"))
+    node = workflow.node(patient, timeout=timedelta(milliseconds=300))
+    passed = workflow.sink(KafkaSink(f"passed-{unique}", str, name="passed"))
+    words.to(node)
+    node.to(passed)
+    return Gated(workflow, words, node, passed)
 
 
 async def answer(event: Event[Reading], ctx: Context[Average]) -> None:
