@@ -25,11 +25,13 @@ def main() -> None:
     line and the end, and no traceback.
     """
     try:
-        from headrace.cli.interrupts import ending_at_once  # noqa: PLC0415  not before it can be interrupted
+        import signal  # noqa: PLC0415  not before it can be interrupted
 
-        with ending_at_once():
-            _run()
-    except KeyboardInterrupt:  # before the signal had a handler of ours, or after it
+        # Before anything else is imported: a KeyboardInterrupt may come where Python ignores it (in a callback of the
+        # import system), and is lost then.
+        signal.signal(signal.SIGINT, end_at_once)
+        _run()
+    except KeyboardInterrupt:  # before the signal had a handler of ours
         end_at_once()
 
 
