@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import heapq
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from headrace.actors.inner_outlet import MOST
+from headrace.actors.inner_outlet import MOST, once_there_is_room
 from headrace.actors.run_views import BadCursor
 from headrace.actors.store import Store
 from headrace.actors.store_registry import Registry
@@ -19,18 +19,14 @@ from headrace.workflows import reentry
 from headrace.workflows.commit import DeadLetter
 from headrace.workflows.effects import Effect, effect
 from headrace.workflows.keyspace import PartitionKeys, audit_key
-from headrace.workflows.reentry import can_go_back
-from headrace.workflows.store import StoreFull
 from headrace.workflows.transfers import encode
 
 AT_ONCE: Final = 100
 """Letters of a partition that are read in one step."""
 _DROPPED_AT_ONCE: Final = 1000
 _KEPT_AUDITS: Final = 10_000
-_REPLAYED_AT_ONCE: Final = 100
 _PATIENCE: Final = 10.0
 """Seconds to wait until a workflow that has much to do takes more."""
-_LOOK_AGAIN: Final = 0.1
 _LAST_NUMBER: Final = (1 << 64) - 1
 """The largest second part that an entry's id may have."""
 
@@ -54,8 +50,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def place(self) -> tuple[int, int, int]:
         """Where it stands in the order of all: by time, then partition."""
-        time, _, number = self.entry.partition("-")
-        return int(time), int(number), self.partition
+        return (*_order(self.entry), self.partition)
 
 
 class Filter(msgspec.Struct, frozen=True, kw_only=True):
@@ -172,8 +167,9 @@ async def get_letter(registry: Registry, workflow: str, partition: int, entry: s
         entries: Any = await registry.client.xrange(PartitionKeys(workflow, partition).dead, entry, entry, count=1)
     if not entries:
         return None
-    letter = _letter.decode(entries[0][1][b"blob"])
-    return Found(workflow=workflow, partition=partition, entry=entry, letter=letter)
+    ((id_, fields),) = entries  # the whole id: the second part may have been left out
+    letter = _letter.decode(fields[b"blob"])
+    return Found(workflow=workflow, partition=partition, entry=id_.decode(), letter=letter)
 
 
 async def drop_letters(
@@ -227,29 +223,19 @@ async def replay_letters(store: Store, places: Sequence[tuple[int, str]], *, who
     for number, entries in _by_partition(places).items():
         wanted, after = set(entries), _before(min(entries, key=_order))
         while wanted:
-            found = await store.dead_letters(number, after=after, limit=_REPLAYED_AT_ONCE)
+            found = await store.dead_letters(number, after=after, limit=AT_ONCE)
             if not found:
                 break
             after = found[-1][0]
             chosen = [(entry, letter) for entry, letter in found if entry in wanted]
             wanted -= {entry for entry, _ in found}
-            back = [(entry, reentry.back(letter, number)) for entry, letter in chosen if can_go_back(letter)]
+            back = [
+                (entry, encode(reentry.back(letter, number))) for entry, letter in chosen if reentry.can_go_back(letter)
+            ]
             kept += len(chosen) - len(back)
             if back:
-                replayed += await _send_back(store, number, [(entry, encode(transfer)) for entry, transfer in back])
+                replayed += await once_there_is_room(partial(store.replay, number, back, most=MOST), _PATIENCE)
     return Replayed(replayed, kept)
-
-
-async def _send_back(store: Store, partition: int, letters: Sequence[tuple[str, bytes]]) -> int:
-    """Once there is room for them."""
-    deadline = asyncio.get_running_loop().time() + _PATIENCE
-    while True:
-        try:
-            return await store.replay(partition, letters, most=MOST)
-        except StoreFull:
-            if asyncio.get_running_loop().time() > deadline:
-                raise
-            await asyncio.sleep(_LOOK_AGAIN)
 
 
 def _by_partition(places: Sequence[tuple[int, str]]) -> dict[int, list[str]]:
@@ -261,7 +247,7 @@ def _by_partition(places: Sequence[tuple[int, str]]) -> dict[int, list[str]]:
 
 def _order(entry: str) -> tuple[int, int]:
     time, _, number = entry.partition("-")
-    return int(time), int(number or 0)
+    return int(time), int(number)
 
 
 def _before(entry: str) -> str:

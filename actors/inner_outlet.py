@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from functools import partial
+from typing import Final, Protocol, TypeVar
 
 from headrace.actors.store import Store
 from headrace.sources.outlet import Portion, Refused
@@ -15,6 +16,8 @@ from headrace.workflows.commit import Output
 from headrace.workflows.durability import Durability
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.store import DestinationEnded, Sender, StoreFull
+
+T = TypeVar("T")
 
 MOST: Final = 20_000
 """Entries that may lie in a partition's internal stream; then whoever sends there waits."""
@@ -67,6 +70,26 @@ class _Parcel:
                 yield self.first + first, self.events[first:index]
                 first, size = index, len(event)
         yield self.first + first, self.events[first:]
+
+
+async def once_there_is_room(ask: Callable[[], Awaitable[T]], patience: float) -> T:
+    """What a store answers, once it has room.
+
+    Args:
+        ask: Asks it.
+        patience: Seconds to go on while it has none.
+
+    Raises:
+        StoreFull: It had none for so long.
+    """
+    deadline = asyncio.get_running_loop().time() + patience
+    while True:
+        try:
+            return await ask()
+        except StoreFull:
+            if asyncio.get_running_loop().time() > deadline:
+                raise
+            await asyncio.sleep(_LOOK_AGAIN)
 
 
 class NotSafeInCluster(HeadraceError):
@@ -144,16 +167,8 @@ class InnerOutlet:
 
     async def _append(self, store: Store, parcel: _Parcel, first: int, events: Sequence[bytes]) -> None:
         """Append, once there is room; where there is none for long, say so."""
-        deadline = asyncio.get_running_loop().time() + _PATIENCE
-        while True:
-            try:
-                return await store.append_internal(
-                    parcel.destination, parcel.sender, first, events, known=self._address.known, most=MOST
-                )
-            except StoreFull:
-                if asyncio.get_running_loop().time() > deadline:
-                    raise
-                await asyncio.sleep(_LOOK_AGAIN)
+        append = partial(store.append_internal, parcel.destination, parcel.sender, first, events)
+        await once_there_is_room(partial(append, known=self._address.known, most=MOST), _PATIENCE)
 
     async def drop(self, partition: int) -> None:
         """See `Outlet`: nothing is held."""

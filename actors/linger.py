@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from headrace.workflows.plan import Plan
@@ -26,11 +26,12 @@ class Linger:
         if batches and not self._held:
             self._since = time.monotonic()
         for records in batches:
-            last = next((index for index, held in _backwards(self._held) if held.origin == records.origin), -1)
-            if last >= 0 and _kind(self._held[last]) == _kind(records):
-                self._held[last] = joined(self._held[last], records)
+            held = self._held
+            last = max((index for index, row in enumerate(held) if row.origin == records.origin), default=-1)
+            if last >= 0 and _kind(held[last]) == _kind(records):
+                held[last] = joined(held[last], records)
             else:
-                self._held.append(records)
+                held.append(records)
 
     def remaining(self) -> float:
         """Seconds that those held would still wait; 0: take them now."""
@@ -42,10 +43,6 @@ class Linger:
         """Those held: what came of one origin is in its order."""
         taken, self._held = self._held, []
         return taken
-
-
-def _backwards(held: Sequence[Records]) -> Iterator[tuple[int, Records]]:
-    return ((index, held[index]) for index in reversed(range(len(held))))
 
 
 def _kind(records: Records) -> tuple[object, ...]:

@@ -22,9 +22,9 @@ from .intake import EVENT_CAP, SourceIntake, Taken
 from .keyspace import partition_of
 from .packing import Packer
 from .plan import SINK, Plan
-from .program import unit_programs
+from .program import is_sink, unit_programs
 from .records import Records
-from .reentry import taken_back, way_of
+from .reentry import Way, taken_back, way_of
 from .router import Router
 from .runs import RUNNING, STATUS_FIELD, RunRecord, RunTable
 from .saving import CommitBuilder, Save
@@ -273,6 +273,7 @@ class PartitionCore:
     def _take(self, epoch: Epoch, records: Records, now: int) -> None:
         name = records.unknown or self.plan.sources[records.source].name
         first = len(epoch.runs)
+        way: Way | None = None
         if records.entry is not None:
             way = way_of(self.plan, self.programs, records, records.entry)
             taken = taken_back(records, way)
@@ -300,8 +301,8 @@ class PartitionCore:
         self._columns(epoch, taken, type)
         if self.tracer is not None:
             begin_traces(self.tracer, epoch, taken, name)
-        if records.entry is not None and targets and targets[0] >= SINK:
-            self.router.resend(epoch, first, records, targets[0] - SINK, packed=records.entry.packed)
+        if way is not None and is_sink(way.targets):
+            self.router.resend(epoch, first, records, way.targets[0] - SINK)
 
     def _run_of(self, key: str) -> RunRecord | None:
         run = self.runs.get(key)

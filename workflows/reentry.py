@@ -16,7 +16,7 @@ from .codec import TOMBSTONE
 from .commit import DeadLetter
 from .intake import Taken
 from .plan import SINK, DataType, Plan, Target
-from .program import UnitProgram
+from .program import UnitProgram, is_sink
 from .records import Records, Reentry
 from .transfers import Transfer
 from .waves import goes_in_waves
@@ -89,7 +89,7 @@ def _gone(what: str, name: str) -> Way:
 def taken_back(records: Records, way: Way) -> Taken:
     """The same records as columns of events."""
     taken = Taken(records, decoded=False)
-    if way.targets and way.targets[0] >= SINK:  # past the graph: they are no events of a run
+    if is_sink(way.targets):  # past the graph: they are no events of a run
         taken.keys = [None] * len(records)
         return taken
     bad = {index: ("decode", fault) for index, fault in (records.faults or {}).items()}

@@ -113,23 +113,22 @@ class Router:
         if root in epoch.traces:
             epoch.traces[root].failed(plan.nodes[row.node].name, epoch.path(slot) + row.path, row)
         source = next(source for first, end, source, _ in epoch.targets if first <= root < end)
-        if row.reason == "decode" and row.data is None and epoch.blobs[slot] is epoch.blobs[root]:
+        name, type = plan.nodes[row.node].name, type_name(plan.types[row.type])
+        changed = row.data is not None or epoch.blobs[slot] is not epoch.blobs[root]
+        is_event = changed or row.reason != "decode"
+        if not is_event:
             if root in epoch.pending.undecoded:
                 return
             epoch.pending.undecoded.add(root)
             slot = root
         data, headers, entry = epoch.came(root)
-        type = type_name(plan.types[row.type])
-        node: str | None = plan.nodes[row.node].name
-        if row.data is not None or epoch.blobs[slot] is not epoch.blobs[root]:
+        if changed:
             data = epoch.blobs[slot] if row.data is None else row.data
-            entry = Reentry(node=plan.nodes[row.node].name, type=type, visits=row.hops)
-        elif root not in epoch.pending.undecoded:
-            entry = Reentry(node=plan.nodes[row.node].name, type=entry.type if entry else "", visits=row.hops)
-        elif entry is None:
-            node = None
+        if is_event:
+            came_as = entry.type if entry else ""
+            entry = Reentry(node=name, type=type if changed else came_as, visits=row.hops)
         letter = DeadLetter(
-            id=epoch.event_id(slot, row.path), key=run.key if run else "", source=source, node=node,
+            id=epoch.event_id(slot, row.path), key=run.key if run else "", source=source, node=name if entry else None,
             reason=row.reason, error=row.error, traceback=row.traceback, time=now, event_time=epoch.times[root],
             type=type, data=data, headers=headers, reentry=entry,
         )  # fmt: skip
@@ -335,8 +334,9 @@ class Router:
             epoch, (root, path), run, sink, Emission(epoch.id_of(root, path), run.key, epoch.times[root], text, ())
         )
 
-    def resend(self, epoch: Epoch, first: int, records: Records, sink: int, *, packed: bool) -> None:
+    def resend(self, epoch: Epoch, first: int, records: Records, sink: int) -> None:
         """Messages that could not leave, from the slot `first` on, are to leave again: past the graph, as they were."""
+        packed = records.entry is not None and records.entry.packed
         for index, value in enumerate(records.values):
             root, key = first + index, (records.keys[index] or b"").decode()
             emission = Emission(epoch.id_of(root, ()), key, epoch.times[root], value or b"", ())

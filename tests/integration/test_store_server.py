@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from headrace.actors.dead_letters import get_letter
 from headrace.actors.store import Store
 from headrace.actors.store_registry import Registry
 from headrace.embedded import Valkey
@@ -326,3 +327,15 @@ async def test_a_reading_of_the_outbox_is_bounded_by_bytes(store: Store) -> None
     first = await store.outbox(0, 0, 1000)
     assert [sequence for sequence, _ in first] == [1, 2, 3, 4]
     assert [sequence for sequence, _ in await store.outbox(0, 4, 1000)] == [5, 6]
+
+
+async def test_a_dead_letter_is_found_by_the_first_part_of_its_entry_and_says_the_whole(store: Store) -> None:
+    owner = await owned(store)
+    letter = DeadLetter(id="readings/0/7", key="s1", source="readings", node=None, reason="decode", error="")
+    await store.commit(0, owner, Commit(sequence=1, dead=[letter]))
+    ((entry, _),) = await store.dead_letters(0)
+
+    found = await get_letter(store, "w", 0, entry.partition("-")[0])
+
+    assert found is not None
+    assert found.entry == entry

@@ -412,3 +412,22 @@ def test_the_run_of_a_workflow_without_keys_has_its_letters_back_until_it_ends()
         with pytest.raises(DestinationEnded):
             harness.replay(first)
         assert harness.dead_letters == [first]
+
+
+def test_what_one_node_calls_no_data_stopped_at_the_other_node_by_its_own_fault() -> None:
+    workflow = Workflow("both")
+
+    def reads(event: Event[Reading], ctx: Context) -> None:
+        msgspec.json.decode(b"{")
+
+    def fails(event: Event[Reading], ctx: Context) -> None:
+        raise ValueError("not now")
+
+    source = workflow.source(KafkaSource("readings", Reading, key="sensor"))
+    source.to(workflow.node(fails, name="early"), workflow.node(reads), workflow.node(fails, name="late"))
+    with Harness(workflow) as harness:
+        harness.send(source, Reading("s1", 1))
+
+        letters = [letter for letter in harness.dead_letters if letter.reason == "error"]
+        assert [letter.node for letter in letters] == ["early", "late"]
+        assert [letter.reentry for letter in letters] == [Reentry(node=name, visits=1) for name in ("early", "late")]

@@ -6,9 +6,9 @@ import asyncio
 import base64
 import getpass
 import socket
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 import structlog
@@ -32,6 +32,9 @@ from headrace.cli.screen import Screen
 from headrace.cli.times import ago
 from headrace.settings import Loaded
 from headrace.workflows.store import WorkflowDescriptor
+
+Places: TypeAlias = Sequence[tuple[int, str]]
+"""Partition and entry of each letter."""
 
 log = structlog.get_logger(__name__)
 
@@ -170,49 +173,52 @@ def _choice(targets: Sequence[str], wanted: Filter, verb: str, *, everything: bo
 
 
 async def _drop(chosen: _Choice, loaded: Loaded, screen: Screen, *, yes: bool) -> ExitCode:
-    name = chosen.workflow
-    async with found_workflow(name, loaded, Project(Path.cwd()), "dead drop") as (registry, descriptor):
-        places = [(found.partition, found.entry) async for found in _meant(registry, descriptor, chosen)]
-        if not places:
-            screen.say(f"{name} has no such dead letters.")
-            return ExitCode.OK
-        count = _count(places, name)
-        if not yes and not screen.confirm(f"Drop {count} at {registry.address}, for good?", "--yes"):
-            screen.say("Nothing was dropped.")
-            return ExitCode.PROBLEMS
-        dropped = await drop_letters(registry, name, places, who=_who(), why=chosen.why)
-    log.info("dead_letters_dropped", workflow=name, count=dropped, who=_who(), why=chosen.why)
-    screen.say(f"Dropped {dropped} of {count}.")
-    return ExitCode.OK
+    async def work(registry: Registry, places: Places, count: str) -> None:
+        dropped = await drop_letters(registry, chosen.workflow, places, who=_who(), why=chosen.why)
+        log.info("dead_letters_dropped", workflow=chosen.workflow, count=dropped, who=_who(), why=chosen.why)
+        screen.say(f"Dropped {dropped} of {count}.")
+
+    question = "Drop {count} at {address}, for good?"
+    return await _agreed(chosen, "drop", loaded, screen, question, "Nothing was dropped.", work, yes=yes)
 
 
 async def _replay(chosen: _Choice, loaded: Loaded, screen: Screen, *, yes: bool) -> ExitCode:
     name = chosen.workflow
-    async with found_workflow(name, loaded, Project(Path.cwd()), "dead replay") as (registry, descriptor):
+
+    async def work(registry: Registry, places: Places, count: str) -> None:
+        async with Store(registry.url, name, connections=2) as store:
+            done = await replay_letters(store, places, who=_who(), why=chosen.why)
+        log.info("dead_letters_replayed", workflow=name, count=done.replayed, who=_who(), why=chosen.why)
+        screen.say(f"Replayed {done.replayed} of {count}.")
+        if done.kept:
+            screen.say(
+                f"{done.kept} can't go back, and stay: they stand for records that a topic had lost before they were"
+                " read (reason gap), or an earlier Headrace wrote them and did not note the way."
+            )
+        if done.replayed:
+            screen.say(f"Those that stop again are dead letters again: headrace dead list {name}", "dim")
+
+    question = "Send {count} at {address} back to where they stopped?"
+    return await _agreed(chosen, "replay", loaded, screen, question, "Nothing was replayed.", work, yes=yes)
+
+
+async def _agreed(
+    chosen: _Choice, verb: str, loaded: Loaded, screen: Screen, question: str, refused: str,
+    work: Callable[[Registry, Places, str], Awaitable[None]], *, yes: bool,
+) -> ExitCode:  # fmt: skip
+    """Do something with the letters that are meant, once a person has agreed."""
+    name = chosen.workflow
+    async with found_workflow(name, loaded, Project(Path.cwd()), f"dead {verb}") as (registry, descriptor):
         places = [(found.partition, found.entry) async for found in _meant(registry, descriptor, chosen)]
         if not places:
             screen.say(f"{name} has no such dead letters.")
             return ExitCode.OK
-        count = _count(places, name)
-        if not yes and not screen.confirm(f"Send {count} at {registry.address} back to where they stopped?", "--yes"):
-            screen.say("Nothing was replayed.")
+        count = f"{len(places)} dead letter{'' if len(places) == 1 else 's'} of {name}"
+        if not yes and not screen.confirm(question.format(count=count, address=registry.address), "--yes"):
+            screen.say(refused)
             return ExitCode.PROBLEMS
-        async with Store(registry.url, name, connections=2) as store:
-            done = await replay_letters(store, places, who=_who(), why=chosen.why)
-    log.info("dead_letters_replayed", workflow=name, count=done.replayed, who=_who(), why=chosen.why)
-    screen.say(f"Replayed {done.replayed} of {count}.")
-    if done.kept:
-        screen.say(
-            f"{done.kept} can't go back, and stay: they stand for records that a topic had lost before they were read"
-            " (reason gap), or an earlier Headrace wrote them and did not note the way."
-        )
-    if done.replayed:
-        screen.say(f"Those that stop again are dead letters again: headrace dead list {name}", "dim")
+        await work(registry, places, count)
     return ExitCode.OK
-
-
-def _count(places: Sequence[tuple[int, str]], workflow: str) -> str:
-    return f"{len(places)} dead letter{'' if len(places) == 1 else 's'} of {workflow}"
 
 
 def _who() -> str:

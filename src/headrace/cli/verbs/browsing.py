@@ -19,6 +19,8 @@ _Targets = Annotated[
     list[str],
     typer.Argument(metavar="WORKFLOW|LETTER...", help="A workflow, or letters as `dead list` prints them."),
 ]
+_Everything = Annotated[bool, typer.Option("--all", help="All of the workflow's.")]
+_Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -117,8 +119,8 @@ def drop_letters(
     targets: _Targets,
     reason: _Reason = None,
     node: _Node = None,
-    everything: Annotated[bool, typer.Option("--all", help="All of the workflow's.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    everything: _Everything = False,
+    yes: _Yes = False,
     redis: Redis = None,
 ) -> None:
     """Take dead letters out, for good; asks first. Who did it is kept in the workflow's audit stream.
@@ -137,8 +139,8 @@ def replay_letters(
     targets: _Targets,
     reason: _Reason = None,
     node: _Node = None,
-    everything: Annotated[bool, typer.Option("--all", help="All of the workflow's.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")] = False,
+    everything: _Everything = False,
+    yes: _Yes = False,
     redis: Redis = None,
 ) -> None:
     """Send dead letters back to where they stopped; asks first. Each goes once, those of a key in their order.
