@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import Counter
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
 
 import structlog
 
+from headrace.actors.alarm import Alarm
+from headrace.actors.driver_counts import DriverCounts
 from headrace.actors.linger import Linger
 from headrace.actors.outgoing import Outgoing
 from headrace.actors.shared import Shared
@@ -19,7 +20,8 @@ from headrace.workflows.calls import CallResult
 from headrace.workflows.commit import Answer
 from headrace.workflows.dispatch import Dispatch
 from headrace.workflows.effects import point
-from headrace.workflows.partition import Load, PartitionCore
+from headrace.workflows.instructions import Load, Recall
+from headrace.workflows.partition import PartitionCore
 from headrace.workflows.records import Records
 from headrace.workflows.runner import UnitRunner
 from headrace.workflows.saving import Save
@@ -30,14 +32,14 @@ _LOOK_AGAIN: Final = 2.0
 """Seconds between two looks at a torn partition: somebody may have repaired it."""
 
 
-class PartitionDriver:
+class PartitionDriver(DriverCounts):
     """One partition from its assignment to its release. Used from the worker's loop only."""
 
     def __init__(self, number: int, shared: Shared) -> None:
         self.number = number
         self._shared = shared
         self._loop = asyncio.get_running_loop()
-        self._core: PartitionCore | None = None
+        super().__init__()
         self._outgoing: Outgoing | None = None
         self._term = self._placement = 0
         self._under_way = Undertakings(self._failed)
@@ -53,45 +55,17 @@ class PartitionDriver:
         self.trouble: tuple[str, str] | None = None
         """Why it stands still: a stable word, and a sentence."""
         self.epochs = 0
-        self._events_before = self._dead_before = 0
-        self._moved_before: Counter[str] = Counter()
-
-    @property
-    def events(self) -> int:
-        """Events committed since this worker has the partition."""
-        return self._events_before + (self._core.events_done if self._core else 0)
+        self._alarm = Alarm(self.wake)
 
     @property
     def standing(self) -> tuple[str, str] | None:
         """Why it stands still, or takes no new events."""
         if self.trouble is None and self._outgoing is not None and self._outgoing.trouble is not None:
             return "outbox_full", self._outgoing.trouble
+        if self.trouble is None and self._core is not None and self._core.parking_full:
+            count = self._core.parked
+            return "parked_full", f"{count} events stand still: no more are taken until some of them have gone on"
         return self.trouble
-
-    @property
-    def dead(self) -> int:
-        """Dead letters since this worker has the partition."""
-        return self._dead_before + (self._core.dead_count if self._core else 0)
-
-    @property
-    def epochs_in_flight(self) -> int:
-        """Epochs begun and not committed."""
-        return len(self._core.epochs) if self._core else 0
-
-    @property
-    def events_in_flight(self) -> int:
-        """Events of those epochs."""
-        return sum(epoch.count for epoch in self._core.epochs) if self._core else 0
-
-    @property
-    def runs_held(self) -> int:
-        """Runs whose state is in memory."""
-        return len(self._core.runs) if self._core else 0
-
-    @property
-    def moved(self) -> Counter[str]:
-        """Events sent on to the partitions of their keys, by source, since this worker has the partition."""
-        return self._moved_before + (self._core.moved if self._core else Counter())
 
     async def acquire(self, term: int, placement: int) -> bool:
         """Become the owner, and begin where the store says.
@@ -146,10 +120,9 @@ class PartitionDriver:
         self._closed_sources.clear()
         self._unpacking = False
         self._linger = Linger(self._shared.plan)
+        self._alarm.stop()
         if core is not None:
-            self._events_before += core.events_done
-            self._dead_before += core.dead_count
-            self._moved_before += core.moved
+            self._count(core)
             self._shared.nodes.drop(self.number, core.owner)
         if self._outgoing is not None:
             self._outgoing.drop()
@@ -211,10 +184,14 @@ class PartitionDriver:
 
     def _advance(self, core: PartitionCore) -> None:
         """Do what the core asks for, and offer it records when it asks for nothing."""
+        core.draining = self._draining
+        self._look_for_due(core)
         instructions = core.instructions()
         for instruction in instructions:
             if isinstance(instruction, Load):
                 self._under_way.spawn(self._load(core, instruction))
+            elif isinstance(instruction, Recall):
+                self._under_way.spawn(self._recall(core, instruction))
             elif isinstance(instruction, Save):
                 self._under_way.spawn(self._save(core, instruction))
             else:
@@ -244,7 +221,13 @@ class PartitionDriver:
         if self._linger.remaining():
             return False  # what a batch node waits with comes before any end
         channels = {source.index for source in shared.plan.sources}
-        if not shared.plan.keyed and channels and self._closed_sources >= channels and core.idle and not core.ended:
+        if (
+            not shared.plan.keyed
+            and channels
+            and self._closed_sources >= channels
+            and core.idle
+            and not (core.ended or core.parked)
+        ):
             core.end("source closed", "every source was closed", self._shared.clock.now_ms())
             return True
         return False
@@ -296,6 +279,24 @@ class PartitionDriver:
         point("after:load")
         if core is self._core:
             core.loaded(load.keys, found, self._shared.clock.now_ms())
+            self.wake()
+
+    def _look_for_due(self, core: PartitionCore) -> None:
+        """Let go on what is due, and look again when the next one is."""
+        due = core.wakes_at
+        if due is None:
+            return
+        now = self._shared.clock.now_ms()
+        if due <= now:
+            core.advance(now)
+        else:
+            self._alarm.set(due, now)
+
+    async def _recall(self, core: PartitionCore, recall: Recall) -> None:
+        ask = partial(self._shared.store.parked, self.number, [ticket.field for ticket in recall.tickets])
+        blobs = await until_available(ask, self._shared.on_problem)
+        if core is self._core:
+            core.recalled(recall.tickets, blobs, self._shared.clock.now_ms())
             self.wake()
 
     async def _save(self, core: PartitionCore, save: Save) -> None:

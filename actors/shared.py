@@ -14,7 +14,7 @@ from headrace.actors.relay import Relay
 from headrace.actors.sizing import Sizing
 from headrace.actors.worker_metrics import WorkerMetrics
 from headrace.sources.reader import OnProblem
-from headrace.workflows.partition import Limits
+from headrace.workflows.instructions import Limits
 from headrace.workflows.plan import Plan
 from headrace.workflows.records import Records
 from headrace.workflows.runner import UnitRunner

@@ -115,7 +115,10 @@ class Store(Registry):
         if kind == b"TORN":
             raise PartitionTorn(partition, answer[1].decode(), answer[2].decode(errors="replace"))
         self._lives[partition] = (owner, answer[3].decode())
-        return head_of(owner, _text_pairs(answer[1]), _text_pairs(answer[2]))
+        head = head_of(owner, _text_pairs(answer[1]), _text_pairs(answer[2]))
+        head.parked = [field.decode() for field in answer[4]]
+        head.due = {field: int(float(time)) for field, time in _text_pairs(answer[5]).items()}
+        return head
 
     def _life(self, partition: int, owner: str) -> str:
         """Run id of the server that this owner acquired the partition from."""
@@ -139,6 +142,23 @@ class Store(Registry):
                 answer = await _LOAD.ask(self.client, head, asked)
             found.extend(map(self._named, answer))
         return found
+
+    async def parked(self, partition: int, fields: Sequence[str]) -> list[bytes | None]:
+        """Events that stand still; see `StoreContract.parked`."""
+        if not fields:
+            return []
+        with store_errors(self.address):
+            found: Any = await self.client.hmget(self.keys(partition).parked, list(fields))
+        return list(found)
+
+    async def parked_fields(self, partition: int) -> dict[str, int | None]:
+        """Fields of all events that stand still, and when those are due that are the first of their queues."""
+        keys = self.keys(partition)
+        with store_errors(self.address):
+            fields: Any = await self.client.hkeys(keys.parked)
+            due: Any = await self.client.zrange(keys.due, 0, -1, withscores=True)
+        times = {field: int(time) for field, time in due}
+        return {field.decode(): times.get(field) for field in fields}
 
     def _named(self, flat: list[bytes]) -> dict[str, bytes]:
         if not flat:
@@ -168,11 +188,17 @@ class Store(Registry):
                 commit.replies if not self.durable.durability.waits else [_silent(reply) for reply in commit.replies],
                 {origin: through for origin, (through, _) in commit.trims.items()},
                 _as_text(commit.counters),
+                str(len(commit.parked)),
+                commit.unparked,
+                _as_text(commit.due),
+                commit.not_due,
             )
         )
         blobs: list[str | bytes] = [_msgpack.encode((self._sinks, commit.outputs)) if commit.outputs else b""]
         for letter in commit.dead:
             blobs += (letter.id, _msgpack.encode(letter))
+        for field, blob in commit.parked.items():
+            blobs += (field, blob)
         answer = await self.durable.write(_COMMIT, Effect.COMMIT, self.keys(partition).head, asked, *blobs)
         if isinstance(answer, list):
             reason = answer[2].decode(errors="replace")

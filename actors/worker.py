@@ -49,7 +49,7 @@ from headrace.tracing.processes import ProcessTraces
 from headrace.workflows.calls import CallResult
 from headrace.workflows.durability import Durability
 from headrace.workflows.errors import HeadraceError
-from headrace.workflows.partition import Limits
+from headrace.workflows.instructions import Limits
 from headrace.workflows.plan import Plan
 from headrace.workflows.runner import UnitRunner
 from headrace.workflows.state_sizes import StateSizes

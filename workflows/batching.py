@@ -20,6 +20,7 @@ class BatchShape(HeadraceError):
     """A batch node did not return one result for each event."""
 
     reason_code = "output"
+    final = True
 
     def __init__(self, node: str, events: int, returned: Any) -> None:
         got = f"{len(returned)} results" if isinstance(returned, Sequence) else type(returned).__name__

@@ -58,6 +58,12 @@ class Call(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     headers: list[tuple[tuple[str, bytes], ...]] | None = None
     traced: list[tuple[int, bytes]] | None = None
     """Events that are traced, if any: index, and trace id with the id of the event's first span."""
+    attempts: list[int] | None = None
+    """By event: how often its node has tried it, of one that stood still before the node; -1: it did not. None: none
+    did."""
+    blocked: list[tuple[int, int, int]] | None = None
+    """(run, node, events of the run that stand still before it, those of this call included); -1: nothing of the run
+    may enter it in this call."""
 
 
 class Exit(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -92,7 +98,7 @@ ENTER = 100_000
 
 
 class Failed(msgspec.Struct, array_like=True, frozen=True, gc=False):
-    """One event that stopped at a node."""
+    """One event that stopped at a node, for good or for a time."""
 
     index: int
     path: Path
@@ -106,6 +112,15 @@ class Failed(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """None: the event as it came."""
     hops: int = 0
     """Nodes that it had been through, with this one."""
+    attempts: int = 1
+    """How often this node has tried it, in a row."""
+    wait: int | None = None
+    """Milliseconds until it is to be tried again; None: it is not."""
+
+    @property
+    def behind(self) -> bool:
+        """It did not enter the node: another event of its run stands still before it."""
+        return not self.attempts
 
 
 class Effect(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -94,6 +94,14 @@ class Commit:
     replies: list[Reply] = field(default_factory=list)
     trims: dict[str, tuple[str, int]] = field(default_factory=dict)
     """Stream name -> (last id that is done, number of entries done): taken out; a channel gets its room back."""
+    parked: dict[str, bytes] = field(default_factory=dict)
+    """Events that stand still from here on (or as something has changed): by the field of their ticket."""
+    unparked: list[str] = field(default_factory=list)
+    """Those that no longer do."""
+    due: dict[str, int] = field(default_factory=dict)
+    """Of those that stand still, when the first of each queue is to go on: milliseconds since 1970 UTC."""
+    not_due: list[str] = field(default_factory=list)
+    """Those that stand behind another one now."""
     counters: dict[str, int] = field(default_factory=dict)
     """Fields of the head: `runs` (last run number), `ended` (1: the unkeyed workflow's run has ended),
     `buried:<outlet>` (sequence of the last output refused there whose dead letter is committed)."""
@@ -110,3 +118,7 @@ class Head:
     """Sequence of the last output ever appended to the outbox."""
     positions: dict[str, str]
     extra: dict[str, Any] = field(default_factory=dict)
+    parked: list[str] = field(default_factory=list)
+    """Fields of the events that stand still; as acquired."""
+    due: dict[str, int] = field(default_factory=dict)
+    """When the first of each queue is to go on: milliseconds since 1970 UTC; as acquired."""

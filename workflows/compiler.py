@@ -155,6 +155,7 @@ class _Compiler:
             batch_size=options.batch_size,
             batch_delay=options.batch_delay,
             timeout=options.timeout,
+            retry=options.retry,
             resources={"num_cpus": options.cpus, "num_gpus": options.gpus, **(options.resources or {})},
             where=str(item.where),
         )

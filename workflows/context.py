@@ -74,7 +74,19 @@ class Context(Generic[State, RunState]):
     `_now_ms`, and clears `_run` and `_effects`. Don't keep one beyond the call.
     """
 
-    __slots__ = ("_effects", "_event", "_hop", "_node", "_now_ms", "_run", "_settings", "_traced", "_workflow", "state")
+    __slots__ = (
+        "_attempt",
+        "_effects",
+        "_event",
+        "_hop",
+        "_node",
+        "_now_ms",
+        "_run",
+        "_settings",
+        "_traced",
+        "_workflow",
+        "state",
+    )
 
     state: State
     """This node's state of this run: change it or set it, it is kept when the event succeeds."""
@@ -84,6 +96,7 @@ class Context(Generic[State, RunState]):
         self._node = node
         self._settings = settings
         self._hop = 0
+        self._attempt = 1
         self._now_ms = 0
         self._effects: list[Effect] | None = None
         self._run: Run[RunState] | None = None
@@ -117,6 +130,11 @@ class Context(Generic[State, RunState]):
         """The same whenever this event is processed again at this place: hand it to services you call."""
         event_id = "" if self._event is None else self._event.id
         return f"{event_id}/{self._node}/{self._hop}"
+
+    @property
+    def attempt(self) -> int:
+        """Which attempt of this node at this event it is: 1, and with `retry=` 2, 3 ... after it has failed."""
+        return self._attempt
 
     @property
     def log(self) -> FilteringBoundLogger:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, TypeAlias
 
 from .calls import Blobs, Call
 from .epoch import Epoch, Flow, Item, Place
+from .holding import NONE_MAY
+from .parking import Parking, Ticket
 from .plan import Plan, Region
 from .program import UnitProgram
 from .runs import RunRecord
@@ -29,6 +31,8 @@ class Dispatch:
     slots: list[int]
     runs: list[RunRecord]
     attempts: int = 1
+    tickets: dict[int, Ticket] = field(default_factory=dict)
+    """Events that stood still before the node that they enter, by index."""
     sent: int = 1
     """How often it went to a replica, because one was lost with it."""
 
@@ -45,9 +49,16 @@ class Dispatcher:
     """
 
     def __init__(
-        self, plan: Plan, programs: Sequence[UnitProgram], partition: int, owner: str, open_flow: OpenFlow
+        self,
+        plan: Plan,
+        programs: Sequence[UnitProgram],
+        partition: int,
+        owner: str,
+        open_flow: OpenFlow,
+        parking: Parking,
     ) -> None:
         self._plan = plan
+        self._parking = parking
         self._open = open_flow
         self._partition = partition
         self._owner = owner
@@ -116,14 +127,38 @@ class Dispatcher:
         )  # fmt: skip
         if epoch.traces:
             call.traced = traced_of(epoch, slots)
+        tickets: dict[int, Ticket] = {}
+        if epoch.standing:
+            tickets = {index: epoch.standing.pop(slot) for index, slot in enumerate(slots) if slot in epoch.standing}
+            if tickets:
+                call.attempts = [-1] * len(slots)
+                for index, ticket in tickets.items():
+                    call.attempts[index] = epoch.tickets[ticket].attempts if ticket.node else 0
+        if self._parking.count or epoch.stopped:
+            call.blocked = self._blocked(epoch, unit, runs) or None
         data: Sequence[Any] | None = None
         if epoch.data is not None and self._plan.units[unit].in_worker:
             if whole:
                 data = epoch.data
             elif slots[-1] < epoch.count and len(epoch.runs) == epoch.count:
                 data = [epoch.data[slot] for slot in slots]
-        dispatch = self.busy[place] = Dispatch(call, data, epoch, slots, runs)
+        dispatch = self.busy[place] = Dispatch(call, data, epoch, slots, runs, tickets=tickets)
         return dispatch
+
+    def _blocked(self, epoch: Epoch, unit: int, runs: Sequence[RunRecord]) -> list[tuple[int, int, int]]:
+        """Nodes of the unit before which events of these runs stand still; see `Call.blocked`."""
+        plan, parking, found = self._plan, self._parking, []
+        nodes = {plan.nodes[node].name: node for node in plan.units[unit].nodes}
+        for index, run in enumerate(runs):
+            stopped = epoch.stopped.get(run, ())
+            found += [(index, node, NONE_MAY) for node in stopped if node in plan.units[unit].nodes]
+            if not plan.serial:  # else nothing but what stands there enters at all
+                found += [
+                    (index, nodes[name], parking.blocks(run.key, name))
+                    for name in parking.nodes(run.key)
+                    if name in nodes and nodes[name] not in stopped
+                ]
+        return found
 
     def _states(self, unit: int, runs: Sequence[RunRecord]) -> list[Blobs | None]:
         if self._stateless[unit]:

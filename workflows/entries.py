@@ -13,7 +13,7 @@ from .program import NodeProgram, UnitProgram
 class Entry(Run[Any]):
     """A run as one unit holds it; it is also the `ctx.run` that nodes see."""
 
-    __slots__ = ("blobs", "ended", "number", "owner", "shared", "states", "version")
+    __slots__ = ("blobs", "ended", "number", "owner", "shared", "states", "stopped", "version")
 
     def __init__(self, workflow: str, key: str, number: int, owner: str) -> None:
         super().__init__(workflow, key, None)
@@ -25,6 +25,8 @@ class Entry(Run[Any]):
         """The savepoints: JSON text of each state after the last event that went well."""
         self.shared: bytes | None = None
         self.ended = False
+        self.stopped: dict[int, int] | None = None
+        """Nodes before which something of it stands still, in this call; see `holding`."""
 
 
 class EntryTable:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from .calls import Blobs, Path
 from .commit import DeadLetter, Output, Reply
 from .events import id_of, place_of, suffix_of
+from .parking import Parked, Ticket
 from .plan import Target
 from .records import Headers, Reentry
 from .runs import RunRecord
@@ -29,7 +30,7 @@ Item = tuple[int, int]
 class Flow:
     """Events in a serial region: of each run one at a time, depth first, the others behind it."""
 
-    __slots__ = ("queues", "ready", "stacks")
+    __slots__ = ("begun", "queues", "ready", "stacks")
 
     def __init__(self) -> None:
         self.queues: dict[RunRecord, deque[Item]] = {}
@@ -37,6 +38,8 @@ class Flow:
         self.stacks: dict[RunRecord, list[Item]] = {}
         """By run with a begun event: what is left of it, the next one last."""
         self.ready: dict[Place, list[Item]] = {}
+        self.begun: set[int] = set()
+        """Source's events of which something has entered a node (or end)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +70,16 @@ class Pending:
     undecoded: set[int] = field(default_factory=set)
     """Source's events that were no data of their type: one dead letter each, at however many nodes it showed."""
     replies: list[tuple[int, Reply]] = field(default_factory=list)
-    began: list[RunRecord] = field(default_factory=list)
+    parked: dict[Ticket, Parked | None] = field(default_factory=dict)
+    """What stands still from here on; None: no longer."""
+    due: dict[Ticket, int | None] = field(default_factory=dict)
+    """When those that are the first of their queues are to go on: milliseconds since 1970 UTC; None: not yet known."""
 
 
 class Epoch:
     """Events by slot. The first `count` slots are the source's events, the others came from them."""
 
-    def __init__(self, number: int, regions: int) -> None:
+    def __init__(self, number: int, regions: int) -> None:  # noqa: PLR0915  a table of columns
         self.number = number
         self.began = 0
         """When it was offered: milliseconds since 1970 UTC."""
@@ -97,8 +103,16 @@ class Epoch:
         self.headers: list[Headers] | None = None
         self.traces: dict[int, Trace] = {}
         """By source's event, of those that are traced; `headers` is there then."""
-        self.replies: dict[int, str] = {}
-        """Reply channel by slot of the request."""
+        self.replies: dict[int, tuple[str, str]] = {}
+        """Id of the request and reply channel, by slot of the source's event."""
+        self.tickets: dict[Ticket, Parked] = {}
+        """What stood still and goes on in this epoch."""
+        self.standing: dict[int, Ticket] = {}
+        """Those of them that have not entered their node, by slot."""
+        self.roots_of: dict[int, Ticket] = {}
+        """The same by slot of the source's event, and kept."""
+        self.stopped: dict[RunRecord, set[int]] = {}
+        """Nodes at which events of a run have failed in this epoch and are to be tried again."""
         self.targets: list[tuple[int, int, str, tuple[Target, ...]]] = []
         """(first slot, end, source, where to) of each batch of records: entered when the runs are loaded."""
         self.missing: set[str] = set()
@@ -173,6 +187,10 @@ class Epoch:
                 return came.values[root - first], came.headers[root - first] if came.headers else (), records.entry
             first += len(records)
         raise IndexError(f"the epoch has no event {root}")
+
+    def source(self, root: int) -> str:
+        """Name of the source of one of the source's events."""
+        return next(source for first, end, source, _ in self.targets if first <= root < end)
 
     def order(self, item: Item) -> tuple[int, Path]:
         """Sort key of (slot, node): the source's order, then depth first."""

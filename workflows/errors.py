@@ -16,9 +16,11 @@ class HeadraceError(Exception):
 
     Attributes:
         code: Stable word for the class, which `headrace explain` and the documentation know: `store-unavailable`.
+        final: The same event would fail in the same way again: no node's `retry=` tries it.
     """
 
     code: ClassVar[str] = "headrace"
+    final: ClassVar[bool] = False
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
@@ -75,6 +77,8 @@ class CodecError(HeadraceError):
         path: The field that does not fit, from the root `$`: `$.celsius`.
     """
 
+    final = True
+
     def __init__(self, message: str, path: str = "$") -> None:
         self.message = message
         self.path = path
@@ -93,6 +97,8 @@ class CodecError(HeadraceError):
 
 class NotAvailableError(HeadraceError):
     """Part of the API that this version of Headrace can't run yet."""
+
+    final = True
 
     def __init__(self, what: str) -> None:
         self.what = what

@@ -82,6 +82,16 @@ class PartitionKeys:
         return f"{self.prefix}dead"
 
     @property
+    def parked(self) -> str:
+        """Hash: ticket -> event that stands still."""
+        return f"{self.prefix}parked"
+
+    @property
+    def due(self) -> str:
+        """Sorted set: tickets that are the first of their queues, by when they are to go on (milliseconds)."""
+        return f"{self.prefix}due"
+
+    @property
     def inbox(self) -> str:
         """Stream of requests."""
         return f"{self.prefix}inbox"

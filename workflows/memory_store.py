@@ -56,6 +56,8 @@ class _Partition:
     replies: dict[str, str] = field(default_factory=dict)
     streams: dict[str, list[StreamEntry]] = field(default_factory=dict)
     origins: dict[str, int] = field(default_factory=dict)
+    parked: dict[str, bytes] = field(default_factory=dict)
+    due: dict[str, int] = field(default_factory=dict)
     appended: int = 0
     closed: set[str] = field(default_factory=set)
 
@@ -117,7 +119,19 @@ class MemoryStore:
         owner = self._token()
         self._lives[owner] = self.life
         fields.update(owner=owner, term=str(term), placement=str(placement), worker=worker)
-        return head_of(owner, fields, held.positions)
+        head = head_of(owner, fields, held.positions)
+        head.parked, head.due = list(held.parked), dict(held.due)
+        return head
+
+    def parked(self, partition: int, fields: Sequence[str]) -> list[bytes | None]:
+        """Events that stand still; see `StoreContract.parked`."""
+        held = self._of(partition).parked
+        return [held.get(field) for field in fields]
+
+    def parked_fields(self, partition: int) -> dict[str, int | None]:
+        """Fields of all events that stand still, and when those are due that are the first of their queues."""
+        held = self._of(partition)
+        return {field: held.due.get(field) for field in held.parked}
 
     def load(self, partition: int, keys: Sequence[str]) -> list[dict[str, bytes]]:
         """The hashes of runs; see `StoreContract.load`."""
@@ -176,6 +190,12 @@ class MemoryStore:
         for origin, (through, _) in commit.trims.items():
             entries = held.streams.get(origin, [])
             held.streams[origin] = [entry for entry in entries if _order(entry.id) > _order(through)]
+        for ticket in commit.unparked:
+            held.parked.pop(ticket, None)
+        for ticket in (*commit.unparked, *commit.not_due):
+            held.due.pop(ticket, None)
+        held.parked.update(commit.parked)
+        held.due.update(commit.due)
         if commit.counters.get("ended"):
             held.closed.update(self._channels)
         held.fields.update({name: str(number) for name, number in commit.counters.items()})

@@ -15,6 +15,7 @@ from .context import Replied
 from .entries import Entry
 from .errors import HeadraceError
 from .events import Event
+from .holding import StandsBehind, stop
 from .plan import Plan
 from .program import EXIT, INNER, MANY, NOTHING, NodeProgram, Step, UnitProgram
 
@@ -32,6 +33,7 @@ class OutputError(HeadraceError):
     """A node returned something that has no way to go; the sentence says what and how to route it."""
 
     reason_code = "output"
+    final = True
 
     @classmethod
     def unrouted(cls, node: NodeProgram, data: Any) -> OutputError:
@@ -48,6 +50,7 @@ class HopLimit(HeadraceError):
     """An event went round the graph too often: a loop without a way out."""
 
     reason_code = "hops"
+    final = True
 
     def __init__(self, limit: int) -> None:
         super().__init__(f"passed {limit} nodes: does a loop of the graph lack a way out?")
@@ -81,6 +84,8 @@ class Outcome:
         """By node of the unit: events that it processed."""
         self.written: set[int] = set()
         """Events that `exits` has something of."""
+        self.by_waves = False
+        """Hops are counted from the unit's first node on, whatever node an event enters."""
         self._plan = plan
         self._program = program
         self._sent: dict[tuple[int, Path], Sent] = {}
@@ -149,20 +154,35 @@ class Outcome:
         """What a node asked for by its context while it processed the event."""
         self.result.effects.extend(Effect(index, "reply", "", effect.body) for effect in collected)
 
-    def failed(self, index: int, node: int, error: BaseException, item: Item | None = None) -> None:
-        """One event stops at `node`. Without an item, it is the event as it came."""
-        reason, text, trace = describe(error)
+    def failed(
+        self, index: int, node: int, error: BaseException, item: Item | None = None, entry: Entry | None = None
+    ) -> None:
+        """One event stops at `node`, for good or for a time. Without an item, it is the event as it came."""
         call = self.call
         type = call.types[index]
         blob: bytes | None = None
         path: tuple[int, ...] = ()
-        hops = (call.hops[index] if call.hops else 0) + 1
+        entered = (call.hops[index] if call.hops else 0) + 1
+        hops = entered
         if item is not None:
             hops = item.hops
             path = item.event.path[len(call.paths[index]) if call.paths else 0 :]
             if item.blob is not call.blobs[index]:
                 type, blob = item.type, item.blob
-        self.result.failed.append(Failed(index, path, node, reason, text, trace, type, blob, hops))
+        if isinstance(error, StandsBehind):
+            self.result.failed.append(Failed(index, path, node, "behind", "", None, type, blob, hops, 0, 0))
+            return
+        attempts = 1
+        if call.attempts is not None and node == call.nodes[index] and (hops == entered or self.by_waves):
+            attempts = max(1, call.attempts[index] + 1)
+        wait: int | None = None
+        retry = self._plan.nodes[node].retry
+        if retry is not None and item is not None and entry is not None:
+            wait = retry.wait(error, attempts, item.event.id)
+            if wait is not None:
+                stop(entry, node)
+        reason, text, trace = describe(error)
+        self.result.failed.append(Failed(index, path, node, reason, text, trace, type, blob, hops, attempts, wait))
 
 
 def emitted(event: Event[Any], data: Any, branch: int) -> Event[Any]:

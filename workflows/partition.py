@@ -9,50 +9,31 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import TypeAlias
 
 import msgspec
 
 from .calls import CallResult
 from .commit import Answer, DeadLetter, Head
-from .dispatch import Dispatch, Dispatcher
+from .dispatch import Dispatcher
 from .epoch import Epoch
-from .intake import EVENT_CAP, SourceIntake, Taken
+from .errors import HeadraceError
+from .instructions import Instruction, Limits, Load, Recall
+from .intake import SourceIntake, Taken
 from .keyspace import partition_of
 from .packing import Packer
+from .parking import PARKED, Parked, Parking, Ticket, as_records
+from .parking import decode as decode_parked
 from .plan import SINK, Plan
 from .program import is_sink, unit_programs
 from .records import Records
 from .reentry import Way, taken_back, way_of
 from .router import Router
 from .runs import RUNNING, STATUS_FIELD, RunRecord, RunTable
-from .saving import CommitBuilder, Save
+from .saving import CommitBuilder
+from .standing import Standing
 from .traced_epoch import begin_traces, end_traces
 from .tracing import Tracer
 from .transfers import MOST_HOPS, Misplaced
-
-
-@dataclass(slots=True)
-class Load:
-    """Instruction: read these runs from the store; answer by `loaded`."""
-
-    keys: list[str]
-
-
-Instruction: TypeAlias = Load | Dispatch | Save
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """Sizes that keep one partition's memory bounded."""
-
-    epochs_in_flight: int = 3
-    held_runs: int = 100_000
-    """Runs whose state is kept in memory."""
-    event_cap: int = EVENT_CAP
-    retention: int = 24 * 3600 * 1000
-    """Milliseconds that an ended run can still be read."""
 
 
 class PartitionCore:
@@ -79,9 +60,11 @@ class PartitionCore:
         """Begins the traces of events, and gets those that are committed; None: nothing is traced."""
         self.programs = unit_programs(plan)
         self.runs = RunTable(plan, self.programs, self.limits.held_runs)
+        self.parking = Parking(serial=plan.serial, last=head.counters.get(PARKED, 0), fields=head.parked, due=head.due)
+        self.standing = Standing(self, self.parking)
         self.router = Router(self)
-        self.dispatcher = Dispatcher(plan, self.programs, partition, head.owner, self.router.open)
-        self.builder = CommitBuilder(plan, self.runs, head, self.limits.retention)
+        self.dispatcher = Dispatcher(plan, self.programs, partition, head.owner, self.router.open, self.parking)
+        self.builder = CommitBuilder(plan, self.runs, head, self.limits.retention, self.parking)
         self.epochs: deque[Epoch] = deque()
         self.ended = bool(head.counters.get("ended"))
         """The unkeyed workflow's run has ended (committed or about to be): nothing more is taken."""
@@ -96,16 +79,36 @@ class PartitionCore:
         self._intakes = [SourceIntake(plan, source, event_cap=self.limits.event_cap) for source in plan.sources]
         self._saving = False
         self._epoch_count = 0
+        self._recalled: list[Ticket] = []
+        """Events that stood still and are under way."""
+        self.draining = False
+        """Nothing that stands still goes on any more: another owner is to have it."""
 
     @property
     def idle(self) -> bool:
         """Nothing is in flight."""
-        return not self.epochs
+        return not (self.epochs or self._recalled)
 
     @property
     def wants_records(self) -> bool:
         """Another epoch may begin."""
-        return not self.ended and len(self.epochs) < self.limits.epochs_in_flight
+        return not self.ended and len(self.epochs) < self.limits.epochs_in_flight and not self.parking_full
+
+    @property
+    def parked(self) -> int:
+        """Events that stand still."""
+        return self.parking.count
+
+    @property
+    def parking_full(self) -> bool:
+        """So many events stand still that no more are taken from sources."""
+        parking, limits = self.parking, self.limits
+        return parking.count >= limits.parked or parking.longest >= limits.parked_of_key
+
+    @property
+    def wakes_at(self) -> int | None:
+        """When there is something to do, should nothing happen before: milliseconds since 1970 UTC."""
+        return None if self._recalled or self.draining or self.ended else self.parking.next_due()
 
     def instructions(self) -> list[Instruction]:
         """What is to be done now; each instruction is given once."""
@@ -133,6 +136,16 @@ class PartitionCore:
         if epoch.missing:
             self._instructions.append(Load(list(epoch.missing)))
         self.advance(now)
+
+    def recalled(self, tickets: Sequence[Ticket], blobs: Sequence[bytes | None], now: int) -> None:
+        """The store's answer to `Recall`: events that stood still, in the order asked; they go on in an epoch."""
+        sources = {source.name: source.index for source in self.plan.sources}
+        rows: list[tuple[Ticket, Parked]] = []
+        for ticket, blob in zip(tickets, blobs, strict=True):
+            if blob is None:
+                raise HeadraceError(f"the store does not have the event that stands still as {ticket.field}")
+            rows.append((ticket, decode_parked(blob)))
+        self.offer(as_records(rows, sources), now)
 
     def end(self, outcome: str, reason: object, now: int) -> None:
         """End the run of an unkeyed workflow from outside, behind everything that was offered so far.
@@ -211,6 +224,7 @@ class PartitionCore:
     def advance(self, now: int) -> None:
         """Whatever can go on now does: epochs enter, calls start, a finished epoch is to be saved."""
         self.router.now = now
+        self._recall(now)
         earlier_done = True
         for epoch in self.epochs:
             if not epoch.entered:
@@ -225,6 +239,12 @@ class PartitionCore:
         if not self._saving and self.epochs and self.epochs[0].save is not None:
             self._saving = True
             self._instructions.append(self.epochs[0].save)
+
+    def _recall(self, now: int) -> None:
+        """Let those that are due go on: some of them at a time, beside an epoch of the sources' events."""
+        if len(self.epochs) <= self.limits.epochs_in_flight and (due := self.wakes_at) is not None and due <= now:
+            self._recalled = self.parking.take(now, self.limits.recall)
+            self._instructions.append(Recall(self._recalled))
 
     def finished(self, result: CallResult, now: int) -> None:
         """The result of a call has come. One that nobody waits for (any more) is ignored."""
@@ -260,7 +280,11 @@ class PartitionCore:
         self._saving = False
         self.positions.update(epoch.save.commit.positions)
         misplaced = epoch.pending.misplaced
-        self.events_done += (epoch.count if epoch.cut is None else epoch.cut + 1) - len(misplaced)
+        self.events_done += (epoch.count if epoch.cut is None else epoch.cut + 1) - len(misplaced) - len(epoch.tickets)
+        if epoch.tickets:
+            self.parking.committed(self._recalled)
+            self._recalled = []
+        self.parking.committed(epoch.pending.parked)
         self.moved.update(row.source for row in misplaced)
         self.runs.release(epoch.touched)
         if epoch.traces and self.tracer is not None:
@@ -299,10 +323,21 @@ class PartitionCore:
         for index, reason, error in taken.bad:
             self.router.dead(epoch, first + index, (), taken.letter(name, index, reason, error, now))
         self._columns(epoch, taken, type)
+        if records.standing is not None:
+            self._goes_on(epoch, first, records.standing, taken, now)
         if self.tracer is not None:
             begin_traces(self.tracer, epoch, taken, name)
         if way is not None and is_sink(way.targets):
-            self.router.resend(epoch, first, records, way.targets[0] - SINK)
+            self.router.emitter.resend(epoch, first, records, way.targets[0] - SINK)
+
+    def _goes_on(
+        self, epoch: Epoch, first: int, standing: Sequence[tuple[Ticket, Parked]], taken: Taken, now: int
+    ) -> None:
+        """Events from the slot `first` on stood still until now."""
+        for index, (ticket, parked) in enumerate(standing):
+            epoch.tickets[ticket] = parked
+            epoch.standing[first + index] = epoch.roots_of[first + index] = ticket
+        self.standing.gone_on(epoch, [first + index for index, *_ in taken.bad], now)
 
     def _run_of(self, key: str) -> RunRecord | None:
         run = self.runs.get(key)
@@ -334,7 +369,12 @@ class PartitionCore:
         if records.headers is not None or epoch.headers is not None:
             epoch.headers = (epoch.headers or [()] * before) + (records.headers or [()] * count)
         if records.replies is not None:
-            epoch.replies.update({before + index: channel for index, channel in enumerate(records.replies) if channel})
+            ids = records.ids or records.offsets
+            epoch.replies.update(
+                {before + index: (str(ids[index]), channel) for index, channel in enumerate(records.replies) if channel}
+            )
+        if records.requests is not None:
+            epoch.replies.update({before + index: asked for index, asked in enumerate(records.requests) if asked})
         if before == 0:
             epoch.data = list(data) if data is not None else None
         elif epoch.data is not None:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from .codec import Quick
+    from .retry import Retry
 
 Target: TypeAlias = int
 SINK: Final = 1_000_000
@@ -114,6 +115,8 @@ class NodePlan:
     batch_delay: timedelta = timedelta(0)
     timeout: timedelta | None = None
     """How long one call may take; of async nodes."""
+    retry: Retry | None = None
+    """When it fails: how often to try again, and after which wait. None: not at all."""
     resources: Mapping[str, float] = field(default_factory=dict)
     """Ray resources of its actor: `num_cpus`, `num_gpus`, custom names."""
     where: str = ""

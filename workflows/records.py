@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
+
+if TYPE_CHECKING:
+    from .parking import Parked, Ticket
 
 Headers: TypeAlias = tuple[tuple[str, bytes], ...]
 
@@ -74,6 +77,10 @@ class Records:
     letters; or they have an `entry`."""
     entry: Reentry | None = None
     """Where they enter the graph; None: where their source leads."""
+    standing: list[tuple[Ticket, Parked]] | None = None
+    """What each was while it stood still; None: they come from where they were sent to."""
+    requests: list[tuple[str, str] | None] | None = None
+    """Id and reply channel of the request that each came of, where `replies` with `ids` does not say it."""
 
     def __len__(self) -> int:
         return len(self.offsets)

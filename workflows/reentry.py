@@ -61,6 +61,10 @@ def way_of(plan: Plan, programs: Sequence[UnitProgram], records: Records, entry:
     if entry.sink:
         sink = next((row for row in plan.sinks if row.name == entry.sink), None)
         return _gone("sink", entry.sink) if sink is None else Way((SINK + sink.index,))
+    if not entry.node:  # it had not begun
+        if records.source < 0:
+            return _gone("source", records.unknown)
+        return Way(plan.sources[records.source].targets, plan.sources[records.source].type)
     node = next((row for row in plan.nodes if row.name == entry.node), None)
     if node is None:
         return _gone("node", entry.node)

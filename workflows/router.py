@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from itertools import repeat
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .actions import Reject
-from .calls import ENTER, CallResult, Ended, Exit, Failed, Path, Sent
-from .commit import DeadLetter, Output, Reply
+from .calls import ENTER, CallResult, Ended, Exit, Failed, Path
+from .commit import DeadLetter, Reply
 from .dispatch import Dispatch, is_serial
+from .emitting import Emitter
 from .epoch import End, Epoch, Flow, Item
 from .outcome import END_COMPLETED, END_TERMINATED
-from .packing import Emission, Message, size_of, traced
 from .plan import COMPLETE, SINK, TERMINATE, Target
 from .program import is_sink
-from .records import Headers, Records, Reentry
+from .records import Reentry
 from .reentry import type_name
 from .runs import RunRecord
 from .traced_epoch import note_hops
@@ -33,6 +32,7 @@ class Router:
     def __init__(self, core: PartitionCore) -> None:
         self._core = core
         self._plan = core.plan
+        self.emitter = Emitter(core)
         self.now = 0
         """Milliseconds since 1970 UTC, when the core was last told."""
         self._serial = {region.index for region in core.plan.regions if is_serial(region)}
@@ -51,7 +51,20 @@ class Router:
             slots: Sequence[int] = range(first, end)
             if None in epoch.runs:
                 slots = [slot for slot in slots if epoch.runs[slot] is not None]
+            if plan.serial and self._core.parking.count:
+                slots = self._those_that_may_begin(epoch, slots)
             self._all(epoch, slots, targets)
+
+    def _those_that_may_begin(self, epoch: Epoch, slots: Sequence[int]) -> list[int]:
+        """Events of runs that stand still do so as well, but those that the runs stood still for."""
+        may: list[int] = []
+        for slot in slots:
+            run = epoch.runs[slot]
+            if slot in epoch.standing or run is None or not self._core.parking.blocks(run.key):
+                may.append(slot)
+            else:
+                self._core.standing.behind(epoch, slot, None, self.now)
+        return may
 
     def open(self, epoch: Epoch, region: int, items: list[Item]) -> Flow:
         """A serial region begins: the events before it, in order, behind each other by run."""
@@ -71,11 +84,14 @@ class Router:
         if result.hops:
             note_hops(dispatch, result, self._plan)
         for row in result.failed:
-            self._failed(dispatch, row, now)
+            if row.wait is None:
+                self._failed(dispatch, row, now)
+        if dispatch.tickets or any(row.wait is not None for row in result.failed):
+            self._core.standing.after(dispatch, result, now)
         for effect in result.effects:
             self._reply(dispatch.epoch, dispatch.slots[effect.index], effect.body)
         for sent in result.sent:
-            self._sent(dispatch, sent, self._core.programs[result.unit].codes[sent.code][0] - SINK)
+            self.emitter.many(dispatch, sent, self._core.programs[result.unit].codes[sent.code][0] - SINK)
         if self._plan.region_of[result.unit] in self._serial:
             self._serial_exits(dispatch, result)
         else:
@@ -112,7 +128,7 @@ class Router:
         root, run = epoch.roots[slot], epoch.runs[slot]
         if root in epoch.traces:
             epoch.traces[root].failed(plan.nodes[row.node].name, epoch.path(slot) + row.path, row)
-        source = next(source for first, end, source, _ in epoch.targets if first <= root < end)
+        source = epoch.source(root)
         name, type = plan.nodes[row.node].name, type_name(plan.types[row.type])
         changed = row.data is not None or epoch.blobs[slot] is not epoch.blobs[root]
         is_event = changed or row.reason != "decode"
@@ -122,6 +138,8 @@ class Router:
             epoch.pending.undecoded.add(root)
             slot = root
         data, headers, entry = epoch.came(root)
+        if root in epoch.roots_of and entry is not None and not (entry.type or is_event):
+            entry = None  # it stood still before anybody had looked at it
         if changed:
             data = epoch.blobs[slot] if row.data is None else row.data
         if is_event:
@@ -129,16 +147,16 @@ class Router:
             entry = Reentry(node=name, type=type if changed else came_as, visits=row.hops)
         letter = DeadLetter(
             id=epoch.event_id(slot, row.path), key=run.key if run else "", source=source, node=name if entry else None,
-            reason=row.reason, error=row.error, traceback=row.traceback, time=now, event_time=epoch.times[root],
-            type=type, data=data, headers=headers, reentry=entry,
+            reason=row.reason, error=row.error, traceback=row.traceback, attempts=row.attempts, time=now,
+            event_time=epoch.times[root], type=type, data=data, headers=headers, reentry=entry,
         )  # fmt: skip
         self.dead(epoch, root, epoch.path(slot) + row.path, letter)
 
     def _reply(self, epoch: Epoch, slot: int, body: str) -> None:
         root = epoch.roots[slot]
-        channel = epoch.replies.get(root)
-        if channel is not None:
-            epoch.pending.replies.append((root, Reply(str(epoch.offsets[root]), channel, body)))
+        asked = epoch.replies.get(root)
+        if asked is not None:
+            epoch.pending.replies.append((root, Reply(*asked, body)))
 
     def _plain_exits(self, dispatch: Dispatch, result: CallResult) -> None:
         epoch, slots, codes = dispatch.epoch, dispatch.slots, result.codes
@@ -151,7 +169,7 @@ class Router:
         for row in result.exits:
             targets = table[row.code]
             if is_sink(targets):  # it leaves the graph: no slot for it
-                self._output(epoch, slots[row.index], row.path, row.data, targets[0] - SINK)
+                self.emitter.one(epoch, slots[row.index], row.path, row.data, targets[0] - SINK)
                 continue
             slot = epoch.derive(slots[row.index], row.path, row.type, row.data, 0)
             for item in self._resolve(epoch, slot, targets):
@@ -161,6 +179,8 @@ class Router:
         if self._plan.keyed:
             for index in result.skipped:
                 slot = slots[index]
+                if index in dispatch.tickets and dispatch.tickets[index].node:
+                    continue  # it stood still in the midst of the run that has ended
                 run = epoch.runs[slot]
                 assert run is not None
                 end = epoch.pending.ended.get(run)
@@ -214,8 +234,14 @@ class Router:
         stack, queue = flow.stacks.get(run), flow.queues.get(run)
         if stack:
             slot, node = stack.pop()
+        elif queue and self._plan.serial and run in epoch.stopped:
+            epoch.load[0] -= len(queue)
+            self._core.standing.queue(epoch, queue, flow.begun, self.now)
+            queue.clear()
+            return
         elif queue:
             slot, node = queue.popleft()
+            flow.begun.add(epoch.roots[slot])
         else:
             return
         if node >= 0:
@@ -224,6 +250,7 @@ class Router:
             flow.ready.setdefault((unit, replica), []).append((slot, node))
         else:
             epoch.load[0] -= 1
+            self._core.standing.gone_on(epoch, (slot,), self.now)
             self._end_by(epoch, slot, _OUTCOME[node])
 
     def _ended(self, dispatch: Dispatch, end: Ended) -> None:
@@ -244,6 +271,7 @@ class Router:
             return
         run.ended = True
         epoch.pending.ended[run] = end
+        void = self._core.standing.ended(epoch, run, self.now) if self._core.parking.count else set()
         flow = epoch.flows.get(0) or Flow()
         stack, queue = flow.stacks.pop(run, []), flow.queues.pop(run, deque())
         epoch.load[0] -= len(stack) + len(queue)
@@ -252,7 +280,9 @@ class Router:
             epoch.cut = end.root
             return
         # another target of the same event's source: it belongs to the run that ended
-        rest = deque(item for item in queue if epoch.roots[item[0]] != end.root)
+        rest = deque(
+            item for item in queue if epoch.roots[item[0]] != end.root and epoch.standing.get(item[0]) not in void
+        )
         if rest:
             following = self._core.successor(epoch, run)
             for slot, _ in rest:
@@ -291,103 +321,19 @@ class Router:
         """The nodes (and ends) that an event goes to; for a sink its message is written down at once."""
         items: list[Item] = []
         many = len(targets) > 1
+        ticket = epoch.standing.pop(slot, None) if many else None
         for branch, target in enumerate(targets):
             suffix = (branch,) if many else ()
             if target >= SINK:
-                self._output(epoch, slot, suffix, None, target - SINK)
+                self.emitter.one(epoch, slot, suffix, None, target - SINK)
                 continue
             own = slot
             if many:
                 own = epoch.derive(slot, suffix, epoch.types[slot], None, epoch.hops.get(slot, 0))
+                if ticket is not None:
+                    epoch.standing[own] = ticket
             if target < 0 and not self._serial:
                 self._end_by(epoch, own, _OUTCOME[target])
             else:
                 items.append((own, target))
         return items
-
-    def _sent(self, dispatch: Dispatch, sent: Sent, sink: int) -> None:
-        """What came of many events goes to a sink: all at once, where nothing is to be done for each."""
-        epoch, cap = dispatch.epoch, self._plan.sinks[sink].cap
-        slots = dispatch.slots
-        if len(sent.indexes) < len(slots):
-            slots = [slots[index] for index in sent.indexes]
-        fits = cap is None or 2 * max(map(len, sent.blobs)) <= cap
-        if sink in self._core.packers or epoch.headers or epoch.paths or not fits:
-            for slot, blob in zip(slots, sent.blobs, strict=True):
-                self._output(epoch, slot, sent.path, blob, sink)
-            return
-        # Without a path of its own each is a source's event: its slot is its root.
-        of_runs, times = list(map(epoch.runs.__getitem__, slots)), map(epoch.times.__getitem__, slots)
-        keys = [run.key for run in of_runs]  # type: ignore[union-attr]
-        ids = epoch.ids_of(slots, sent.path)
-        data: list[Any] = sent.blobs if all(sent.blobs) else [blob or None for blob in sent.blobs]  # None: a tombstone
-        outputs = list(map(Output, repeat(sink), ids, keys, times, data))
-        epoch.pending.sent.append((slots, sent.path, of_runs, outputs))  # type: ignore[arg-type]
-
-    def _output(self, epoch: Epoch, slot: int, suffix: Path, data: bytes | None, sink: int) -> None:
-        """What came of the event in `slot` by `suffix` goes to a sink; None: the event itself does."""
-        root, run = epoch.roots[slot], epoch.runs[slot]
-        assert run is not None
-        path = epoch.paths.get(slot, ()) + suffix if epoch.paths else suffix
-        text = epoch.blobs[slot] if data is None else data
-        self._emit(
-            epoch, (root, path), run, sink, Emission(epoch.id_of(root, path), run.key, epoch.times[root], text, ())
-        )
-
-    def resend(self, epoch: Epoch, first: int, records: Records, sink: int) -> None:
-        """Messages that could not leave, from the slot `first` on, are to leave again: past the graph, as they were."""
-        packed = records.entry is not None and records.entry.packed
-        for index, value in enumerate(records.values):
-            root, key = first + index, (records.keys[index] or b"").decode()
-            emission = Emission(epoch.id_of(root, ()), key, epoch.times[root], value or b"", ())
-            self._emit(epoch, (root, ()), None, sink, emission, packed=packed)
-
-    def _emit(
-        self, epoch: Epoch, place: tuple[int, Path], run: RunRecord | None, sink: int, what: Emission, *,
-        packed: bool = False,
-    ) -> None:  # fmt: skip
-        """Something becomes a message of a sink."""
-        root, path = place
-        entry = Reentry(sink=self._plan.sinks[sink].name, packed=packed)
-        headers: Headers = ()
-        trace = None
-        if epoch.headers:
-            headers, trace = epoch.headers[root], epoch.traces.get(root)
-            if trace is not None:
-                headers = trace.outgoing(entry.sink, path)
-        key, value = what.key, what.text or None
-        packer = self._core.packers.get(sink)
-        if packer is None:
-            if headers:
-                headers = traced(headers)
-        elif not packed:
-            try:
-                key, value, headers = packer.pack(Emission(what.id, key, what.time, what.text, headers))
-            except Exception as error:  # noqa: BLE001  the user's encoder may raise anything
-                reason = error.reason if isinstance(error, Reject) else f"{type(error).__name__}: {error}"
-                self._unsent(epoch, place, entry, what, "encode", reason)
-                return
-        cap = self._plan.sinks[sink].cap
-        if cap is not None and (headers or 2 * len(value or b"") > cap):
-            size = size_of(what.id, Message(key, value, headers))
-            if size > cap:
-                why = f"{size} bytes, over the cap of {cap} for one message of this sink (max_bytes)"
-                self._unsent(epoch, place, entry, what, "size", why)
-                return
-        epoch.pending.outputs.append((root, path, run, Output(sink, what.id, key, what.time, value, headers)))
-        if trace is not None:
-            trace.output(entry.sink, path, what.id)
-
-    def _unsent(
-        self, epoch: Epoch, place: tuple[int, Path], entry: Reentry, what: Emission, reason: str, error: str
-    ) -> None:
-        """It can't become a message of its sink: a dead letter, with the headers that came."""
-        root, path = place
-        if root in epoch.traces:
-            epoch.traces[root].stopped(reason, error)
-        letter = DeadLetter(
-            id=what.id, key=what.key, source=entry.sink, node=None, reason=reason, error=error,
-            time=self.now, event_time=what.time, data=what.text or None,
-            headers=epoch.headers[root] if epoch.headers else (), reentry=entry,
-        )  # fmt: skip
-        self.dead(epoch, root, path, letter)

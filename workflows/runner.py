@@ -22,6 +22,7 @@ from .context import Context
 from .entries import Entry, EntryTable
 from .errors import HeadraceError
 from .events import Event
+from .holding import come_in, may_enter, stop_runs
 from .outcome import BYTE, HopLimit, Item, Outcome, branches, emitted
 from .plan import Plan
 from .program import END, EXIT, INNER, MANY, NOTHING, NodeProgram, Output, Step, UnitProgram
@@ -56,6 +57,8 @@ class UnitRunner:
         self.plan = plan
         self.settings = settings
         self._scope = scope
+        self._serial = plan.serial and len(plan.units) == 1
+        """What begins behind something that stands still is seen here; else the core lets nothing begin."""
         self._noting: list[NodeProgram] = []
         """The nodes for traced events; made when there is the first one."""
         self.program = UnitProgram(plan, plan.units[unit])
@@ -136,6 +139,7 @@ class UnitRunner:
         if need:
             out.result.need = need
             return out.result
+        stop_runs(call, entries)
         return out, entries
 
     def _finish(self, out: Outcome, entries: Sequence[Entry], started: float) -> CallResult:
@@ -143,7 +147,7 @@ class UnitRunner:
         result = out.done()
         number, owner = result.number, result.owner
         for entry in entries:
-            entry.version, entry.owner = number, owner
+            entry.version, entry.owner, entry.stopped = number, owner, None
             if entry.ended:
                 self._entries.forget(entry.key)
         result.states = [entry.blobs.copy() for entry in entries]
@@ -194,9 +198,9 @@ class UnitRunner:
             await self._through(out, entries, events, range(len(call.runs)))
             return
         good = [index for index, event in enumerate(events) if event is not None]
-        stateful = first.slot >= 0 or self.plan.run_state is not None or first.plan.may_end
-        for indexes in batches(call, good, first.plan.batch_size, distinct=stateful):
-            live = [index for index in indexes if not entries[call.runs[index]].ended]
+        alone = first.slot >= 0 or self.plan.run_state is not None or first.plan.may_end or first.plan.retry is not None
+        for indexes in batches(call, good, first.plan.batch_size, distinct=alone):
+            live = [index for index in indexes if self._goes_in(entries[call.runs[index]], first, call, index)]
             together = [event for index in live if (event := events[index]) is not None]
             runs = [entries[call.runs[index]] for index in live]
             began, started = time.time_ns(), time.perf_counter_ns()
@@ -208,6 +212,12 @@ class UnitRunner:
                     if not self._immutable[call.types[index]]:
                         events[index] = replace(event, data=self._decoders[call.types[index]](call.blobs[index]))  # type: ignore[arg-type]
             await self._through(out, entries, events, indexes, batch)
+
+    def _goes_in(self, entry: Entry, node: NodeProgram, call: Call, index: int) -> bool:
+        """Whether an event may be part of a batch."""
+        if entry.stopped and not may_enter(entry, node.index, call, index, first=True, serial=self._serial):
+            return False
+        return not entry.ended
 
     async def _through(
         self,
@@ -240,6 +250,7 @@ class UnitRunner:
         at = self._at(call, nodes, traced)
         enter = {node.index: position for position, node in enumerate(nodes)}
         runs, starts, types, blobs, hops_of = call.runs, call.nodes, call.types, call.blobs, call.hops
+        attempts = call.attempts
         shared, waits = plan.run_state is not None, self.is_async
         codes, written, processed = out.codes, out.written, out.processed
         stack: list[Item] = []
@@ -255,6 +266,7 @@ class UnitRunner:
                 continue
             position, type, blob = enter[starts[index]], types[index], blobs[index]
             hops = hops_of[index] if hops_of else 0
+            entered = hops + 1
             first = True
             path: Path | None = None
             while True:
@@ -266,7 +278,11 @@ class UnitRunner:
                     if not (first or immutable[type]):
                         event = replace(event, data=self._decoders[type](blob))  # type: ignore[arg-type]
                     first = False
+                    if entry.stopped:
+                        come_in(entry, node.index, call, index, first=hops == entered, serial=self._serial)
                     context._event, context._run, context._hop = event, entry, hops
+                    if attempts is not None:
+                        context._attempt = max(0, attempts[index]) + 1 if hops == entered else 1
                     if slot >= 0:
                         context.state = entry.states[slot]
                     result = process(event, context)
@@ -295,7 +311,7 @@ class UnitRunner:
                     context._effects = None
                     self._entries.restore(node, entry)
                     self._entries.restore_shared(entry)
-                    out.failed(index, node.index, error, Item(_DROP, event, type, blob, hops))
+                    out.failed(index, node.index, error, Item(_DROP, event, type, blob, hops), entry)
                     step = _DROP
                 else:
                     processed[position] += 1

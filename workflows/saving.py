@@ -10,6 +10,8 @@ from typing import Final
 from .calls import Path
 from .commit import Commit, Head, Output
 from .epoch import Epoch, Pending
+from .parking import PARKED, Parking
+from .parking import encode as encode_parked
 from .plan import Plan
 from .records import Records
 from .runs import ENDED_FIELD, NUMBER_FIELD, RESULT_FIELD, RUNNING, SHARED_FIELD, STATUS_FIELD, RunRecord, RunTable
@@ -35,7 +37,8 @@ class Save:
 class CommitBuilder:
     """Builds the commits of one owner of one partition, with consecutive sequences."""
 
-    def __init__(self, plan: Plan, runs: RunTable, head: Head, retention: int) -> None:
+    def __init__(self, plan: Plan, runs: RunTable, head: Head, retention: int, parking: Parking) -> None:
+        self._parking = parking
         self._plan = plan
         self._runs = runs
         self._retention = retention
@@ -51,6 +54,7 @@ class CommitBuilder:
         self.sequence += 1
         commit = Commit(self.sequence)
         commit.counters = {"runs": run_count, **epoch.counters}
+        self._parked(commit, pending)
         self._positions(commit, epoch)
         self._states(commit, epoch)
         self._ends(commit, epoch, now)
@@ -72,9 +76,29 @@ class CommitBuilder:
             return output
         return self._numbering.linked(output, self._plan.name, link.name, link.source, commit.counters)
 
+    def _parked(self, commit: Commit, pending: Pending) -> None:
+        """What stands still from here on, what no longer does, and when it is to go on."""
+        for ticket, parked in pending.parked.items():
+            if parked is None:
+                commit.unparked.append(ticket.field)
+            else:
+                commit.parked[ticket.field] = encode_parked(parked)
+        for ticket, due in pending.due.items():
+            if pending.parked.get(ticket, True) is None:
+                continue
+            if due is not None:
+                commit.due[ticket.field] = due
+            else:
+                commit.not_due.append(ticket.field)
+        if pending.parked:
+            commit.counters[PARKED] = max(self._parking.last, commit.counters.get(PARKED, 0))
+
     def _positions(self, commit: Commit, epoch: Epoch) -> None:
         first = 0
         for records in epoch.records:
+            if records.standing is not None:
+                first += len(records)
+                continue
             if not records.offsets:  # it only tells where the log begins for us
                 commit.positions[records.origin] = records.after
                 continue

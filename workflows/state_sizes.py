@@ -21,6 +21,7 @@ class StateTooLarge(HeadraceError):
     """The state of a run in a node would grow over its cap; the event that would do it is a dead letter."""
 
     reason_code = "state"
+    final = True
 
     def __init__(self, node: str, size: int, cap: int) -> None:
         super().__init__(f"state of node {node} would be {size} bytes, over the cap of {cap}: keep less, or less long")

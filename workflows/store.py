@@ -288,6 +288,10 @@ class StoreContract(Protocol):
         """The hashes of the runs with these keys, in their order; empty for a run that is not known."""
         ...
 
+    async def parked(self, partition: int, fields: Sequence[str]) -> list[bytes | None]:
+        """Events that stand still, by the fields of their tickets, in that order; None: there is none."""
+        ...
+
     async def commit(self, partition: int, owner: str, commit: Commit) -> Answer:
         """Apply all of `commit`, or nothing. May be asked again, unchanged, when the answer was lost.
 

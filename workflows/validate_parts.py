@@ -14,6 +14,7 @@ from headrace.workflows.findings import Findings
 from headrace.workflows.graph import Fuse, Fused, NodeItem, SinkItem, SourceItem, Unknown, Where
 from headrace.workflows.nodes import BatchNode
 from headrace.workflows.ports import Sink, Source
+from headrace.workflows.retry import retry_faults
 from headrace.workflows.signature import UNSAID
 
 _WORKFLOW_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
@@ -193,6 +194,9 @@ def _check_options(findings: Findings, node: NodeItem, fuse: Fuse) -> None:
     timeout: Any = options.timeout
     if timeout is not None and not (isinstance(timeout, timedelta) and _SHORTEST <= timeout <= _LONGEST):
         wrong(f"timeout={timeout} is no time for one call", "Write a timedelta from a millisecond to a day")
+    if options.retry is not None:
+        for fault in retry_faults(options.retry):
+            wrong(f"retry=: {fault}", "See headrace.Retry")
     if (options.batch_size or options.batch_delay) and not isinstance(node.user, BatchNode):
         wrong("batch_size and batch_delay are for batch nodes", "Derive it from BatchNode, or leave them out")
     if fuse == "all" and (options.gpus or options.resources):

@@ -19,6 +19,7 @@ from .calls import Path, Sent
 from .context import Context, Replied
 from .entries import Entry, EntryTable
 from .events import Event
+from .holding import come_in
 from .outcome import BYTE, HopLimit, Item, Outcome, branches, emitted
 from .plan import Plan
 from .program import EXIT, INNER, MANY, NOTHING, Step, UnitProgram
@@ -75,6 +76,7 @@ class Waves:
         self, out: Outcome, entries: Sequence[Entry], events: Sequence[Event[Any] | None], indexes: Sequence[int]
     ) -> None:
         """Take events of a call, consecutive ones, through the unit; what comes of it is in `out`."""
+        out.by_waves = True
         call = _Call(out, entries, events, [])
         for first in range(0, len(indexes), _CHUNK):
             self._take(indexes[first : first + _CHUNK], call)
@@ -121,7 +123,7 @@ class Waves:
     ) -> None:
         """Take a wave through one node. The loop that every event goes through: attributes in locals."""
         node, depth, out, events = self._nodes[position], self._depth[position], call.out, call.events
-        base, paths = out.call.hops, out.call.paths
+        base, paths, attempts, starts = out.call.hops, out.call.paths, out.call.attempts, out.call.nodes
         context: Context[Any, Any] = Context(self._plan.name, node.name, self._settings)
         context._now_ms, context.state, context._hop = out.call.now, None, depth
         process, slot, singles, outputs = node.process, node.slot, node.singles, node.outputs
@@ -141,8 +143,12 @@ class Waves:
                     self._count(context, depth + base[index])
                 if depth > 1 and type in mutable:
                     event = replace(event, data=self._decoders[type](blob))  # type: ignore[arg-type]
+                if entry.stopped:
+                    come_in(entry, node.index, out.call, index, first=node.index == starts[index], serial=False)
                 context._event = event
                 context._run = entry
+                if attempts is not None:
+                    context._attempt = max(0, attempts[index]) + 1 if node.index == starts[index] else 1
                 if slot >= 0:
                     context.state = entry.states[slot]
                     result = process(event, context)
@@ -178,7 +184,7 @@ class Waves:
             except (Exception, SystemExit) as error:  # noqa: BLE001  whatever user code raises ends as a dead letter
                 context._effects = None
                 self._entries.restore(node, entry)
-                out.failed(index, node.index, error, Item(_DROP, event, type, blob, context._hop))
+                out.failed(index, node.index, error, Item(_DROP, event, type, blob, context._hop), entry)
                 failed += 1
                 continue
             if slot >= 0:

@@ -1,8 +1,9 @@
 #!lua flags=allow-oom
 -- All effects of an epoch, in one step. KEYS[1] head; ARGV[1] msgpack [owner, sequence, positions, runs, fresh,
 -- ended, number of outputs, number of dead letters, replies (request, channel to publish on or empty, body), trims,
--- counters], numbers as strings; ARGV[2] blob of
--- all outputs (may be empty); then for each dead letter its id and its blob. Answers APPLIED, ALREADY, FENCED,
+-- counters, number of parked events, those no longer parked, when the first of queues are due (field -> milliseconds),
+-- those not due any more], numbers as strings; ARGV[2] blob of all outputs (may be empty); then for each dead letter its
+-- id and its blob, and for each parked event its field and its blob. Answers APPLIED, ALREADY, FENCED,
 -- ROLLED_BACK, or {TORN, sequence, reason}.
 -- A script is isolated, but an error in the middle leaves what was written before it. So everything is checked
 -- first, and a mark stands in the head while it writes: an owner that finds the mark stops.
@@ -14,6 +15,7 @@ if moving(base) then return redis.error_reply(MOVING) end
 local asked = cmsgpack.unpack(ARGV[1])
 local owner, sequence, positions, runs, fresh, ended = asked[1], asked[2], asked[3], asked[4], asked[5], asked[6]
 local outputs, dead, replies, trims, counters = asked[7], asked[8], asked[9], asked[10], asked[11]
+local parked, unparked, due, not_due = asked[12], asked[13], asked[14], asked[15]
 local REPLY_MILLISECONDS = '86400000'
 local FIELDS_AT_ONCE = 2000
 local RESERVED = {owner = 1, sequence = 1, term = 1, placement = 1, worker = 1, since = 1, torn = 1,
@@ -47,7 +49,11 @@ local function invalid()
   for _, key in ipairs(fresh) do if not text(key) then return 'fresh' end end
   for key, keep in pairs(ended) do if not (text(key) and digits(keep)) then return 'ended' end end
   if not digits(outputs) or (outputs == '0') ~= (ARGV[2] == '') then return 'outputs' end
-  if not digits(dead) or #ARGV ~= 2 + 2 * tonumber(dead) then return 'dead' end
+  if not digits(dead) or not digits(parked) then return 'dead' end
+  if #ARGV ~= 2 + 2 * (tonumber(dead) + tonumber(parked)) then return 'dead' end
+  for _, field in ipairs(unparked) do if not text(field) then return 'unparked' end end
+  for field, time in pairs(due) do if not (text(field) and digits(time)) then return 'due' end end
+  for _, field in ipairs(not_due) do if not text(field) then return 'due' end end
   for _, reply in ipairs(replies) do
     if not (text(reply[1]) and text(reply[2]) and text(reply[3])) then return 'replies' end
   end
@@ -103,6 +109,16 @@ local function apply_trims()
   end
 end
 
+local function apply_parked(first)
+  for _, field in ipairs(unparked) do
+    redis.call('HDEL', base .. 'parked', field)
+    redis.call('ZREM', base .. 'due', field)
+  end
+  for _, field in ipairs(not_due) do redis.call('ZREM', base .. 'due', field) end
+  for i = first, #ARGV, 2 do redis.call('HSET', base .. 'parked', ARGV[i], ARGV[i + 1]) end
+  for field, time in pairs(due) do redis.call('ZADD', base .. 'due', time, field) end
+end
+
 local function close_all()
   local known = redis.call('HKEYS', base .. 'channels')
   for _, name in ipairs(known) do
@@ -114,7 +130,11 @@ local function apply()
   write_hash(base .. 'positions', pairs_list(positions))
   apply_runs()
   local outbox = apply_outputs()
-  for i = 3, #ARGV, 2 do redis.call('XADD', base .. 'dead', '*', 'id', ARGV[i], 'blob', ARGV[i + 1]) end
+  local first_parked = 3 + 2 * tonumber(dead)
+  for i = 3, first_parked - 1, 2 do
+    redis.call('XADD', base .. 'dead', '*', 'id', ARGV[i], 'blob', ARGV[i + 1])
+  end
+  apply_parked(first_parked)
   apply_trims()
   if counters['ended'] == '1' then close_all() end
   local fields = pairs_list(counters)

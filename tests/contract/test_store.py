@@ -469,3 +469,33 @@ def test_nothing_goes_back_into_a_workflow_that_has_ended(store: Driver) -> None
         store.replay(0, [(entry, b"one")], most=100)
 
     assert len(dead(store)) == 1
+
+
+FIELDS = ['[1,1,"count","s1"]', '[2,2,"count","s1"]', '[3,3,"","s2"]']
+
+
+def test_events_that_stand_still_are_found_by_the_next_owner(store: Driver) -> None:
+    owner = acquired(store)
+    commit = Commit(
+        1, parked={FIELDS[0]: b"\x81a", FIELDS[1]: b"b", FIELDS[2]: b""}, due={FIELDS[0]: 1_700_000_000_001}
+    )
+    assert store.commit(0, owner, commit) is Answer.APPLIED
+
+    head = store.acquire(0, term=1, placement=1, worker="worker/1")
+
+    assert sorted(head.parked) == FIELDS
+    assert head.due == {FIELDS[0]: 1_700_000_000_001}
+    assert store.parked(0, [FIELDS[1], "[9,9]", FIELDS[0], FIELDS[2]]) == [b"b", None, b"\x81a", b""]
+    assert store.parked_fields(0) == {FIELDS[0]: 1_700_000_000_001, FIELDS[1]: None, FIELDS[2]: None}
+
+
+def test_what_goes_on_stands_still_no_more_and_the_next_is_due(store: Driver) -> None:
+    owner = acquired(store)
+    store.commit(0, owner, Commit(1, parked={FIELDS[0]: b"a", FIELDS[1]: b"b"}, due={FIELDS[0]: 5}))
+    store.commit(0, owner, Commit(2, unparked=[FIELDS[0]], parked={FIELDS[2]: b"c"}, due={FIELDS[1]: 6}))
+    assert store.parked_fields(0) == {FIELDS[1]: 6, FIELDS[2]: None}
+
+    store.commit(0, owner, Commit(3, parked={FIELDS[1]: b"b2"}, not_due=[FIELDS[1]], due={FIELDS[2]: 7}))
+
+    assert store.parked_fields(0) == {FIELDS[1]: None, FIELDS[2]: 7}
+    assert store.parked(0, [FIELDS[1]]) == [b"b2"]

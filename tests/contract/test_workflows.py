@@ -142,6 +142,25 @@ def test_F07_a_node_that_never_answers_is_given_up_and_others_go_on(rig: Rig) ->
     assert [rig.run_of(key).state(flow.node) for key in ("ada", "bob", "cid")] == [3, 2, 3]
 
 
+@pytest.mark.actors
+def test_A16_a_node_that_fails_is_tried_again_and_later_events_of_its_key_wait_behind(rig: Rig) -> None:
+    flow = rig.run(sensors.trying)
+    for key in ("ada", "bob", "cid"):
+        for word in ("one", {"ada": "two", "bob": "flaky", "cid": "broken"}[key], "three"):
+            rig.send(flow.words, word, key=key)
+
+    (letter,) = rig.dead_letters()
+
+    assert (letter.key, letter.reason, letter.attempts) == ("cid", "error", 3)
+    sent = rig.sent(flow.passed)
+    assert {key: [row for row in sent if row.startswith(key)] for key in ("ada", "bob", "cid")} == {
+        "ada": ["ada one 1", "ada two 2", "ada three 3"],
+        "bob": ["bob one 1", "bob flaky 2", "bob three 3"],
+        "cid": ["cid one 1", "cid three 2"],
+    }
+    assert [rig.run_of(key).state(flow.node) for key in ("ada", "bob", "cid")] == [3, 3, 2]
+
+
 def test_A22_the_third_event_for_a_channel_of_two_waits_until_one_is_taken(rig: Rig) -> None:
     flow = rig.prepare(channels.narrow)
     rig.send(flow.numbers, 10, 11)

@@ -266,6 +266,7 @@ class ClusterRig(Rig):
             for (number, origin), end in self._appended.items()
         )
         sent = [await self._store.internal(number, limit=1) for number in range(self.partitions)]
+        sent += [await self._store.parked_fields(number) for number in range(self.partitions)]
         return read and not any(sent) and not any([await channel.remainder() for channel in self._channels.values()])
 
     async def _read(self, topic: str, count: int) -> list[bytes]:

@@ -10,10 +10,12 @@ from typing import Any, TypeAlias
 from headrace.workflows.calls import Call, CallResult
 from headrace.workflows.commit import Answer
 from headrace.workflows.dispatch import Dispatch
+from headrace.workflows.instructions import Limits, Load, Recall
 from headrace.workflows.memory_store import MemoryStore
-from headrace.workflows.partition import Limits, Load, PartitionCore, Save
+from headrace.workflows.partition import PartitionCore
 from headrace.workflows.records import Records
 from headrace.workflows.runner import UnitRunner
+from headrace.workflows.saving import Save
 from model import Expected, Graph
 
 NOW = 1_700_000_000_000
@@ -29,9 +31,14 @@ class World:
         self.log = log
         self.draw = draw
         self.faults = faults
+        self.orderly = not (graph.plan.serial and graph.plan.keyed)
+        """What stands still goes on when all records are done: else it is open which of a run's events is earlier."""
         self.store = MemoryStore(history=50)
         self.runners: dict[tuple[int, int], UnitRunner] = {}
         self.crashes = 0
+        self.now = NOW
+        self.since = 0
+        """Sequence of the last commit before time went on: what was then is not lost any more."""
         self.acquire()
 
     def acquire(self) -> None:
@@ -44,9 +51,28 @@ class World:
         self.read = sum(self.positions.values())
         self.todo: list[Any] = []
 
+    def go_on(self, log: Log) -> None:
+        """More records come."""
+        self.log = [*self.log, *log]
+
+    def tick(self) -> bool:
+        """Let time go on until something that stands still is due; False if nothing does."""
+        self.core.draining = False
+        due = self.core.wakes_at
+        if due is None:
+            return False
+        self.since = self.store.head(0).sequence
+        self.now = max(self.now, due)
+        self.core.advance(self.now)
+        return True
+
     def run(self, steps: int = 100_000) -> None:
-        """Until all of the log is committed, or the unkeyed run has ended."""
+        """Until all of the log is committed and what is due has gone on, or the unkeyed run has ended."""
         for _ in range(steps):
+            exhausted = self.read >= len(self.log) or self.core.ended
+            self.core.draining = self.orderly and not (exhausted and self.core.idle)
+            if (due := self.core.wakes_at) is not None and due <= self.now:
+                self.core.advance(self.now)
             self.todo += self.core.instructions()
             exhausted = self.read >= len(self.log) or self.core.ended
             if not self.todo and exhausted and self.core.idle:
@@ -62,13 +88,13 @@ class World:
         if self.faults and self.crashes < 3 and self.draw.random() < 0.01:
             self.crashes += 1
             back = self.draw.randint(0, 2)
-            if back and self.store.head(0).sequence >= back:
+            if back and self.store.head(0).sequence - self.since >= back:
                 self.store.roll_back(0, back)
             self.acquire()
             return
         if self.faults and self.crashes < 6 and self.draw.random() < 0.005:
             self.crashes += 1
-            if self.draw.random() < 0.5 and self.store.head(0).sequence:
+            if self.draw.random() < 0.5 and self.store.head(0).sequence > self.since:
                 self.store.roll_back(0, 1)  # the store loses its tail while the owner lives
             else:
                 self.store.acquire(0, term=1, placement=1, worker="another")
@@ -103,18 +129,21 @@ class World:
                     after=str(after),
                 )
             )
-        self.core.offer(batches, NOW)
+        self.core.offer(batches, self.now)
 
     def do(self, instruction: Any) -> None:
         """What the core asked for, or a fault in place of it."""
         if isinstance(instruction, Load):
-            self.core.loaded(instruction.keys, self.store.load(0, instruction.keys), NOW)
+            self.core.loaded(instruction.keys, self.store.load(0, instruction.keys), self.now)
+        elif isinstance(instruction, Recall):
+            fields = [ticket.field for ticket in instruction.tickets]
+            self.core.recalled(instruction.tickets, self.store.parked(0, fields), self.now)
         elif isinstance(instruction, Save):
             answer = self.store.commit(0, self.core.owner, instruction.commit)
             if self.faults and self.draw.random() < 0.1:
                 self.todo.append(instruction)  # the answer was lost: ask again
                 return
-            if not self.core.committed(answer, NOW):
+            if not self.core.committed(answer, self.now):
                 assert answer in (Answer.FENCED, Answer.ROLLED_BACK)
                 self.acquire()
         else:
@@ -138,9 +167,9 @@ class World:
         if roll < 0.10:
             self.core.lost(*place)  # done, but the result went astray: the repeat gets the same one
             return
-        self.core.finished(result, NOW)
+        self.core.finished(result, self.now)
         if roll < 0.13:
-            self.core.finished(result, NOW)  # the same result twice
+            self.core.finished(result, self.now)  # the same result twice
 
 
 def run_call(runner: UnitRunner, call: Call, data: Any) -> CallResult:

@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from headrace.workflows.codec import json_codec, state_codec
 from headrace.workflows.commit import DeadLetter
 from headrace.workflows.plan import COMPLETE, SINK, TERMINATE, DataType, NodePlan, Plan, SinkPlan, SourcePlan, UnitPlan
 from headrace.workflows.regions import regions_of
+from headrace.workflows.retry import Exponential, Linear, Retry
 
 
 class Token(msgspec.Struct, frozen=True):
@@ -61,9 +63,10 @@ class Behaviour:
     ends: bool
     classes: bool
     max_visits: int = 40
+    retry: Retry | None = None
     ways: tuple[Way, ...] = ()
 
-    def decide(self, data: Any, state: Seen | None, shared: Seen | None) -> Any:
+    def decide(self, data: Any, state: Seen | None, shared: Seen | None, attempt: int = 1) -> Any:
         """The result of one visit; changes the states (and mutable data) first, even when it then fails."""
         mix = self.seed * 1_000_003 + data.value * 7_919 + data.ttl
         visits = 0
@@ -80,6 +83,8 @@ class Behaviour:
         if visits > self.max_visits:
             return None
         roll = draw.random()
+        if self.retry is not None and random.Random(f"{mix}/{attempt}").random() < 0.3:
+            raise OSError(f"node {self.number} can't do {data.value} now")
         if roll < 0.06:
             raise ValueError(f"node {self.number} does not like {data.value}")
         if roll < 0.09:
@@ -116,7 +121,15 @@ TYPES = (
 )
 
 
-def random_graph(draw: random.Random, *, fuse: str | None = None, keyed: bool | None = None) -> Graph:
+def _retry(draw: random.Random) -> Retry:
+    first = timedelta(milliseconds=draw.choice([1000, 10_000, 100_000]))
+    backoff = Linear(first, first) if draw.random() < 0.5 else Exponential(first)
+    return Retry(draw.randint(2, 4), on=(OSError,), backoff=backoff, jitter=draw.choice([0.0, 0.5]))
+
+
+def random_graph(
+    draw: random.Random, *, fuse: str | None = None, keyed: bool | None = None, retries: bool = False
+) -> Graph:
     """A graph of 1 to 6 nodes: chains, fan-out, fan-in, loops; some with ends, shared state, async nodes.
 
     Some are in layers of plain nodes, each leading to the next: what a unit takes in waves.
@@ -134,6 +147,7 @@ def random_graph(draw: random.Random, *, fuse: str | None = None, keyed: bool | 
         behaviour = Behaviour(
             index, draw.randint(1, 10**6), stateful=draw.random() < 0.7, shares=shares,
             ends=ends and draw.random() < 0.6, classes=draw.random() < 0.5,
+            retry=_retry(draw) if retries and draw.random() < 0.7 else None,
         )  # fmt: skip
         if loops and not behaviour.stateful and not shares:
             behaviour.stateful = True  # else it could go round for ever
@@ -184,7 +198,7 @@ def _node(
 
     def process(event: Any, ctx: Any) -> Any:
         shared = ctx.run.state if behaviour.shares else None
-        return behaviour.decide(event.data, ctx.state if behaviour.stateful else None, shared)
+        return behaviour.decide(event.data, ctx.state if behaviour.stateful else None, shared, ctx.attempt)
 
     async def process_async(event: Any, ctx: Any) -> Any:
         return process(event, ctx)
@@ -198,7 +212,7 @@ def _node(
                 results.append(reject)
         return results
 
-    is_batch = not (plain or is_async) and draw.random() < 0.2
+    is_batch = not (plain or is_async or behaviour.retry) and draw.random() < 0.2
 
     ends = behaviour.ends or any(target < 0 for targets in routes for target in targets)
     return NodePlan(
@@ -207,7 +221,7 @@ def _node(
         is_async=is_async, is_batch=is_batch, batch_size=draw.choice([0, 1, 3]),
         state=state_codec(Seen) if behaviour.stateful else None,
         routes=tuple(routes), actions={Way.A: 0, Way.B: 1, Way.C: 2}, outputs={Note: 3}, default=4,
-        types={Token: 0, Note: 1}, may_end=ends, replicas=1,
+        types={Token: 0, Note: 1}, may_end=ends, replicas=1, retry=behaviour.retry,
     )  # fmt: skip
 
 
@@ -227,6 +241,22 @@ def _units(draw: random.Random, count: int, fuse: str | None) -> tuple[tuple[Uni
             unit_of[node] = index
     units = tuple(UnitPlan(i, tuple(group), False, draw.choice([1, 1, 2, 3])) for i, group in enumerate(groups))
     return units, tuple(unit_of)
+
+
+def random_log(draw: random.Random) -> list[tuple[int, bytes | None]]:
+    """5 to 80 records of two sources and a few keys; some are no tokens at all."""
+    keys = [f"k{number}" for number in range(draw.randint(1, 6))]
+    log: list[tuple[int, bytes | None]] = []
+    source = 0
+    for _ in range(draw.randint(5, 80)):
+        if draw.random() < 0.2:
+            source = 1 - source
+        if draw.random() < 0.02:
+            value: bytes | None = draw.choice([None, b"{", b"", b'{"key": 3}'])
+        else:
+            value = msgspec.json.encode(Token(draw.choice(keys), draw.randint(0, 99), draw.randint(0, 3)))
+        log.append((source, value))
+    return log
 
 
 @dataclass

@@ -61,9 +61,7 @@ MUTANTS = (
     Mutant(
         "a run that ended keeps what it had in hand", "router.py", "epoch.load[0] -= len(stack) + len(queue)", "pass"
     ),
-    Mutant(
-        "the end leaves another target of its event alone", "router.py", "if epoch.roots[item[0]] != end.root)", ")"
-    ),
+    Mutant("the end leaves another target of its event alone", "router.py", "epoch.roots[item[0]] != end.root and", ""),
     Mutant("an unkeyed end does not cut the epoch", "router.py", "epoch.cut = end.root", "pass"),
     Mutant("a broken record is several dead letters", "router.py", "epoch.pending.undecoded.add(root)", "pass"),
     Mutant(
@@ -121,7 +119,7 @@ MUTANTS = (
     Mutant("outputs behind the end leave", "saving.py", " and not _late(pending, row[2], row[0], row[1])", ""),
     Mutant(
         "outputs forget where they came from",
-        "router.py",
+        "emitting.py",
         "path = epoch.paths.get(slot, ()) + suffix if epoch.paths else suffix",
         "path = suffix",
     ),

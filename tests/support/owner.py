@@ -7,7 +7,8 @@ from typing import Any
 
 from headrace.actors.store import Store
 from headrace.workflows.commit import Answer
-from headrace.workflows.partition import Load, PartitionCore
+from headrace.workflows.instructions import Load
+from headrace.workflows.partition import PartitionCore
 from headrace.workflows.plan import Plan
 from headrace.workflows.records import Records
 from headrace.workflows.runner import UnitRunner

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Generic, Literal, TypeVar
 
 from flows import Flow
@@ -200,6 +201,8 @@ class HarnessRig(Rig):
     def settle(self) -> None:
         for senders in self._senders:
             senders.pump()
+        while self.harness.parked:
+            self.harness.advance(timedelta(seconds=1))
 
     def run_of(self, key: str = "") -> RunView:
         self.settle()

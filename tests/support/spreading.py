@@ -15,11 +15,13 @@ from driving import NOW, run_call
 from headrace.workflows import reentry, transfers
 from headrace.workflows.commit import Answer, DeadLetter, Output
 from headrace.workflows.dispatch import Dispatch
+from headrace.workflows.instructions import Limits, Load
 from headrace.workflows.keyspace import partition_of
 from headrace.workflows.memory_store import MemoryStore
-from headrace.workflows.partition import Limits, Load, PartitionCore, Save
+from headrace.workflows.partition import PartitionCore
 from headrace.workflows.records import Records
 from headrace.workflows.runner import UnitRunner
+from headrace.workflows.saving import Save
 from headrace.workflows.store import Sender, SenderLost, StoreFull, TransfersMissing
 from headrace.workflows.transfers import TRANSFER
 from model import Expected, Graph

@@ -11,11 +11,13 @@ import msgspec
 
 from headrace import Action, Context, Event, KafkaSink, KafkaSource, Workflow
 from headrace.workflows.commit import Answer, Output
+from headrace.workflows.instructions import Load
 from headrace.workflows.memory_store import MemoryStore
-from headrace.workflows.partition import Load, PartitionCore, Save
+from headrace.workflows.partition import PartitionCore
 from headrace.workflows.plan import Plan
 from headrace.workflows.records import Headers, Records
 from headrace.workflows.runner import UnitRunner
+from headrace.workflows.saving import Save
 from headrace.workflows.traced_run import Scope
 from headrace.workflows.tracing import Sampling, Span, Trace, Tracer
 

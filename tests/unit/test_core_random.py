@@ -8,30 +8,14 @@ import random
 import msgspec
 import pytest
 
-from driving import Log, World, outcome, same
-from model import Naive, Token, random_graph
+from driving import World, outcome, same
+from model import Naive, Token, random_graph, random_log
 from spreading import Place, SpreadWorld, spread_outcome
 
 GRAPHS = int(os.environ.get("HEADRACE_RANDOM_GRAPHS", "5000"))
 SHARDS = 20
 SPREAD = GRAPHS // 10
 """Graphs that run in several partitions."""
-
-
-def random_log(draw: random.Random) -> Log:
-    """5 to 80 records of two sources and a few keys; some are no tokens at all."""
-    keys = [f"k{number}" for number in range(draw.randint(1, 6))]
-    log: Log = []
-    source = 0
-    for _ in range(draw.randint(5, 80)):
-        if draw.random() < 0.2:
-            source = 1 - source
-        if draw.random() < 0.02:
-            value = draw.choice([None, b"{", b"", b'{"key": 3}'])
-        else:
-            value = msgspec.json.encode(Token(draw.choice(keys), draw.randint(0, 99), draw.randint(0, 3)))
-        log.append((source, value))
-    return log
 
 
 def check(seed: int, *, faults: bool, steps: int = 100_000) -> None:

@@ -18,8 +18,8 @@ from headrace.actors.sizing import Sizing
 from headrace.actors.worker_metrics import WorkerMetrics
 from headrace.sources.outlet import Portion, Refused
 from headrace.workflows.commit import Commit, Output
+from headrace.workflows.instructions import Limits
 from headrace.workflows.memory_store import MemoryStore
-from headrace.workflows.partition import Limits
 from headrace.workflows.plan import Plan
 from headrace.workflows.records import Records
 from waiting import until_async

@@ -6,7 +6,8 @@ from headrace import Complete, Context, Event, KafkaSource, Workflow
 from headrace.sources.kafka_log import Gap, Log
 from headrace.workflows.commit import Commit, Head
 from headrace.workflows.dispatch import Dispatch
-from headrace.workflows.partition import Load, PartitionCore
+from headrace.workflows.instructions import Load
+from headrace.workflows.partition import PartitionCore
 from headrace.workflows.records import Records
 from headrace.workflows.runner import UnitRunner
 from headrace.workflows.saving import Save

@@ -13,7 +13,8 @@ from headrace.actors.large_states import EVERY, LargeStates
 from headrace.workflows.calls import CallResult
 from headrace.workflows.commit import Head
 from headrace.workflows.dispatch import Dispatch
-from headrace.workflows.partition import Load, PartitionCore
+from headrace.workflows.instructions import Load
+from headrace.workflows.partition import PartitionCore
 from headrace.workflows.records import Records
 from headrace.workflows.runner import UnitRunner
 from headrace.workflows.state_sizes import SHARED, StateSizes

@@ -25,7 +25,6 @@ from headrace import (
     Reject,
     RequestSource,
     Result,
-    Retry,
     Source,
     Terminate,
     Timeout,
@@ -660,7 +659,6 @@ def use_failure(workflow: Workflow, readings: Any) -> None:
         (use_wait, ["MessageSource", "workflow.wait"]),
         (use_failure, ["`.on(Failure)`"]),
         (lambda workflow, readings: readings.to(workflow.sink(WebhookSink(Reading))), ["WebhookSink"]),
-        (lambda workflow, readings: readings.to(workflow.node(count, retry=Retry(5))), ["retry="]),
         (
             lambda workflow, readings: readings.to(workflow.node(count, timeout=timedelta(1))),
             ["timeout= of a node that is not async"],

@@ -19,8 +19,8 @@ from headrace.actors.relay import Relay
 from headrace.actors.shared import Shared
 from headrace.actors.sizing import Sizing
 from headrace.actors.worker_metrics import WorkerMetrics
+from headrace.workflows.instructions import Limits
 from headrace.workflows.memory_store import MemoryStore
-from headrace.workflows.partition import Limits
 from headrace.workflows.plan import Plan
 from headrace.workflows.records import Records
 from headrace.workflows.runner import UnitRunner

@@ -19,13 +19,15 @@ from headrace.testing.clockwork import Clockwork
 from headrace.testing.inputs import Inputs
 from headrace.testing.problems import HarnessError
 from headrace.testing.writing import KeepingPacker, ready_or
-from headrace.workflows import reentry, transfers
+from headrace.workflows import parking, reentry, transfers
 from headrace.workflows.actions import Reject
 from headrace.workflows.commit import Answer, DeadLetter, Output
 from headrace.workflows.dispatch import Dispatch
 from headrace.workflows.effects import STEPS, CrashPlan, Effect
+from headrace.workflows.instructions import Instruction, Load, Recall
 from headrace.workflows.memory_store import MemoryStore
-from headrace.workflows.partition import Instruction, Load, PartitionCore
+from headrace.workflows.parking import Parked
+from headrace.workflows.partition import PartitionCore
 from headrace.workflows.plan import Plan, SourcePlan
 from headrace.workflows.records import Records, Reentry
 from headrace.workflows.runner import UnitRunner
@@ -126,14 +128,19 @@ class Engine:
         return [*self._unpackers.values(), *encoders]
 
     async def advance(self, milliseconds: int) -> None:
-        """Let time pass from one occurrence of a schedule to the next, each processed in its own moment."""
+        """Let time pass from one thing that falls due to the next, each processed in its own moment."""
         target = self.now + milliseconds
-        while (due := self._clockwork.next()) is not None and due <= target:
+        while (due := self._next_due()) is not None and due <= target:
             self.now = max(self.now, due)
             self.closed |= self._clockwork.strike(self.now)
             await self.settle()
         self.now = target
         await self.settle()
+
+    def _next_due(self) -> int | None:
+        """When the next occurrence of a schedule, or the next attempt at an event, is due."""
+        times = [self._clockwork.next(), *(tenure.core.wakes_at for tenure in self._tenures.values())]
+        return min((time for time in times if time is not None), default=None)
 
     async def outage(self, milliseconds: int) -> None:
         """Die, and come back so much later."""
@@ -170,6 +177,14 @@ class Engine:
             count += self.store.replay(number, meant, most=sys.maxsize)
         return count
 
+    def parked(self) -> list[Parked]:
+        """Events that stand still, those of a partition in the order of their tickets."""
+        found: list[Parked] = []
+        for number in range(self.partitions):
+            fields = sorted(self.store.parked_fields(number), key=parking.ticket_of)
+            found += [parking.decode(blob) for blob in self.store.parked(number, fields) if blob is not None]
+        return found
+
     def remainder(self, source: SourcePlan, partition: int) -> list[bytes | None]:
         """Data (JSON) of what lies in a source and is not processed."""
         left = self.inputs.remainder(source, partition, self.store.head(partition).positions)
@@ -196,6 +211,8 @@ class Engine:
     async def _turn(self, number: int) -> bool:
         """Do what can be done for one partition now; False when there is nothing."""
         tenure = self._tenures.get(number) or self._acquire(number)
+        if (due := tenure.core.wakes_at) is not None and due <= self.now:
+            tenure.core.advance(self.now)
         instructions = tenure.core.instructions()
         for instruction in instructions:
             await self._do(number, tenure, instruction)
@@ -207,6 +224,10 @@ class Engine:
             found = self.store.load(number, instruction.keys)
             self._point("after:load")
             core.loaded(instruction.keys, found, self.now)
+        elif isinstance(instruction, Recall):
+            core.recalled(
+                instruction.tickets, self.store.parked(number, [row.field for row in instruction.tickets]), self.now
+            )
         elif isinstance(instruction, Save):
             self._save(number, tenure, instruction)
         else:
@@ -245,7 +266,7 @@ class Engine:
             core.offer([self._unpacked(records) for records in batches], self.now)
             return True
         sources = len(self.plan.sources)
-        if not self.plan.keyed and sources and len(self.closed) == sources and core.idle:
+        if not self.plan.keyed and sources and len(self.closed) == sources and core.idle and not core.parked:
             core.end("source closed", "every source was closed", self.now)
             return True
         return False

@@ -25,6 +25,7 @@ from headrace.testing.views import Runs, RunView
 from headrace.workflows.actions import Tombstone
 from headrace.workflows.commit import DeadLetter, Output
 from headrace.workflows.handles import SinkHandle, SourceHandle
+from headrace.workflows.parking import Parked
 from headrace.workflows.settings import Scalar, Settings
 from headrace.workflows.store import StoreFull
 from headrace.workflows.workflow import Workflow
@@ -337,6 +338,11 @@ class Harness:
             for blob in self._engine.remainder(plan, partition)
             if blob is not None
         ]
+
+    @property
+    def parked(self) -> list[Parked]:
+        """Events that stand still: to be tried again, or behind one of their key that is."""
+        return self._engine.parked()
 
     @property
     def runs(self) -> Mapping[str, RunView]:

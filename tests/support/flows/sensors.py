@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from flows import found_in
-from headrace import Context, Event, KafkaSink, KafkaSource, Node, Reject, RequestSource, Workflow
+from headrace import Context, Event, KafkaSink, KafkaSource, Linear, Node, Reject, RequestSource, Retry, Workflow
 from headrace.workflows.handles import NodeHandle, SinkHandle, SourceHandle
 
 
@@ -93,6 +93,26 @@ def waiting(unique: str) -> Gated:
     workflow = Workflow(f"waiting-{unique}")
     words = workflow.source(KafkaSource(f"words-{unique}", str, name="words"))
     node = workflow.node(patient, timeout=timedelta(milliseconds=300))
+    passed = workflow.sink(KafkaSink(f"passed-{unique}", str, name="passed"))
+    words.to(node)
+    node.to(passed)
+    return Gated(workflow, words, node, passed)
+
+
+def flaky(event: Event[str], ctx: Context[int]) -> str:
+    ctx.state += 1
+    if event.data == "flaky" and ctx.attempt < 3:
+        raise ConnectionError("not now")
+    if event.data == "broken":
+        raise ConnectionError("never")
+    return f"{event.key} {event.data} {ctx.state}"
+
+
+def trying(unique: str) -> Gated:
+    """Words that a node fails for a time, or for good."""
+    workflow = Workflow(f"trying-{unique}")
+    words = workflow.source(KafkaSource(f"words-{unique}", str, name="words"))
+    node = workflow.node(flaky, retry=Retry(3, backoff=Linear(timedelta(milliseconds=50))))
     passed = workflow.sink(KafkaSink(f"passed-{unique}", str, name="passed"))
     words.to(node)
     node.to(passed)

@@ -1,0 +1,46 @@
+"""What the core of a partition asks of whoever drives it, and the sizes that it keeps to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from .dispatch import Dispatch
+from .intake import EVENT_CAP
+from .parking import Ticket
+from .saving import Save
+
+
+@dataclass(slots=True)
+class Load:
+    """Instruction: read these runs from the store; answer by `loaded`."""
+
+    keys: list[str]
+
+
+@dataclass(slots=True)
+class Recall:
+    """Instruction: read these events that stand still from the store; answer by `recalled`."""
+
+    tickets: list[Ticket]
+
+
+Instruction: TypeAlias = Load | Recall | Dispatch | Save
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Sizes that keep one partition's memory bounded."""
+
+    epochs_in_flight: int = 3
+    held_runs: int = 100_000
+    """Runs whose state is kept in memory."""
+    event_cap: int = EVENT_CAP
+    parked: int = 10_000
+    """Events that may stand still; beyond it, no more are taken from sources until some have gone on."""
+    parked_of_key: int = 1_000
+    """The same of one key."""
+    recall: int = 500
+    """Events that stood still and go on together, at most."""
+    retention: int = 24 * 3600 * 1000
+    """Milliseconds that an ended run can still be read."""

@@ -1,0 +1,277 @@
+"""Events that stand still, durably: each before its node, those of a key in a queue behind the first.
+
+An event stands still because its node failed and is to try again later, or because one of its key does so before the
+same node. In a serial workflow, which has one event of a run in the graph at a time, all later events of the run
+stand behind it, before their first node. The store keeps them; what is held here is who stands where, in which order,
+and when the first of each queue is due.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from heapq import heappop, heappush
+from itertools import chain, groupby, takewhile
+from typing import Final, TypeAlias
+
+import msgspec
+
+from .records import Headers, Records, Reentry
+
+PARKED: Final = "parked"
+"""What records of parked events have in place of an origin; and the counter of a head with the last ticket's number."""
+RETRY: Final = "retry"
+"""Why one stands still: its node failed, and tries again when it is due."""
+BEHIND: Final = "behind"
+"""It stands behind one of its key."""
+
+
+class Ticket(msgspec.Struct, array_like=True, frozen=True, order=True):
+    """A place in a queue. Compared, they give the order of their queue."""
+
+    major: int
+    """Number of the event that stood first; kept by what came of it, which stays ahead of those behind it."""
+    minor: int
+    """Number of its own."""
+    node: str
+    """Before which it stands; "": before where its source leads."""
+    key: str
+
+    @property
+    def field(self) -> str:
+        """What the store knows it by."""
+        return msgspec.json.encode(self).decode()
+
+
+class Parked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One event that stands still, with all that is needed to go on with it."""
+
+    id: str
+    key: str
+    source: str
+    time: int
+    """When the event happened: milliseconds since 1970 UTC."""
+    data: bytes | None
+    """JSON."""
+    type: str = ""
+    """What the data is; "": it is of its source's type."""
+    headers: Headers = ()
+    original: bytes | None = None
+    """The value as it came, where that is not what `data` has."""
+    visits: int = 0
+    """Nodes that it had been through, with the one that it stands before."""
+    request: str = ""
+    reply: str = ""
+    """Of a request: its id, and the channel of who waits for the answer."""
+    reason: str = RETRY
+    attempts: int = 0
+    """How often its node has tried it."""
+    error: str = ""
+    """By which the last attempt failed."""
+    since: int = 0
+    """When it first stood still: milliseconds since 1970 UTC."""
+    due: int = 0
+    """When the next attempt is to be: milliseconds since 1970 UTC; 0: when it is the first of its queue."""
+
+
+encode: Final = msgspec.msgpack.Encoder().encode
+decode: Final = msgspec.msgpack.Decoder(Parked).decode
+ticket_of: Final = msgspec.json.Decoder(Ticket).decode
+Queue: TypeAlias = tuple[str, str]
+"""(node, key) of a queue; the node is "" in a serial workflow."""
+
+
+class Parking:
+    """All queues of one partition.
+
+    Args:
+        serial: One queue for each key, whatever the nodes.
+        last: Number of the last ticket that was given out.
+        fields: Those that the store has.
+        due: When the first of each queue is due, as the store has it: field -> milliseconds since 1970 UTC.
+    """
+
+    def __init__(self, *, serial: bool, last: int, fields: Iterable[str] = (), due: Mapping[str, int] = {}) -> None:
+        self._serial = serial
+        self.last = last
+        self._queues: dict[Queue, list[Ticket]] = {}
+        self._nodes: dict[str, dict[str, int]] = {}
+        """By key: how many stand before each of its nodes."""
+        self._due: dict[Ticket, int] = {}
+        self._first: dict[Queue, Ticket] = {}
+        """By queue: the one in it that is due."""
+        self._heap: list[tuple[int, Ticket]] = []
+        """(due, ticket), some of which are no longer so."""
+        self.under_way: set[Ticket] = set()
+        """New, or taken out to go on: the store does not have (all of) it yet, they are not taken before it does."""
+        self.count = 0
+        self._long: Queue | None = None
+        self._length = 0
+        for ticket in sorted(map(ticket_of, fields)):
+            self._put(ticket)
+        for field, time in due.items():
+            self._set(ticket_of(field), time)
+
+    def blocks(self, key: str, node: str = "") -> int:
+        """How many stand before the node (in a serial workflow: of the run, before whatever node)."""
+        queue = self._queues.get(("" if self._serial else node, key))
+        return len(queue) if queue else 0
+
+    @property
+    def longest(self) -> int:
+        """Length of the longest queue, or of one that was the longest a while ago and still has as many."""
+        if self._long is not None and len(self._queues.get(self._long, ())) < self._length:
+            self._long = max(self._queues, key=lambda name: len(self._queues[name]), default=None)
+            self._length = len(self._queues[self._long]) if self._long is not None else 0
+        return self._length
+
+    def nodes(self, key: str) -> Iterable[str]:
+        """Nodes before which events of the key stand."""
+        return self._nodes.get(key, ())
+
+    def at(self, key: str) -> int:
+        """How many of the key's events stand still, before all nodes."""
+        return sum(self._nodes.get(key, {}).values())
+
+    def ticket(self, node: str, key: str, after: Ticket | None = None) -> Ticket:
+        """A new place, at the end of its queue; or ahead of what stands behind `after`, which it came of."""
+        self.last += 1
+        major = self.last if after is None or not self._serial else after.major
+        ticket = Ticket(major, self.last, node, key)
+        self._put(ticket)
+        self.under_way.add(ticket)
+        return ticket
+
+    def remove(self, ticket: Ticket) -> None:
+        """It goes on, or is no more."""
+        queue = self._queues[self.queue(ticket)]
+        queue.remove(ticket)
+        if not queue:
+            del self._queues[self.queue(ticket)]
+        nodes = self._nodes[ticket.key]
+        nodes[ticket.node] -= 1
+        if not nodes[ticket.node]:
+            del nodes[ticket.node]
+            if not nodes:
+                del self._nodes[ticket.key]
+        self._due.pop(ticket, None)
+        self.count -= 1
+
+    def settle(self, queues: Iterable[Queue], wanted: Mapping[Ticket, int], now: int) -> dict[Ticket, int | None]:
+        """Only the first of a queue is due, by its own wait or at once. Returns what is new: None: not due any more.
+
+        Args:
+            queues: Those that have changed.
+            wanted: When those that wait are to be tried again.
+            now: Milliseconds since 1970 UTC.
+        """
+        changed: dict[Ticket, int | None] = {}
+        for name in queues:
+            queue, before = self._queues.get(name), self._first.get(name)
+            first = queue[0] if queue else None
+            if before is not None and before != first and self._due.pop(before, None) is not None:
+                changed[before] = None
+            if first is None:
+                self._first.pop(name, None)
+                continue
+            time = wanted.get(first, self._due.get(first, now))
+            if self._due.get(first) != time:
+                self._set(first, time)
+                changed[first] = time
+        return changed
+
+    def next_due(self) -> int | None:
+        """When the next one is due: milliseconds since 1970 UTC; None: none stands still that is not under way."""
+        heap = self._heap
+        while heap and (self._due.get(heap[0][1]) != heap[0][0] or heap[0][1] in self.under_way):
+            heappop(heap)
+        return heap[0][0] if heap else None
+
+    def take(self, now: int, limit: int) -> list[Ticket]:
+        """Those that are to go on now, each with some of those behind it, in order. They are under way from here on."""
+        taken: list[Ticket] = []
+        while len(taken) < limit and (time := self.next_due()) is not None and time <= now:
+            queue = self._queues[self.queue(heappop(self._heap)[1])]
+            part = list(takewhile(self._is_settled, queue[: limit - len(taken)]))
+            self.under_way.update(part)
+            taken += part
+        return taken
+
+    def committed(self, tickets: Iterable[Ticket]) -> None:
+        """What became of these is in the store."""
+        for ticket in tickets:
+            self.under_way.discard(ticket)
+            if ticket in self._due:
+                heappush(self._heap, (self._due[ticket], ticket))
+
+    def of_run(self, key: str) -> list[Ticket]:
+        """All that stand before nodes, not those that have not begun: what ends with their run."""
+        if key not in self._nodes:
+            return []
+        queues = (
+            [self._queues.get(("", key), ())]
+            if self._serial
+            else [self._queues.get((node, key), ()) for node in self._nodes[key]]
+        )
+        return [ticket for ticket in chain(*queues) if ticket.node]
+
+    def queue(self, ticket: Ticket) -> Queue:
+        """The queue that it stands in."""
+        return "" if self._serial else ticket.node, ticket.key
+
+    def _is_settled(self, ticket: Ticket) -> bool:
+        return ticket not in self.under_way
+
+    def _put(self, ticket: Ticket) -> None:
+        queue = self._queues.setdefault(self.queue(ticket), [])
+        queue.append(ticket)
+        if len(queue) > self._length:
+            self._long, self._length = self.queue(ticket), len(queue)
+        if len(queue) > 1 and queue[-2] > ticket:
+            queue.sort()
+        nodes = self._nodes.setdefault(ticket.key, {})
+        nodes[ticket.node] = nodes.get(ticket.node, 0) + 1
+        self.count += 1
+
+    def _set(self, ticket: Ticket, time: int) -> None:
+        self._due[ticket] = time
+        self._first[self.queue(ticket)] = ticket
+        heappush(self._heap, (time, ticket))
+
+
+def as_records(rows: Sequence[tuple[Ticket, Parked]], sources: Mapping[str, int]) -> list[Records]:
+    """Parked events as records that enter where they stand, in order; those of one kind in a row together.
+
+    Args:
+        rows: In the order in which they are to go on.
+        sources: Name -> index of each source of the workflow.
+    """
+    batches: list[Records] = []
+    for (node, type, visits, source), group in groupby(rows, key=_kind):
+        tickets, parked = zip(*group, strict=True)
+        own = sources.get(source, -1)
+        batches.append(
+            Records(
+                own, PARKED, [row.id for row in parked], [row.time for row in parked],
+                [row.key.encode() for row in parked], [row.data for row in parked], "",
+                headers=[row.headers for row in parked] if any(row.headers for row in parked) else None,
+                ids=[row.id for row in parked], unknown="" if own >= 0 else source,
+                requests=[(row.request, row.reply) if row.reply else None for row in parked],
+                entry=Reentry(node=node, type=type, visits=visits), original=_original(parked),
+                standing=list(zip(tickets, parked, strict=True)),
+            )
+        )  # fmt: skip
+    return batches
+
+
+def _kind(row: tuple[Ticket, Parked]) -> tuple[str, str, int, str]:
+    ticket, parked = row
+    return ticket.node, parked.type, parked.visits, parked.source
+
+
+def _original(parked: Sequence[Parked]) -> Records | None:
+    """What came, where that is not what `data` has."""
+    if all(row.original is None for row in parked):
+        return None
+    values = [row.data if row.original is None else row.original for row in parked]
+    headers = [row.headers for row in parked]
+    return Records(-1, PARKED, [row.id for row in parked], [], [], values, "", headers=headers)
