@@ -113,7 +113,7 @@ class NodePlan:
     batch_size: int = 0
     batch_delay: timedelta = timedelta(0)
     timeout: timedelta | None = None
-    """How long one call may take; of async nodes."""
+    """How long one call may take."""
     resources: Mapping[str, float] = field(default_factory=dict)
     """Ray resources of its actor: `num_cpus`, `num_gpus`, custom names."""
     where: str = ""

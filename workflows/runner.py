@@ -25,6 +25,7 @@ from .events import Event
 from .outcome import BYTE, HopLimit, Item, Outcome, branches, emitted
 from .plan import Plan
 from .program import END, EXIT, INNER, MANY, NOTHING, NodeProgram, Output, Step, UnitProgram
+from .progress import LANES, Progress, free_and_alone, guarding, mark_of
 from .settings import NO_SETTINGS, Settings, give_settings
 from .state_sizes import SHARED, StateSizes
 from .traced_run import Batch, Scope, TracedEvent, noting, parts
@@ -35,7 +36,7 @@ _DROP = Step(NOTHING)
 _UNDECODED = object()
 _At: TypeAlias = tuple[
     NodeProgram, Context[Any, Any], Callable[[Event[Any], Context[Any, Any]], Any], int, dict[int, Step],
-    dict[type, Output],
+    dict[type, Output], int,
 ]  # fmt: skip
 """A node with its context, and those of its attributes that every event asks for."""
 
@@ -52,16 +53,20 @@ class UnitRunner:
         sizes: StateSizes | None = None,
         settings: Settings = NO_SETTINGS,
         scope: Scope | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self.plan = plan
         self.settings = settings
         self._scope = scope
+        self._progress = progress or Progress()
         self._noting: list[NodeProgram] = []
         """The nodes for traced events; made when there is the first one."""
         self.program = UnitProgram(plan, plan.units[unit])
         self.nodes: list[NodeProgram] = self.program.nodes
         self.is_async = any(node.is_async for node in self.nodes)
         for node in self.nodes:
+            if node.plan.timeout is not None and not node.is_async:
+                node.process = self._progress.timed(node.process, node.plan.timeout, unit)
             if node.is_batch:
                 node.process = BatchProcess(node, settings)
         self._entries = EntryTable(plan, self.program, held_runs)
@@ -99,7 +104,7 @@ class UnitRunner:
         out, entries = begun
         started = time.thread_time()
         events = self._events(out, data)
-        if self._waves is None:
+        if self._waves is None or out.seat.guarding:
             _at_once(self._process_all(out, entries, events))
         else:
             for part, traced in parts(call, range(len(events)), out.result.hops, self._scope):
@@ -120,10 +125,14 @@ class UnitRunner:
         if len(entries) == 1 or isinstance(self.nodes[0].process, BatchProcess):
             await self._process_all(out, entries, events)
         else:
+            free, alone = free_and_alone(call.runs, range(len(call.runs)), out.seat.suspects)
             by_run: list[list[int]] = [[] for _ in entries]
-            for index, run in enumerate(call.runs):
-                by_run[run].append(index)
+            for index in free:
+                by_run[call.runs[index]].append(index)
+            out.seat.guarding = False
             await asyncio.gather(*(self._through(out, entries, events, indexes) for indexes in by_run))
+            out.seat.guarding = bool(alone)
+            await self._through(out, entries, events, alone)
         return self._finish(out, entries, started)
 
     def _begin(self, call: Call) -> tuple[Outcome, list[Entry]] | CallResult:
@@ -136,10 +145,12 @@ class UnitRunner:
         if need:
             out.result.need = need
             return out.result
+        out.seat = self._progress.begin(call)
         return out, entries
 
     def _finish(self, out: Outcome, entries: Sequence[Entry], started: float) -> CallResult:
         """States and time into the result, which is kept until the next call of its partition."""
+        out.seat.end()
         result = out.done()
         number, owner = result.number, result.owner
         for entry in entries:
@@ -194,6 +205,8 @@ class UnitRunner:
             await self._through(out, entries, events, range(len(call.runs)))
             return
         good = [index for index, event in enumerate(events) if event is not None]
+        good, alone = free_and_alone(call.runs, good, out.seat.suspects)
+        out.seat.guarding = False
         stateful = first.slot >= 0 or self.plan.run_state is not None or first.plan.may_end
         for indexes in batches(call, good, first.plan.batch_size, distinct=stateful):
             live = [index for index in indexes if not entries[call.runs[index]].ended]
@@ -201,13 +214,19 @@ class UnitRunner:
             runs = [entries[call.runs[index]] for index in live]
             began, started = time.time_ns(), time.perf_counter_ns()
             batch: Batch | None = None
+            for lane, index in enumerate(live[:LANES]):
+                out.seat.lanes[lane] = mark_of(0) + index
             if await first.process.prepare(together, runs, self._entries, self.plan.name, call.now):
                 batch = began, time.perf_counter_ns() - started
+                out.seat.clear()
             else:
+                out.seat.clear()
                 for index, event in zip(live, together, strict=True):  # what it did to mutable data is undone
                     if not self._immutable[call.types[index]]:
                         events[index] = replace(event, data=self._decoders[call.types[index]](call.blobs[index]))  # type: ignore[arg-type]
             await self._through(out, entries, events, indexes, batch)
+        out.seat.guarding = bool(alone)
+        await self._through(out, entries, events, alone)
 
     async def _through(
         self,
@@ -237,10 +256,13 @@ class UnitRunner:
         immutable, hop_limit, large_state = self._immutable, plan.hop_limit, self._sizes.large
         if traced is not None:
             nodes = self._noting = self._noting or noting(self.nodes)
+        if out.seat.guarding:
+            nodes = guarding(nodes, out.seat)
         at = self._at(call, nodes, traced)
         enter = {node.index: position for position, node in enumerate(nodes)}
         runs, starts, types, blobs, hops_of = call.runs, call.nodes, call.types, call.blobs, call.hops
         shared, waits = plan.run_state is not None, self.is_async
+        lanes, lane = out.seat.lanes, 0
         codes, written, processed = out.codes, out.written, out.processed
         stack: list[Item] = []
         state: Any = None
@@ -255,10 +277,13 @@ class UnitRunner:
                 continue
             position, type, blob = enter[starts[index]], types[index], blobs[index]
             hops = hops_of[index] if hops_of else 0
+            if waits:  # runs go side by side
+                lane = runs[index] % LANES
             first = True
             path: Path | None = None
             while True:
-                node, context, process, slot, singles, outputs = at[position]
+                node, context, process, slot, singles, outputs, mark = at[position]
+                lanes[lane] = mark + index
                 hops += 1
                 try:
                     if hops > hop_limit:
@@ -338,14 +363,16 @@ class UnitRunner:
                     position = step.node
                     continue
                 break
+            if waits:
+                lanes[lane] = 0
 
     def _at(self, call: Call, nodes: Sequence[NodeProgram], traced: TracedEvent | None) -> list[_At]:
         """What is asked of each node for each event, with the one context that all events of a call share."""
         rows: list[_At] = []
-        for node in nodes:
+        for position, node in enumerate(nodes):
             context: Context[Any, Any] = Context(self.plan.name, node.name, self.settings)
             context._now_ms, context.state, context._traced = call.now, None, traced
-            rows.append((node, context, node.process, node.slot, node.singles, node.outputs))
+            rows.append((node, context, node.process, node.slot, node.singles, node.outputs, mark_of(position)))
         return rows
 
     def _encode_shared(self, entry: Entry) -> bytes:
