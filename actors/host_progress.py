@@ -48,6 +48,7 @@ class HostProgress(Progress):
         self._files = ProcessFiles(folder / "processes", role, incarnation)
         self._overtime = Overtime(self._files.timed, self._files.trace, end=end)
         self._free: list[Cell] = []
+        self._said = ""
 
     def start(self) -> None:
         """Report fatal errors where the successor finds them, and watch deadlines."""
@@ -56,10 +57,16 @@ class HostProgress(Progress):
 
     def begin(self, call: Call) -> Seat:
         """A call begins: in the cell of one that has ended, or a new one."""
-        cell = self._free.pop() if self._free else self._files.cell()
-        cell.begin(call)
-        known = self._suspects.look()
-        return _HostSeat(self, call, cell, self._among(call, known) if known else {})
+        try:
+            cell = self._free.pop() if self._free else self._files.cell()
+            cell.begin(call)
+            known = self._suspects.look()
+            return _HostSeat(self, call, cell, self._among(call, known) if known else {})
+        except (
+            OSError
+        ) as error:  # a full disk: events go on, and nobody would know which one killed us
+            self._trouble(error)
+            return super().begin(call)
 
     def timed(self, process: Callable[..., Any], timeout: timedelta, unit: int) -> Callable[..., Any]:
         """The `process` of a node that is not async: this process ends if it takes longer."""
@@ -103,12 +110,20 @@ class HostProgress(Progress):
         """A call has ended: of its suspects those that failed are remembered for a while, in case it is repeated."""
         cell.end()
         self._free.append(cell)
-        for suspect in {id(suspect): suspect for suspect in suspects.values()}.values():
-            if (suspect.unit, suspect.root) in failed:
-                suspect.settled = call.owner, call.number
-                self._suspects.put(suspect)
-            else:
-                self._suspects.forget(suspect)
+        try:
+            for suspect in {id(suspect): suspect for suspect in suspects.values()}.values():
+                if (suspect.unit, suspect.root) in failed:
+                    suspect.settled = call.owner, call.number
+                    self._suspects.put(suspect)
+                else:
+                    self._suspects.forget(suspect)
+        except OSError as error:
+            self._trouble(error)
+
+    def _trouble(self, error: OSError) -> None:
+        if str(error) != self._said:
+            self._said = str(error)
+            log.warning("no_progress_files", reason=self._said)
 
 
 class _HostSeat(Seat):

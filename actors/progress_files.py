@@ -162,6 +162,7 @@ class ProcessFiles:
     def cell(self) -> Cell:
         """Another cell, for a call that runs beside others."""
         self._cells += 1
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)  # old files of this folder may be cleared away
         return Cell(self.path / f"{self._cells}.cell")
 
     def report_fatal_errors(self) -> None:
@@ -239,7 +240,7 @@ def _mapped(path: Path, size: int) -> mmap.mmap:
     file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         if os.fstat(file).st_size < size:
-            os.ftruncate(file, size)
+            os.posix_fallocate(file, 0, size)  # memory of a file that has no room on its disk kills who writes to it
         return mmap.mmap(file, size)
     finally:
         os.close(file)

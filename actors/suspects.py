@@ -40,7 +40,11 @@ class Suspects:
 
     def look(self) -> dict[tuple[int, str], Suspect]:
         """All, by unit and id of the source's event. Costs a question for the folder's time while nothing changes."""
-        changed = os.stat(self._folder).st_mtime_ns  # noqa: PTH116  for each call: half the time of Path's
+        try:
+            changed = os.stat(self._folder).st_mtime_ns  # noqa: PTH116  for each call: half the time of Path's
+        except FileNotFoundError:  # old files of the folder for temporary files may be cleared away
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            changed = -1
         if changed != self._seen:
             self._seen = changed
             self._known = dict(self._read())

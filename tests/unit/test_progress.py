@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
+import os
+import shutil
 import subprocess
 import sys
 import time
@@ -164,6 +167,26 @@ def test_what_failed_fails_again_for_who_repeats_the_call_and_is_tried_when_it_i
     words.deadly = None
     result, _ = lives.until_answered(call_of(2, "the next owner"))
     assert result.failed == []
+
+
+def test_events_go_on_where_the_files_are_gone_or_have_no_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = Words()
+    words.deadly = None
+    runner = Lives(tmp_path, unit_of(words, "waves")).next()
+    shutil.rmtree(tmp_path)
+    assert len(run(runner, call_of(1)).states) == len(KEYS)
+
+    def full(file: int, offset: int, size: int) -> None:
+        raise OSError(errno.ENOSPC, "no room")
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match="no room"):
+        Lives(tmp_path, unit_of(words, "waves")).next()
+
+    monkeypatch.undo()
+    runner = Lives(tmp_path, unit_of(words, "waves")).next()
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    assert len(run(runner, call_of(1)).states) == len(KEYS)
 
 
 def test_another_version_of_the_code_has_killed_nobody(tmp_path: Path) -> None:
