@@ -62,9 +62,7 @@ class HostProgress(Progress):
             cell.begin(call)
             known = self._suspects.look()
             return _HostSeat(self, call, cell, self._among(call, known) if known else {})
-        except (
-            OSError
-        ) as error:  # a full disk: events go on, and nobody would know which one killed us
+        except OSError as error:  # a full disk: events go on, and nobody would know which one killed us
             self._trouble(error)
             return super().begin(call)
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
+import cluster_rig
 from brokers import Broker, Topics
 from cluster_rig import ClusterRig
 from flows import deadly
@@ -21,14 +22,17 @@ from rigs import Fuse
 pytestmark = pytest.mark.cluster
 KEYS = [f"key-{number}" for number in range(12)]
 ROUNDS = 8
+PATIENCE = 240.0
+"""Seconds for four processes to start one after the other, without a spare, on a machine that others use, too."""
 AMID = 3
 """The round in which the first key has the deadly word."""
 
 
 @pytest.fixture
 def rig_of(
-    ray_cluster: LocalRay, kafka: Broker, topic: Topics, redis_url: str
+    ray_cluster: LocalRay, kafka: Broker, topic: Topics, redis_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[[Fuse], ClusterRig]]:
+    monkeypatch.setattr(cluster_rig, "WITHIN", PATIENCE)
     rigs: list[ClusterRig] = []
 
     def make(fuse: Fuse) -> ClusterRig:
