@@ -39,6 +39,7 @@ from headrace.actors.store_registry import Registry
 from headrace.actors.worker import Worker
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.ports import BEGINNING
+from headrace.workflows.progress import Progress
 
 log = structlog.get_logger(__name__)
 
@@ -138,7 +139,7 @@ class InlineCluster:
     def _started(self, deployment: Deployment) -> Worker:
         plan = import_workflow(deployment.code).compile(fuse="all", now=BEGINNING)
         spec = RoleSpec(role=_ROLE, actor="inline", incarnation=self._restarts, term=self._term, deployment=deployment)
-        worker = Worker(spec, plan, self._reported)
+        worker = Worker(spec, plan, self._reported, progress=Progress())  # nobody comes after a debugger
         try:
             worker.start()
         except HeadraceError:

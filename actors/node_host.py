@@ -17,6 +17,7 @@ from prometheus_client.registry import Collector
 
 from headrace.actors.activity import Activity
 from headrace.actors.engine import OnReport
+from headrace.actors.host_progress import progress_of
 from headrace.actors.large_states import LargeStates
 from headrace.actors.node_settings import settings_of
 from headrace.actors.spec import Control, EngineStatus, GetStatus, NodeRole, Problem, Reply, RoleSpec
@@ -107,12 +108,14 @@ class NodeHost:
         self._large_states = LargeStates()
         deployment = spec.deployment
         self._traces = ProcessTraces(deployment.traces, plan, spec.role.name, deployment.incarnation)
+        self._progress = progress_of(spec)
         self._runner: Runner = runner or UnitRunner(
             plan,
             spec.role.unit,
             sizes=StateSizes(on_large=self._large_states),
             settings=settings_of(spec.deployment.settings),
             scope=self._traces.scope,
+            progress=self._progress,
         )
         self._user = UserThread()
         self._counters: dict[str, int | float] = {"calls": 0, "events": 0, "failed": 0, "seconds": 0.0}
@@ -183,6 +186,7 @@ class NodeHost:
         except Exception as error:  # noqa: BLE001  user code: the process ends anyway
             log.warning("close_failed", node=self._name, reason=f"{type(error).__name__}: {error}")
         self._user.stop()
+        self._progress.close()
         self._traces.close()
 
 

@@ -17,6 +17,7 @@ from headrace.actors.clock import StoreClock
 from headrace.actors.engine import OnReport
 from headrace.actors.feeds import Feeds, make_feeds
 from headrace.actors.formats import Formats
+from headrace.actors.host_progress import progress_of
 from headrace.actors.large_states import LargeStates
 from headrace.actors.node_calls import NodeCalls
 from headrace.actors.node_settings import settings_of
@@ -51,6 +52,7 @@ from headrace.workflows.durability import Durability
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.instructions import Limits
 from headrace.workflows.plan import Plan
+from headrace.workflows.progress import Progress
 from headrace.workflows.runner import UnitRunner
 from headrace.workflows.state_sizes import StateSizes
 from headrace.workflows.store import NotDurable, StoreUnavailable
@@ -66,9 +68,16 @@ _WAIT: Final = 0.5
 
 
 class Worker:
-    """Engine of a worker's process; see `Engine`."""
+    """Engine of a worker's process; see `Engine`.
 
-    def __init__(self, spec: RoleSpec, plan: Plan, report: OnReport) -> None:
+    Args:
+        spec: Its role.
+        plan: The compiled workflow, as this process has imported it.
+        report: Tells the supervisor.
+        progress: What is noted of nodes that run here; by default for whoever comes after this process.
+    """
+
+    def __init__(self, spec: RoleSpec, plan: Plan, report: OnReport, *, progress: Progress | None = None) -> None:
         self._spec = spec
         self._plan = plan
         self._report = report
@@ -83,11 +92,14 @@ class Worker:
         hide_in_logs(settings.hidden)
         deployment = spec.deployment
         self._traces = ProcessTraces(deployment.traces, plan, spec.role.name, deployment.incarnation)
+        inside = [unit.index for unit in plan.units if unit.in_worker]
+        self._progress = progress or (progress_of(spec) if inside else Progress())
         self._runners = {
-            unit.index: UnitRunner(plan, unit.index, sizes=sizes, settings=settings, scope=self._traces.scope)
-            for unit in plan.units
-            if unit.in_worker
-        }
+            unit: UnitRunner(
+                plan, unit, sizes=sizes, settings=settings, scope=self._traces.scope, progress=self._progress
+            )
+            for unit in inside
+        }  # fmt: skip
 
     def start(self) -> None:
         """Connect, open the nodes that run here, and be ready for partitions."""
@@ -194,6 +206,7 @@ class Worker:
         await self._formats.close()
         for runner in self._runners.values():
             await runner.close()
+        self._progress.close()
         await self._store.close()
         await asyncio.to_thread(self._traces.close)
 

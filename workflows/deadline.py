@@ -11,16 +11,19 @@ from .errors import HeadraceError
 
 
 class DeadlineExceeded(HeadraceError):
-    """A node was still at an event (or batch) after its `timeout=`, and was cancelled."""
+    """A node was still at an event (or batch) after its `timeout=`, and was cancelled, or its process was ended."""
 
     reason_code = "timeout"
 
-    def __init__(self, timeout: timedelta) -> None:
-        super().__init__(f"not done after {timeout.total_seconds():g} s (timeout=), and cancelled")
+    def __init__(self, timeout: timedelta, then: str = "cancelled", trace: str = "") -> None:
+        super().__init__(f"not done after {timeout.total_seconds():g} s (timeout=), and {then}")
         self.timeout = timeout
+        self.then = then
+        self.trace = trace
+        """Where the process stood that was ended for it."""
 
-    def __reduce__(self) -> tuple[type[DeadlineExceeded], tuple[timedelta]]:
-        return DeadlineExceeded, (self.timeout,)
+    def __reduce__(self) -> tuple[type[DeadlineExceeded], tuple[timedelta, str, str]]:
+        return DeadlineExceeded, (self.timeout, self.then, self.trace)
 
 
 def within(process: Callable[..., Awaitable[Any]], timeout: timedelta) -> Callable[..., Awaitable[Any]]:

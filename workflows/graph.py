@@ -56,7 +56,8 @@ class NodeKeywords(TypedDict, total=False):
     retry: Retry | None
     """What to do when it fails."""
     timeout: timedelta | None
-    """How long one call of an `async` node may take; then it is cancelled, and the event is a dead letter."""
+    """How long one call may take; then it is cancelled (an `async` node) or its process is replaced, and the event is a
+    dead letter."""
     batch_size: int
     """Of a batch node: events in a batch, at most."""
     batch_delay: timedelta

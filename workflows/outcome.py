@@ -12,12 +12,15 @@ import msgspec
 from .actions import Reject
 from .calls import ENTER, Call, CallResult, Effect, Ended, Exit, Failed, Path, Sent
 from .context import Replied
+from .deadline import DeadlineExceeded
 from .entries import Entry
 from .errors import HeadraceError
 from .events import Event
 from .holding import StandsBehind, stop
 from .plan import Plan
 from .program import EXIT, INNER, MANY, NOTHING, NodeProgram, Step, UnitProgram
+from .progress import Seat
+from .suspicion import PoisonEvent
 
 END_COMPLETED = ENTER - 1
 """Exit code: the run is to end, completed, once what stands before it in the list has been done."""
@@ -86,6 +89,8 @@ class Outcome:
         """Events that `exits` has something of."""
         self.by_waves = False
         """Hops are counted from the unit's first node on, whatever node an event enters."""
+        self.seat: Seat
+        """Where the runner notes how far it is."""
         self._plan = plan
         self._program = program
         self._sent: dict[tuple[int, Path], Sent] = {}
@@ -210,6 +215,8 @@ def describe(error: BaseException) -> tuple[str, str, str | None]:
         reason = "decode"
     text = str(error) if isinstance(error, HeadraceError | msgspec.MsgspecError) else f"{type(error).__name__}: {error}"
     frames = user_frames(error.__traceback__)
+    if isinstance(error, PoisonEvent | DeadlineExceeded):
+        return reason, text, error.trace[-TRACEBACK_CAP:] or None
     if not frames or reason != "error":
         return reason, text, None
     lines = traceback.format_list(frames) + traceback.format_exception_only(error)

@@ -114,7 +114,7 @@ class NodePlan:
     batch_size: int = 0
     batch_delay: timedelta = timedelta(0)
     timeout: timedelta | None = None
-    """How long one call may take; of async nodes."""
+    """How long one call may take."""
     retry: Retry | None = None
     """When it fails: how often to try again, and after which wait. None: not at all."""
     resources: Mapping[str, float] = field(default_factory=dict)

@@ -79,7 +79,7 @@ class NodeProgram:
         self.plan = node
         self.index = node.index
         self.name = node.name
-        self.process = node.process if node.timeout is None else within(node.process, node.timeout)
+        self.process = within(node.process, node.timeout) if node.timeout and node.is_async else node.process
         self.instance = node.instance
         self.is_async = node.is_async
         self.is_batch = node.is_batch

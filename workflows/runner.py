@@ -13,19 +13,19 @@ import time
 from collections.abc import Callable, Coroutine, Iterable, Sequence
 from typing import Any, TypeAlias
 
-import msgspec
 from msgspec.structs import replace
 
 from .batching import BatchProcess, batches
+from .call_events import events_of
 from .calls import Call, CallResult, Failed, Path
 from .context import Context
 from .entries import Entry, EntryTable
-from .errors import HeadraceError
 from .events import Event
 from .holding import come_in, may_enter, stop_runs
 from .outcome import BYTE, HopLimit, Item, Outcome, branches, emitted
 from .plan import Plan
 from .program import END, EXIT, INNER, MANY, NOTHING, NodeProgram, Output, Step, UnitProgram
+from .progress import LANES, Progress, free_and_alone, guarding, mark_of
 from .settings import NO_SETTINGS, Settings, give_settings
 from .state_sizes import SHARED, StateSizes
 from .traced_run import Batch, Scope, TracedEvent, noting, parts
@@ -33,10 +33,9 @@ from .unfolding import unfold
 from .waves import Waves, goes_in_waves
 
 _DROP = Step(NOTHING)
-_UNDECODED = object()
 _At: TypeAlias = tuple[
     NodeProgram, Context[Any, Any], Callable[[Event[Any], Context[Any, Any]], Any], int, dict[int, Step],
-    dict[type, Output],
+    dict[type, Output], int,
 ]  # fmt: skip
 """A node with its context, and those of its attributes that every event asks for."""
 
@@ -53,18 +52,22 @@ class UnitRunner:
         sizes: StateSizes | None = None,
         settings: Settings = NO_SETTINGS,
         scope: Scope | None = None,
+        progress: Progress | None = None,
     ) -> None:
         self.plan = plan
         self.settings = settings
         self._scope = scope
         self._serial = plan.serial and len(plan.units) == 1
         """What begins behind something that stands still is seen here; else the core lets nothing begin."""
+        self._progress = progress or Progress()
         self._noting: list[NodeProgram] = []
         """The nodes for traced events; made when there is the first one."""
         self.program = UnitProgram(plan, plan.units[unit])
         self.nodes: list[NodeProgram] = self.program.nodes
         self.is_async = any(node.is_async for node in self.nodes)
         for node in self.nodes:
+            if node.plan.timeout is not None and not node.is_async:
+                node.process = self._progress.timed(node.process, node.plan.timeout, unit)
             if node.is_batch:
                 node.process = BatchProcess(node, settings)
         self._entries = EntryTable(plan, self.program, held_runs)
@@ -101,8 +104,8 @@ class UnitRunner:
             return begun
         out, entries = begun
         started = time.thread_time()
-        events = self._events(out, data)
-        if self._waves is None:
+        events = events_of(out, self._decoders, data)
+        if self._waves is None or out.seat.guarding:
             _at_once(self._process_all(out, entries, events))
         else:
             for part, traced in parts(call, range(len(events)), out.result.hops, self._scope):
@@ -119,14 +122,18 @@ class UnitRunner:
             return begun
         out, entries = begun
         started = time.thread_time()
-        events = self._events(out, data)
+        events = events_of(out, self._decoders, data)
         if len(entries) == 1 or isinstance(self.nodes[0].process, BatchProcess):
             await self._process_all(out, entries, events)
         else:
+            free, alone = free_and_alone(call.runs, range(len(call.runs)), out.seat.suspects)
             by_run: list[list[int]] = [[] for _ in entries]
-            for index, run in enumerate(call.runs):
-                by_run[run].append(index)
+            for index in free:
+                by_run[call.runs[index]].append(index)
+            out.seat.guarding = False
             await asyncio.gather(*(self._through(out, entries, events, indexes) for indexes in by_run))
+            out.seat.guarding = bool(alone)
+            await self._through(out, entries, events, alone)
         return self._finish(out, entries, started)
 
     def _begin(self, call: Call) -> tuple[Outcome, list[Entry]] | CallResult:
@@ -140,10 +147,12 @@ class UnitRunner:
             out.result.need = need
             return out.result
         stop_runs(call, entries)
+        out.seat = self._progress.begin(call)
         return out, entries
 
     def _finish(self, out: Outcome, entries: Sequence[Entry], started: float) -> CallResult:
         """States and time into the result, which is kept until the next call of its partition."""
+        out.seat.end()
         result = out.done()
         number, owner = result.number, result.owner
         for entry in entries:
@@ -164,33 +173,6 @@ class UnitRunner:
         trace = None if row.traceback is None else self.settings.mask(row.traceback)
         return replace(row, error=self.settings.mask(row.error), traceback=trace)
 
-    def _events(self, out: Outcome, data: Sequence[Any] | None) -> list[Event[Any] | None]:
-        """The call's events as users see them; None where the data could not be decoded (noted as failed)."""
-        call = out.call
-        count = len(call.runs)
-        keys, origins = call.keys, call.origins
-        paths = call.paths or ((),) * count
-        headers = call.headers or ((),) * count
-        if data is None:
-            data = self._decode(out)
-        return [
-            None if value is _UNDECODED else Event(value, keys[run], origins[origin], offset, path, at, header)
-            for value, run, origin, offset, path, at, header in zip(
-                data, call.runs, call.origin_of, call.offsets, paths, call.times, headers, strict=True
-            )
-        ]
-
-    def _decode(self, out: Outcome) -> list[Any]:
-        call, decoders = out.call, self._decoders
-        values: list[Any] = []
-        for index, (type, blob) in enumerate(zip(call.types, call.blobs, strict=True)):
-            try:
-                values.append(decoders[type](blob))  # type: ignore[arg-type]
-            except (msgspec.MsgspecError, HeadraceError, ValueError, TypeError) as error:
-                out.failed(index, call.nodes[index], error)
-                values.append(_UNDECODED)
-        return values
-
     async def _process_all(self, out: Outcome, entries: Sequence[Entry], events: list[Event[Any] | None]) -> None:
         """All events of a call in order; those of a lone batch node in batches."""
         call, first = out.call, self.nodes[0]
@@ -198,20 +180,28 @@ class UnitRunner:
             await self._through(out, entries, events, range(len(call.runs)))
             return
         good = [index for index, event in enumerate(events) if event is not None]
-        alone = first.slot >= 0 or self.plan.run_state is not None or first.plan.may_end or first.plan.retry is not None
-        for indexes in batches(call, good, first.plan.batch_size, distinct=alone):
+        good, alone = free_and_alone(call.runs, good, out.seat.suspects)
+        out.seat.guarding = False
+        distinct = first.slot >= 0 or self.plan.run_state is not None or first.plan.may_end or bool(first.plan.retry)
+        for indexes in batches(call, good, first.plan.batch_size, distinct=distinct):
             live = [index for index in indexes if self._goes_in(entries[call.runs[index]], first, call, index)]
             together = [event for index in live if (event := events[index]) is not None]
             runs = [entries[call.runs[index]] for index in live]
             began, started = time.time_ns(), time.perf_counter_ns()
             batch: Batch | None = None
+            for lane, index in enumerate(live[:LANES]):
+                out.seat.lanes[lane] = mark_of(0) + index
             if await first.process.prepare(together, runs, self._entries, self.plan.name, call.now):
                 batch = began, time.perf_counter_ns() - started
+                out.seat.clear()
             else:
+                out.seat.clear()
                 for index, event in zip(live, together, strict=True):  # what it did to mutable data is undone
                     if not self._immutable[call.types[index]]:
                         events[index] = replace(event, data=self._decoders[call.types[index]](call.blobs[index]))  # type: ignore[arg-type]
             await self._through(out, entries, events, indexes, batch)
+        out.seat.guarding = bool(alone)
+        await self._through(out, entries, events, alone)
 
     def _goes_in(self, entry: Entry, node: NodeProgram, call: Call, index: int) -> bool:
         """Whether an event may be part of a batch."""
@@ -247,11 +237,14 @@ class UnitRunner:
         immutable, hop_limit, large_state = self._immutable, plan.hop_limit, self._sizes.large
         if traced is not None:
             nodes = self._noting = self._noting or noting(self.nodes)
+        if out.seat.guarding:
+            nodes = guarding(nodes, out.seat)
         at = self._at(call, nodes, traced)
         enter = {node.index: position for position, node in enumerate(nodes)}
         runs, starts, types, blobs, hops_of = call.runs, call.nodes, call.types, call.blobs, call.hops
         attempts = call.attempts
         shared, waits = plan.run_state is not None, self.is_async
+        lanes, lane = out.seat.lanes, 0
         codes, written, processed = out.codes, out.written, out.processed
         stack: list[Item] = []
         state: Any = None
@@ -267,10 +260,13 @@ class UnitRunner:
             position, type, blob = enter[starts[index]], types[index], blobs[index]
             hops = hops_of[index] if hops_of else 0
             entered = hops + 1
+            if waits:  # runs go side by side
+                lane = runs[index] % LANES
             first = True
             path: Path | None = None
             while True:
-                node, context, process, slot, singles, outputs = at[position]
+                node, context, process, slot, singles, outputs, mark = at[position]
+                lanes[lane] = mark + index
                 hops += 1
                 try:
                     if hops > hop_limit:
@@ -354,14 +350,16 @@ class UnitRunner:
                     position = step.node
                     continue
                 break
+            if waits:
+                lanes[lane] = 0
 
     def _at(self, call: Call, nodes: Sequence[NodeProgram], traced: TracedEvent | None) -> list[_At]:
         """What is asked of each node for each event, with the one context that all events of a call share."""
         rows: list[_At] = []
-        for node in nodes:
+        for position, node in enumerate(nodes):
             context: Context[Any, Any] = Context(self.plan.name, node.name, self.settings)
             context._now_ms, context.state, context._traced = call.now, None, traced
-            rows.append((node, context, node.process, node.slot, node.singles, node.outputs))
+            rows.append((node, context, node.process, node.slot, node.singles, node.outputs, mark_of(position)))
         return rows
 
     def _encode_shared(self, entry: Entry) -> bytes:

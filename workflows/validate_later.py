@@ -43,8 +43,6 @@ def _uses(node: NodeItem) -> list[str]:
     options, signature = node.options, node.signature
     uses = {
         "a workflow as a node": node.inner,
-        "timeout= of a node that is not async": options.timeout is not None
-        and not (signature is not None and signature.is_async),
         "renamed_from=": options.renamed_from is not None,
         "on_timer": signature is not None and signature.sets_timers,
     }

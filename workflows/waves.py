@@ -23,6 +23,7 @@ from .holding import come_in
 from .outcome import BYTE, HopLimit, Item, Outcome, branches, emitted
 from .plan import Plan
 from .program import EXIT, INNER, MANY, NOTHING, Step, UnitProgram
+from .progress import mark_of
 from .settings import Settings
 from .state_sizes import StateSizes
 from .unfolding import unfold
@@ -134,8 +135,10 @@ class Waves:
         saved = b""
         sent: Sent | None = None
         failed = 0
+        lanes, mark = out.seat.lanes, mark_of(position)
         for row in wave:
             index, entry, event, type, blob = row
+            lanes[0] = mark + index
             path: Path | None = None
             items: list[Item] | None = None
             try:

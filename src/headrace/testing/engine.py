@@ -16,6 +16,7 @@ from headrace.sources.own_formats import Opened
 from headrace.sources.packing import packers_of
 from headrace.sources.unpacking import DecoderUnpacker
 from headrace.testing.clockwork import Clockwork
+from headrace.testing.deadlines import LateProgress
 from headrace.testing.inputs import Inputs
 from headrace.testing.problems import HarnessError
 from headrace.testing.writing import KeepingPacker, ready_or
@@ -195,7 +196,9 @@ class Engine:
             self._crash.passed(name)
 
     async def _start(self, unit: int, replica: int) -> UnitRunner:
-        runner = self._runners[unit, replica] = UnitRunner(self.plan, unit, settings=self._settings)
+        runner = self._runners[unit, replica] = UnitRunner(
+            self.plan, unit, settings=self._settings, progress=LateProgress()
+        )
         await runner.open()
         return runner
 

@@ -1,0 +1,51 @@
+"""The events of a call, as users see them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import msgspec
+
+from .errors import HeadraceError
+from .events import Event
+from .outcome import Outcome
+
+_UNDECODED: Final = object()
+
+
+def events_of(
+    out: Outcome, decoders: Sequence[Callable[[bytes], Any]], data: Sequence[Any] | None
+) -> list[Event[Any] | None]:
+    """The call's events; None where the data could not be decoded (noted as failed).
+
+    Args:
+        out: The call's.
+        decoders: By type.
+        data: Where it is decoded already.
+    """
+    call = out.call
+    count = len(call.runs)
+    keys, origins = call.keys, call.origins
+    paths = call.paths or ((),) * count
+    headers = call.headers or ((),) * count
+    if data is None:
+        data = _decode(out, decoders)
+    return [
+        None if value is _UNDECODED else Event(value, keys[run], origins[origin], offset, path, at, header)
+        for value, run, origin, offset, path, at, header in zip(
+            data, call.runs, call.origin_of, call.offsets, paths, call.times, headers, strict=True
+        )
+    ]
+
+
+def _decode(out: Outcome, decoders: Sequence[Callable[[bytes], Any]]) -> list[Any]:
+    call = out.call
+    values: list[Any] = []
+    for index, (type, blob) in enumerate(zip(call.types, call.blobs, strict=True)):
+        try:
+            values.append(decoders[type](blob))  # type: ignore[arg-type]
+        except (msgspec.MsgspecError, HeadraceError, ValueError, TypeError) as error:
+            out.failed(index, call.nodes[index], error)
+            values.append(_UNDECODED)
+    return values
