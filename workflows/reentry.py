@@ -61,7 +61,7 @@ def way_of(plan: Plan, programs: Sequence[UnitProgram], records: Records, entry:
     if entry.sink:
         sink = next((row for row in plan.sinks if row.name == entry.sink), None)
         return _gone("sink", entry.sink) if sink is None else Way((SINK + sink.index,))
-    node = next((row for row in plan.nodes if row.name == entry.node), None)
+    node = plan.node_called(entry.node)
     if node is None:
         return _gone("node", entry.node)
     if entry.type:

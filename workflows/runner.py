@@ -98,7 +98,7 @@ class UnitRunner:
             return begun
         out, entries = begun
         started = time.thread_time()
-        events = self._events(out, data)
+        events = self._events(out, entries, data)
         if self._waves is None:
             _at_once(self._process_all(out, entries, events))
         else:
@@ -116,7 +116,7 @@ class UnitRunner:
             return begun
         out, entries = begun
         started = time.thread_time()
-        events = self._events(out, data)
+        events = self._events(out, entries, data)
         if len(entries) == 1 or isinstance(self.nodes[0].process, BatchProcess):
             await self._process_all(out, entries, events)
         else:
@@ -160,8 +160,8 @@ class UnitRunner:
         trace = None if row.traceback is None else self.settings.mask(row.traceback)
         return replace(row, error=self.settings.mask(row.error), traceback=trace)
 
-    def _events(self, out: Outcome, data: Sequence[Any] | None) -> list[Event[Any] | None]:
-        """The call's events as users see them; None where the data could not be decoded (noted as failed)."""
+    def _events(self, out: Outcome, entries: Sequence[Entry], data: Sequence[Any] | None) -> list[Event[Any] | None]:
+        """The call's events as users see them; None where data or the run's state can't be read (noted as failed)."""
         call = out.call
         count = len(call.runs)
         keys, origins = call.keys, call.origins
@@ -169,6 +169,8 @@ class UnitRunner:
         headers = call.headers or ((),) * count
         if data is None:
             data = self._decode(out)
+        if self._entries.has_unread:
+            data = _without_unread(out, entries, data)
         return [
             None if value is _UNDECODED else Event(value, keys[run], origins[origin], offset, path, at, header)
             for value, run, origin, offset, path, at, header in zip(
@@ -355,6 +357,17 @@ class UnitRunner:
         if len(saved) > self._sizes.large:
             self._sizes.check(SHARED, entry.key, len(saved))
         return saved
+
+
+def _without_unread(out: Outcome, entries: Sequence[Entry], data: Sequence[Any]) -> list[Any]:
+    """The data, without that of runs whose state can't be read: each of their events is noted as failed."""
+    values = list(data)
+    for index, run in enumerate(out.call.runs):
+        fault = entries[run].unread
+        if fault is not None and values[index] is not _UNDECODED:
+            out.failed(index, out.call.nodes[index], fault)
+            values[index] = _UNDECODED
+    return values
 
 
 def _at_once(work: Coroutine[Any, Any, None]) -> None:

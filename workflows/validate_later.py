@@ -46,7 +46,6 @@ def _uses(node: NodeItem) -> list[str]:
         "retry=": options.retry is not None,
         "timeout= of a node that is not async": options.timeout is not None
         and not (signature is not None and signature.is_async),
-        "renamed_from=": options.renamed_from is not None,
         "on_timer": signature is not None and signature.sets_timers,
     }
     return [what for what, used in uses.items() if used]

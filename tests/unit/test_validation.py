@@ -665,7 +665,6 @@ def use_failure(workflow: Workflow, readings: Any) -> None:
             lambda workflow, readings: readings.to(workflow.node(count, timeout=timedelta(1))),
             ["timeout= of a node that is not async"],
         ),
-        (lambda workflow, readings: readings.to(workflow.node(count, renamed_from="was")), ["renamed_from="]),
         (lambda workflow, readings: readings.to(workflow.node(Timed())), ["on_timer"]),
         (lambda workflow, readings: readings.to(workflow.node(Workflow("inner"))), ["a workflow as a node"]),
         (
