@@ -34,6 +34,7 @@ from headrace.workflows.durability import Durability
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.keyspace import incarnation_key
 from headrace.workflows.plan import Plan
+from headrace.workflows.state_review import renames_of
 
 if TYPE_CHECKING:
     from ray.actor import ActorHandle
@@ -92,7 +93,7 @@ def deployment_of(
     number = partitions or plan.partitions or (DEFAULT_PARTITIONS if plan.keyed else 1)
     return Deployment(
         workflow=plan.name, code=code, redis_url=redis_url, partitions=number, units=units_of(plan),
-        topics=topics_of(plan), states=states_of(plan), **options,
+        topics=topics_of(plan), states=states_of(plan), renames=renames_of(plan), **options,
     )  # fmt: skip
 
 

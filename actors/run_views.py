@@ -17,6 +17,7 @@ from headrace.sources.routing import scan
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.keyspace import PartitionKeys, partition_of
 from headrace.workflows.runs import ENDED_FIELD, NUMBER_FIELD, RESULT_FIELD, SHARED_FIELD, STATUS_FIELD
+from headrace.workflows.state_versions import split_version
 from headrace.workflows.store import WorkflowDescriptor
 
 AT_ONCE: Final = 1000
@@ -72,7 +73,7 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     state: msgspec.Raw | None
     """JSON: the state that its nodes share."""
     nodes: dict[str, msgspec.Raw]
-    """JSON: the state of each node."""
+    """JSON: the state of each node, by the name under which it lies; without its version."""
     result: msgspec.Raw | None
     """JSON: result of a completed run, reason of a terminated one."""
 
@@ -162,11 +163,11 @@ async def get_run(registry: Registry, descriptor: WorkflowDescriptor, key: str) 
         status=fields[STATUS_FIELD].decode(),
         number=int(fields[NUMBER_FIELD]),
         ended=None if ended is None else int(ended),
-        state=_raw(fields.get(SHARED_FIELD)),
+        state=_raw(split_version(fields.get(SHARED_FIELD, b""))[1]),
         nodes={
-            name.removeprefix(_NODE): msgspec.Raw(value)
+            name.removeprefix(_NODE): msgspec.Raw(split_version(value)[1])
             for name, value in sorted(fields.items())
-            if name.startswith(_NODE)
+            if name.startswith(_NODE) and value
         },
         result=_raw(fields.get(RESULT_FIELD)),
     )

@@ -76,6 +76,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """Topics that it reads and writes, by the name of their Kafka cluster; "": the default one."""
     states: tuple[str, ...] = ()
     """Fields of runs that hold its states: `node:<name>`, and `state` where its nodes share one."""
+    renames: dict[str, str] = {}
+    """Field with a former name of a node -> field with its name now: runs without an event since have the former."""
     durability: str = "fast"
     """When what follows from a commit may leave: `fast`, `fsync`, `replicas`, `replicas:2`; see `Durability`."""
     settings: dict[str, str | int | float | bool] = {}

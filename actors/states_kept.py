@@ -1,66 +1,58 @@
-"""What a new version would do to states in the store: lose those of nodes that are gone, stumble over others."""
+"""A new version in the place of one before: refused where it would lose states that nobody lets go."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Collection
 
 from headrace.actors.spec import Deployment
-from headrace.actors.state_check import Misfit, forget_fields, forget_misfits, misfits, runs_with
+from headrace.actors.state_check import prepare_states, review_states
 from headrace.actors.store_registry import Registry
-from headrace.workflows.errors import HeadraceError
 from headrace.workflows.plan import Plan
+from headrace.workflows.state_review import StateReview, StatesLost
 
-_SHOWN: Final = 5
-_CURE: Final = (
-    "Give a node that was renamed its old name (name=), or keep the old fields (with defaults for new ones). To begin"
-    " anew without these states, for good: --drop-state"
-)
+__all__ = ["StatesLost", "make_ready", "refuse_loss"]
 
 
-class StatesLost(HeadraceError):
-    """A new version has no place for states that the store has, or can't read them.
+async def refuse_loss(
+    registry: Registry,
+    before: Deployment | None,
+    plan: Plan,
+    *,
+    drop: Collection[str] = (),
+    limit: int | None = None,
+    on_progress: Callable[[int], None] = lambda _: None,
+) -> StateReview:
+    """See that every state in the store has a place in the new version, which can read it. Writes nothing.
 
-    Attributes:
-        workflow: Its name.
-        orphans: Node -> how many runs have a state of it, though the new version has no such node.
-        misfits: States that the new version can't read.
-    """
+    Args:
+        registry: The store.
+        before: What ran last; None: nobody knows.
+        plan: The new version.
+        drop: Names of nodes (`@run`: what all share) whose states may go.
+        limit: How many running runs are looked at; None: all.
+        on_progress: Told the number of runs seen so far, now and then.
 
-    def __init__(self, workflow: str, orphans: dict[str, int], misfits: Sequence[Misfit]) -> None:
-        self.workflow, self.orphans, self.misfits = workflow, orphans, list(misfits)
-        lines = [
-            f"  {node} had states, in {count} run{'' if count == 1 else 's'}, and is gone"
-            for node, count in orphans.items()
-        ]
-        lines += [f"  {misfit.sentence}" for misfit in misfits[:_SHOWN]]
-        if len(misfits) > _SHOWN:
-            lines.append(f"  and {len(misfits) - _SHOWN} more")
-        super().__init__("\n".join([f"The new version of {workflow} would lose states:", *lines, _CURE]))
-
-    def __reduce__(self) -> tuple[type[StatesLost], tuple[str, dict[str, int], list[Misfit]]]:
-        return type(self), (self.workflow, self.orphans, self.misfits)
-
-
-async def refuse_loss(registry: Registry, before: Deployment, after: Deployment, plan: Plan) -> None:
-    """See that every state in the store has a node in the new version that can read it.
+    Returns:
+        What will be lost: nothing but what may go.
 
     Raises:
-        StatesLost: It has not.
+        StatesLost: It would lose others.
         StoreUnavailable: Ask again.
     """
-    found = await runs_with(registry, after.workflow, _gone(before, after))
-    orphans = {field.removeprefix("node:"): count for field, count in found.items()}
-    wrong = await misfits(registry, plan)
-    if orphans or wrong:
-        raise StatesLost(after.workflow, orphans, wrong)
+    renames = {} if before is None else before.renames
+    review = await review_states(registry, plan, renames=renames, limit=limit, on_progress=on_progress)
+    lost = review.lost(besides=drop)
+    if lost is not None:
+        raise lost
+    return review
 
 
-async def drop_lost(registry: Registry, before: Deployment, after: Deployment, plan: Plan) -> int:
-    """Take out the states that `refuse_loss` names; only while the workflow does not run. Returns how many."""
-    gone = await forget_fields(registry, after.workflow, _gone(before, after))
-    return gone + await forget_misfits(registry, plan)
+async def make_ready(registry: Registry, before: Deployment | None, plan: Plan, *, drop: Collection[str] = ()) -> int:
+    """Take out the states that may go, and finish renames of the version before that the new one does not repeat.
 
+    Only while the workflow does not run. Returns how many states went.
 
-def _gone(before: Deployment, after: Deployment) -> list[str]:
-    return [field for field in before.states if field not in after.states]
+    Raises:
+        StoreUnavailable: Ask again.
+    """
+    return await prepare_states(registry, plan, renames={} if before is None else before.renames, drop=drop)

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
+from .entries import Entry
 from .errors import HeadraceError
 from .events import Event
 from .outcome import Outcome
@@ -49,3 +50,16 @@ def _decode(out: Outcome, decoders: Sequence[Callable[[bytes], Any]]) -> list[An
             out.failed(index, call.nodes[index], error)
             values.append(_UNDECODED)
     return values
+
+
+def without_unread(
+    out: Outcome, entries: Sequence[Entry], events: Sequence[Event[Any] | None]
+) -> list[Event[Any] | None]:
+    """The events, without those of runs whose state can't be read: each of them is noted as failed."""
+    left = list(events)
+    for index, run in enumerate(out.call.runs):
+        fault = entries[run].unread
+        if fault is not None and left[index] is not None:
+            out.failed(index, out.call.nodes[index], fault)
+            left[index] = None
+    return left

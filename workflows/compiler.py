@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Any
 
 from headrace.workflows.actions import Complete, Terminate
-from headrace.workflows.codec import json_codec, state_codec
+from headrace.workflows.codec import json_codec
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.findings import Findings
 from headrace.workflows.graph import Destination, Fuse, Graph, NodeItem, Route, SinkItem
@@ -27,6 +27,7 @@ from headrace.workflows.plan import (
 )  # fmt: skip
 from headrace.workflows.regions import regions_of
 from headrace.workflows.routing import routing_of
+from headrace.workflows.state_versions import versioned_codec
 
 
 def compile_graph(graph: Graph, fuse: Fuse) -> Plan:
@@ -54,7 +55,7 @@ def compile_graph(graph: Graph, fuse: Fuse) -> Plan:
         unit_of=unit_of,
         regions=regions,
         region_of=region_of,
-        run_state=None if graph.state is None else state_codec(graph.state),
+        run_state=None if graph.state is None else versioned_codec(graph.state, graph.migrations),
         serial=serial,
     )
 
@@ -143,7 +144,7 @@ class _Compiler:
             process=signature.process,
             is_async=signature.is_async,
             is_batch=signature.is_batch,
-            state=None if signature.state is None else state_codec(signature.state),
+            state=None if signature.state is None else versioned_codec(signature.state, options.migrations),
             routes=tuple(routes.rows),
             actions=actions,
             outputs=outputs,
@@ -158,6 +159,7 @@ class _Compiler:
             retry=options.retry,
             resources={"num_cpus": options.cpus, "num_gpus": options.gpus, **(options.resources or {})},
             where=str(item.where),
+            renamed_from=options.former_names,
         )
 
 

@@ -8,12 +8,13 @@ from .calls import Blobs, Call
 from .context import Run
 from .plan import Plan
 from .program import NodeProgram, UnitProgram
+from .state_versions import StateUnread
 
 
 class Entry(Run[Any]):
     """A run as one unit holds it; it is also the `ctx.run` that nodes see."""
 
-    __slots__ = ("blobs", "ended", "number", "owner", "shared", "states", "stopped", "version")
+    __slots__ = ("blobs", "ended", "number", "owner", "shared", "states", "stopped", "unread", "version")
 
     def __init__(self, workflow: str, key: str, number: int, owner: str) -> None:
         super().__init__(workflow, key, None)
@@ -27,6 +28,8 @@ class Entry(Run[Any]):
         self.ended = False
         self.stopped: dict[int, int] | None = None
         """Nodes before which something of it stands still, in this call; see `holding`."""
+        self.unread: StateUnread | None = None
+        """Why a state of it can't be read; then no event of the run is processed here."""
 
 
 class EntryTable:
@@ -38,6 +41,8 @@ class EntryTable:
         self._stateful = [node for node in program.nodes if node.slot >= 0]
         self._limit = limit
         self._entries: dict[str, Entry] = {}
+        self.has_unread = False
+        """There was an entry with `unread`."""
 
     def __len__(self) -> int:
         return len(self._entries)
@@ -63,7 +68,10 @@ class EntryTable:
         if call.shared is not None and not need:
             for entry, blob in zip(entries, call.shared, strict=True):
                 entry.shared = blob
-                self.restore_shared(entry)
+                try:
+                    self.restore_shared(entry)
+                except Exception as error:  # noqa: BLE001  a migration, or a type of the user's: it may raise anything
+                    self._set_unread(entry, error)
         if len(held) > self._limit:
             self._trim(call)
         return entries, need
@@ -74,9 +82,18 @@ class EntryTable:
         entry.blobs = list(states) if states is not None else [None] * len(self._stateful)
         entry.states = [None] * len(self._stateful)
         for node in self._stateful:
-            self.restore(node, entry)
+            try:
+                self.restore(node, entry)
+            except Exception as error:  # noqa: BLE001  a migration, or a type of the user's: it may raise anything
+                self._set_unread(entry, error, node.name)
         self._entries[key] = entry
         return entry
+
+    def _set_unread(self, entry: Entry, error: Exception, node: str | None = None) -> None:
+        fault = StateUnread.of(error)
+        which = "that its nodes share" if node is None else f"of {node}"
+        entry.unread = StateUnread(f"the state {which} can't be read by this version: {fault.message}", fault.path)
+        self.has_unread = True
 
     def restore(self, node: NodeProgram, entry: Entry) -> None:
         """Put a node's state back to the savepoint: what the failed event did to it is gone."""

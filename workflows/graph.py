@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
@@ -16,6 +16,7 @@ from headrace.workflows.ports import Sink, Source
 from headrace.workflows.retry import Retry
 from headrace.workflows.returns import Fault
 from headrace.workflows.signature import Signature
+from headrace.workflows.state_versions import Migrations
 
 Fuse: TypeAlias = Literal["all"] | None
 """`"all"`: the whole graph runs inside the worker. None: an actor for each node, or group of fused ones."""
@@ -43,8 +44,11 @@ class NodeKeywords(TypedDict, total=False):
 
     name: str | None
     """Identity of its state, so keep it. Default: the function's name, or the class's in snake case."""
-    renamed_from: str | None
-    """Its name in the version before."""
+    renamed_from: str | Sequence[str] | None
+    """Its name in the version before, or its names in versions before: what is stored under them is its own."""
+    migrations: Migrations | None
+    """Version of its state -> function that makes the next one of it, from and to what JSON has (dict, list, ...).
+    Its version is one more than the last of them, and 1 without any."""
     replicas: int
     """Actors that share its keys; default 1."""
     cpus: float
@@ -77,7 +81,14 @@ class NodeOptions:
     timeout: timedelta | None = None
     batch_size: int = 0
     batch_delay: timedelta = timedelta(0)
-    renamed_from: str | None = None
+    renamed_from: str | Sequence[str] | None = None
+    migrations: Migrations | None = None
+
+    @property
+    def former_names(self) -> tuple[str, ...]:
+        """`renamed_from`, as a tuple."""
+        given = self.renamed_from
+        return () if given is None else (given,) if isinstance(given, str) else tuple(given)
 
 
 @dataclass(slots=True, eq=False)
@@ -179,6 +190,8 @@ class Graph:
     partitions: int | None
     state: Any
     fuse: Fuse
+    migrations: Migrations | None = None
+    """Of the state that its runs share."""
     sources: list[SourceItem] = field(default_factory=list)
     nodes: list[NodeItem] = field(default_factory=list)
     sinks: list[SinkItem] = field(default_factory=list)

@@ -107,6 +107,16 @@ class MemoryStore:
             found = self._partitions[partition] = _Partition()
         return found
 
+    def taken_over(
+        self, channels: Mapping[str, int], edit: Callable[[str, dict[str, bytes]], dict[str, bytes]]
+    ) -> MemoryStore:
+        """A copy for another version of the workflow: with its channels, and each run's hash as `edit` returns it."""
+        store = copy.deepcopy(self)
+        store._channels = dict(channels)
+        for held in store._partitions.values():
+            held.runs = {key: edit(key, fields) for key, fields in held.runs.items()}
+        return store
+
     def acquire(self, partition: int, *, term: int, placement: int, worker: str) -> Head:
         """Become the partition's owner; see `StoreContract.acquire`."""
         held = self._of(partition)

@@ -88,9 +88,19 @@ class Parking:
         last: Number of the last ticket that was given out.
         fields: Those that the store has.
         due: When the first of each queue is due, as the store has it: field -> milliseconds since 1970 UTC.
+        renamed: Former name of a node -> the name that it has.
     """
 
-    def __init__(self, *, serial: bool, last: int, fields: Iterable[str] = (), due: Mapping[str, int] = {}) -> None:
+    def __init__(
+        self,
+        *,
+        serial: bool,
+        last: int,
+        fields: Iterable[str] = (),
+        due: Mapping[str, int] | None = None,
+        renamed: Mapping[str, str] | None = None,
+    ) -> None:
+        self._renamed = dict(renamed or {})
         self._serial = serial
         self.last = last
         self._queues: dict[Queue, list[Ticket]] = {}
@@ -108,7 +118,7 @@ class Parking:
         self._length = 0
         for ticket in sorted(map(ticket_of, fields)):
             self._put(ticket)
-        for field, time in due.items():
+        for field, time in (due or {}).items():
             self._set(ticket_of(field), time)
 
     def blocks(self, key: str, node: str = "") -> int:
@@ -148,9 +158,10 @@ class Parking:
         if not queue:
             del self._queues[self.queue(ticket)]
         nodes = self._nodes[ticket.key]
-        nodes[ticket.node] -= 1
-        if not nodes[ticket.node]:
-            del nodes[ticket.node]
+        name = self._name(ticket)
+        nodes[name] -= 1
+        if not nodes[name]:
+            del nodes[name]
             if not nodes:
                 del self._nodes[ticket.key]
         self._due.pop(ticket, None)
@@ -216,10 +227,14 @@ class Parking:
 
     def queue(self, ticket: Ticket) -> Queue:
         """The queue that it stands in."""
-        return "" if self._serial else ticket.node, ticket.key
+        return "" if self._serial else self._name(ticket), ticket.key
 
     def _is_settled(self, ticket: Ticket) -> bool:
         return ticket not in self.under_way
+
+    def _name(self, ticket: Ticket) -> str:
+        """Of its node, as this version has it."""
+        return self._renamed.get(ticket.node, ticket.node)
 
     def _put(self, ticket: Ticket) -> None:
         queue = self._queues.setdefault(self.queue(ticket), [])
@@ -229,7 +244,8 @@ class Parking:
         if len(queue) > 1 and queue[-2] > ticket:
             queue.sort()
         nodes = self._nodes.setdefault(ticket.key, {})
-        nodes[ticket.node] = nodes.get(ticket.node, 0) + 1
+        name = self._name(ticket)
+        nodes[name] = nodes.get(name, 0) + 1
         self.count += 1
 
     def _set(self, ticket: Ticket, time: int) -> None:

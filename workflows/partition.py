@@ -60,7 +60,13 @@ class PartitionCore:
         """Begins the traces of events, and gets those that are committed; None: nothing is traced."""
         self.programs = unit_programs(plan)
         self.runs = RunTable(plan, self.programs, self.limits.held_runs)
-        self.parking = Parking(serial=plan.serial, last=head.counters.get(PARKED, 0), fields=head.parked, due=head.due)
+        self.parking = Parking(
+            serial=plan.serial,
+            last=head.counters.get(PARKED, 0),
+            fields=head.parked,
+            due=head.due,
+            renamed={former: node.name for node in plan.nodes for former in node.renamed_from},
+        )
         self.standing = Standing(self, self.parking)
         self.router = Router(self)
         self.dispatcher = Dispatcher(plan, self.programs, partition, head.owner, self.router.open, self.parking)

@@ -121,6 +121,8 @@ class NodePlan:
     """Ray resources of its actor: `num_cpus`, `num_gpus`, custom names."""
     where: str = ""
     """`file.py:38`, for messages."""
+    renamed_from: tuple[str, ...] = ()
+    """Names that it had in versions before: what is stored under them is its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,3 +193,8 @@ class Plan:
     serial: bool
     """One event of a run at a time in the whole graph (shared state, or a node that may end the run)."""
     hop_limit: int = 100
+
+    def node_called(self, name: str | None) -> NodePlan | None:
+        """The node that has this name, or had it in a version before."""
+        found = next((node for node in self.nodes if node.name == name), None)
+        return found or next((node for node in self.nodes if name in node.renamed_from), None)

@@ -138,7 +138,9 @@ class UnitProgram:
         stateful = [node for node in unit.nodes if plan.nodes[node].state is not None]
         self.slots = {node: slot for slot, node in enumerate(stateful)}
         """Node index -> place of its state among the unit's states."""
-        self.state_names = [f"node:{plan.nodes[node].name}" for node in stateful]
+        self.state_names = [node_field(plan.nodes[node].name) for node in stateful]
+        self.former_names = [tuple(map(node_field, plan.nodes[node].renamed_from)) for node in stateful]
+        """By state: where it lies in runs that have had no event since its node was renamed."""
         self.nodes: list[NodeProgram] = []
         self.leaves = False
         """Some of its ways lead out and back into it: what is left of an event has to wait there."""
@@ -178,6 +180,11 @@ class UnitProgram:
         region = self.plan.region_of[self.unit.index]
         leaves = any(target < SINK and self.plan.region_of[self.plan.unit_of[target]] == region for target in targets)
         return Step(EXIT, code=self.codes.index(targets), sends=is_sink(targets), leaves=leaves)
+
+
+def node_field(name: str) -> str:
+    """Field of a run's hash that holds the state of the node with this name."""
+    return f"node:{name}"
 
 
 def is_sink(targets: tuple[Target, ...]) -> bool:

@@ -65,7 +65,7 @@ def way_of(plan: Plan, programs: Sequence[UnitProgram], records: Records, entry:
         if records.source < 0:
             return _gone("source", records.unknown)
         return Way(plan.sources[records.source].targets, plan.sources[records.source].type)
-    node = next((row for row in plan.nodes if row.name == entry.node), None)
+    node = plan.node_called(entry.node)
     if node is None:
         return _gone("node", entry.node)
     if entry.type:

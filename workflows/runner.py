@@ -16,7 +16,7 @@ from typing import Any, TypeAlias
 from msgspec.structs import replace
 
 from .batching import BatchProcess, batches
-from .call_events import events_of
+from .call_events import events_of, without_unread
 from .calls import Call, CallResult, Failed, Path
 from .context import Context
 from .entries import Entry, EntryTable
@@ -104,7 +104,7 @@ class UnitRunner:
             return begun
         out, entries = begun
         started = time.thread_time()
-        events = events_of(out, self._decoders, data)
+        events = self._events(out, entries, data)
         if self._waves is None or out.seat.guarding:
             _at_once(self._process_all(out, entries, events))
         else:
@@ -122,7 +122,7 @@ class UnitRunner:
             return begun
         out, entries = begun
         started = time.thread_time()
-        events = events_of(out, self._decoders, data)
+        events = self._events(out, entries, data)
         if len(entries) == 1 or isinstance(self.nodes[0].process, BatchProcess):
             await self._process_all(out, entries, events)
         else:
@@ -172,6 +172,12 @@ class UnitRunner:
         """What a node raised ends in a dead letter, which many may read."""
         trace = None if row.traceback is None else self.settings.mask(row.traceback)
         return replace(row, error=self.settings.mask(row.error), traceback=trace)
+
+    def _events(self, out: Outcome, entries: Sequence[Entry], data: Sequence[Any] | None) -> list[Event[Any] | None]:
+        """The call's events; None where data or the run's state can't be read (noted as failed)."""
+        if self._entries.has_unread:
+            return without_unread(out, entries, events_of(out, self._decoders, data))
+        return events_of(out, self._decoders, data)
 
     async def _process_all(self, out: Outcome, entries: Sequence[Entry], events: list[Event[Any] | None]) -> None:
         """All events of a call in order; those of a lone batch node in batches."""

@@ -16,8 +16,8 @@ RUNNING: Final = "running"
 class RunRecord:
     """One run: what is committed of it and what the epochs in flight have made of it."""
 
-    __slots__ = ("blobs", "busy", "ended", "fresh", "hash", "key", "loading", "next", "number", "replaces", "sent",
-                 "shared", "versions")  # fmt: skip
+    __slots__ = ("blobs", "busy", "ended", "former", "fresh", "hash", "key", "loading", "next", "number", "replaces",
+                 "sent", "shared", "versions")  # fmt: skip
 
     def __init__(self, key: str, units: int) -> None:
         self.key = key
@@ -30,6 +30,8 @@ class RunRecord:
         self.sent = [False] * units
         """By unit: the replica should hold that version."""
         self.shared: bytes | None = None
+        self.former: dict[int, list[str]] | None = None
+        """By unit: fields with former names of its nodes, from which its states were taken."""
         self.busy = 0
         """Epochs in flight that have events of it."""
         self.ended = False
@@ -48,6 +50,7 @@ class RunTable:
     def __init__(self, plan: Plan, programs: list[UnitProgram], limit: int) -> None:
         self._units = len(plan.units)
         self._names = [program.state_names for program in programs]
+        self._former = [program.former_names if any(program.former_names) else None for program in programs]
         self._limit = limit
         self._runs: dict[str, RunRecord] = {}
 
@@ -72,9 +75,32 @@ class RunTable:
         run.number, run.loading = int(fields[NUMBER_FIELD]), False
         run.shared = fields.get(SHARED_FIELD)
         for unit, names in enumerate(self._names):
-            blobs: Blobs = [fields.get(name) for name in names]
+            blobs: Blobs = [fields.get(name) or None for name in names]
+            former = self._former[unit]
+            if former is not None:
+                self._take_over(run, unit, blobs, [find_former(fields, before) for before in former], fields)
             if any(blob is not None for blob in blobs):
                 run.blobs[unit], run.versions[unit] = blobs, version
+
+    @staticmethod
+    def _take_over(
+        run: RunRecord, unit: int, blobs: Blobs, found: list[str | None], fields: Mapping[str, bytes]
+    ) -> None:
+        """States of nodes that were renamed, where they still lie under a former name."""
+        for slot, name in enumerate(found):
+            if name is not None and blobs[slot] is None:
+                blobs[slot] = fields[name]
+                run.former = run.former or {}
+                run.former.setdefault(unit, []).append(name)
+
+    @staticmethod
+    def leave_former(run: RunRecord, units: Iterable[int]) -> list[str]:
+        """Field, value ... to be written beside the states of these units: what lay under former names is gone.
+
+        An empty text, as commits set fields and take none out; no node ever begins with what is empty.
+        """
+        left = [name for unit in units for name in (run.former or {}).pop(unit, ())]
+        return [text for name in left for text in (name, "")]
 
     def release(self, runs: Iterable[RunRecord]) -> None:
         """An epoch is committed: its runs are one epoch less busy. Ended ones go, others if there are too many."""
@@ -101,6 +127,11 @@ class RunTable:
             if blob is not None:
                 flat += (name, blob.decode())
         return flat
+
+
+def find_former(fields: Mapping[str, bytes], names: Iterable[str]) -> str | None:
+    """The first of these fields in which a state lies."""
+    return next((name for name in names if fields.get(name)), None)
 
 
 STATUS_FIELD: Final = "status"

@@ -119,6 +119,8 @@ class CommitBuilder:
             if held(run.key) is not run:
                 continue  # it ended, and another one has its key: the store keeps the latest
             written = [text for unit, blobs in units.items() for text in fields(unit, blobs)]
+            if run.former:
+                written += self._runs.leave_former(run, units)
             if written:
                 self._start_of(run, commit).extend(written)
         for run, blob in pending.shared.items():

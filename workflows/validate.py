@@ -13,6 +13,7 @@ from headrace.workflows.graph import Fuse, Graph, NodeItem, Route, SinkItem, Sou
 from headrace.workflows.routing import Routing, flowing, routing_of, written
 from headrace.workflows.validate_later import check_later
 from headrace.workflows.validate_parts import check_parts
+from headrace.workflows.validate_states import check_states
 
 
 def problems_of(graph: Graph, fuse: Fuse, now: datetime) -> list[Problem]:
@@ -25,6 +26,7 @@ def problems_of(graph: Graph, fuse: Fuse, now: datetime) -> list[Problem]:
     """
     findings = Findings(graph)
     check_parts(findings, fuse, now)
+    check_states(findings)
     routings = {node: routing_of(node, findings) for node in graph.nodes}
     _check_starts(findings)
     _check_targets(findings)

@@ -40,10 +40,9 @@ def check_later(findings: Findings) -> None:
 
 
 def _uses(node: NodeItem) -> list[str]:
-    options, signature = node.options, node.signature
+    signature = node.signature
     uses = {
         "a workflow as a node": node.inner,
-        "renamed_from=": options.renamed_from is not None,
         "on_timer": signature is not None and signature.sets_timers,
     }
     return [what for what, used in uses.items() if used]

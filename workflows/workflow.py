@@ -32,6 +32,7 @@ from headrace.workflows.nodes import BatchNode, Node
 from headrace.workflows.plan import Plan
 from headrace.workflows.ports import Sink, Source, port_name
 from headrace.workflows.signature import read_signature
+from headrace.workflows.state_versions import Migrations
 
 if TYPE_CHECKING:
     from headrace.workflows.draw import Outline
@@ -66,6 +67,7 @@ class Workflow:
         keyed: bool = True,
         partitions: int | None = None,
         fuse: Literal["all"] | None = None,
+        migrations: Migrations | None = None,
     ) -> None:
         """Start an empty workflow.
 
@@ -76,8 +78,9 @@ class Workflow:
             keyed: False: a single run, without keys.
             partitions: Shares of the key space, fixed at first deploy. Default: as many as the topic has, else 32.
             fuse: `"all"`: run all nodes inside the worker, none in an actor of its own.
+            migrations: Version of `state` -> function that makes the next one of it; see `NodeKeywords`.
         """
-        self._graph = Graph(name, caller(1), keyed, partitions, state, fuse)
+        self._graph = Graph(name, caller(1), keyed, partitions, state, fuse, migrations)
         self._plans: dict[str | None, tuple[int, Plan]] = {}
 
     @property

@@ -118,10 +118,8 @@ def deploy(folder: Path, head: RayHead, store_url: str, address: str, *options: 
     return Ran(folder, head, "deploy", "flow.py", "--address", address, "--redis", store_url, "-o", "json", *options)
 
 
-async def send(store_url: str, *sensors: str) -> None:
-    sender = ChannelSender[Reading](
-        store_url, "weighing", "readings", partitions=PARTITIONS, capacity=1000, key="sensor"
-    )
+async def send(store_url: str, *sensors: str, workflow: str = "weighing") -> None:
+    sender = ChannelSender[Reading](store_url, workflow, "readings", partitions=PARTITIONS, capacity=1000, key="sensor")
     for sensor in sensors:
         await sender.send(Reading(sensor))
     await sender.disconnect()
@@ -272,6 +270,71 @@ async def test_new_code_runs_on_the_old_state(
     async with Store(store_url, "weighing") as store:
         bundles = [key async for key in store.client.scan_iter(match="hr:{weighing}:bundle:*")]
     assert bundles == [f"hr:{{weighing}}:bundle:{after['version']}".encode()]
+
+
+VERSION_2 = """
+import msgspec
+from headrace import ChannelSource, Context, Event, Workflow
+
+class Reading(msgspec.Struct, frozen=True):
+    sensor: str
+
+class Total(msgspec.Struct):
+    grams: int = 0
+
+def scale(event: Event[Reading], ctx: Context[Total]) -> None:
+    ctx.state.grams += 1000
+
+def in_grams(old: dict[str, int]) -> dict[str, int]:
+    return {"grams": old["MISTAKE" if MISTAKEN else "weight"] * 1000}
+
+MISTAKEN = False
+workflow = Workflow("scales", partitions=2)
+readings = workflow.source(ChannelSource(Reading, capacity=1000, key="sensor", name="readings"))
+readings.to(workflow.node(scale, renamed_from="weigh", migrations={1: in_grams}))
+"""
+
+
+async def test_a_version_with_another_form_and_name_runs_on_the_old_states_or_changes_nothing(
+    head: RayHead, store_url: str, tmp_path: Path
+) -> None:
+    folder = project(tmp_path / "scales", flow=FLOW.replace('"weighing"', '"scales"'))
+    deploy(folder, head, store_url, head.address, *SETTINGS)
+    async with Store(store_url, "scales") as store:
+        await send(store_url, "s1", "s2", workflow="scales")
+        await until_async(lambda: states_in(store, "node:weigh", ['{"weight":1}'] * 2), "both have a state")
+        assert Ran(folder, head, "stop", "scales", "--redis", store_url).code == 0
+        before = await lasting(store)
+
+        project(folder, flow=VERSION_2.replace("MISTAKEN = False", "MISTAKEN = True"))
+        refused = Ran(
+            folder, head, "deploy", "flow.py", "--address", head.address, "--redis", store_url, "--yes", *SETTINGS
+        )
+        assert refused.code != 0
+        assert "migration from version 1 to 2, in_grams, raised KeyError: 'MISTAKE'" in refused.text
+        assert await lasting(store) == before
+
+        project(folder, flow=VERSION_2)
+        deploy(folder, head, store_url, head.address, *SETTINGS)
+        await send(store_url, "s1", workflow="scales")
+        await until_async(lambda: states_in(store, "node:scale", ['v2 {"grams":2000}']), "one is migrated")
+        assert await states_in(store, "node:weigh", ["", '{"weight":1}'])
+    Ran(folder, head, "stop", "scales", "--redis", store_url)
+
+
+async def states_in(store: Store, field: str, expected: list[str]) -> bool:
+    """Whether the sensors' runs have these states in a field, and no others."""
+    runs = [await store.run(partition_of(sensor, PARTITIONS), sensor) for sensor in SENSORS]
+    return sorted(run[field].decode() for run in runs if field in run) == expected
+
+
+async def lasting(store: Store) -> dict[bytes, bytes]:
+    """All that the store has of the workflow, as the server dumps it; without what fades by itself."""
+    return {
+        key: await store.client.dump(key)
+        async for key in store.client.scan_iter(match="hr:*scales*")
+        if await store.client.pttl(key) == -1
+    }
 
 
 async def test_what_runs_elsewhere_with_the_same_store_is_refused(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
 
 import msgspec
 import pytest
@@ -21,7 +24,7 @@ from headrace.actors.deployments import (
 )
 from headrace.actors.removal import KafkaNotCleared, remove_workflow, what_goes
 from headrace.actors.spec import CodeRef, Deployment
-from headrace.actors.states_kept import StatesLost, drop_lost, refuse_loss
+from headrace.actors.states_kept import StatesLost, make_ready, refuse_loss
 from headrace.actors.store import Store
 from headrace.actors.store_registry import Registry
 from headrace.sources.kafka_connection import KafkaConnection
@@ -29,6 +32,7 @@ from headrace.sources.kafka_markers import marker_topic
 from headrace.sources.kafka_metadata import describe_topics, ensure_topics
 from headrace.workflows.commit import Commit
 from headrace.workflows.descriptor import descriptor_of
+from headrace.workflows.plan import Plan
 
 CODE = CodeRef(folder="", module="flow", version="1", bundle=True)
 
@@ -140,30 +144,84 @@ async def test_one_at_a_time_may_change_a_workflow(redis_url: str) -> None:
         await begin_change(registry, "w", "bob")
 
 
-def version_with(node: object, name: str, redis_url: str) -> tuple[Workflow, Deployment]:
+def version_with(node: object, **options: Any) -> tuple[Plan, Deployment]:
     workflow = Workflow("w", partitions=1)
-    handle = workflow.node(node, name=name)  # type: ignore[call-overload]
+    handle = workflow.node(node, **options)  # type: ignore[call-overload]
     workflow.source(ChannelSource(str, capacity=1, name="lines", key=str)).to(handle)
     handle.to(None)
-    return workflow, deployment_of(workflow.compile(), CODE, redis_url)
+    plan = workflow.compile()
+    return plan, deployment_of(plan, CODE, "redis://unused")
+
+
+@asynccontextmanager
+async def states_of_version_1(redis_url: str) -> AsyncIterator[tuple[Store, Deployment]]:
+    """A store with states of two runs of the node `count`, and the deployment that has left them."""
+    plan, before = version_with(total, name="count")
+    async with Store(redis_url, "w") as store:
+        await store.publish_workflow(descriptor_of(plan, 1))
+        owner = (await store.acquire(0, term=1, placement=1, worker="worker/0")).owner
+        state = ["status", "running", "number", "1", "node:count", '{"count":1}']
+        await store.commit(0, owner, Commit(sequence=1, positions={}, runs={"a": state, "b": state}))
+        yield store, before
+
+
+async def contents(store: Store) -> dict[bytes, bytes]:
+    """All that the store has, as the server dumps it."""
+    return {key: await store.client.dump(key) async for key in store.client.scan_iter()}
 
 
 async def test_states_that_a_new_version_has_no_place_for_are_not_lost_unasked(redis_url: str) -> None:
-    first, before = version_with(total, "count", redis_url)
-    async with Store(redis_url, "w") as store:
-        await store.publish_workflow(descriptor_of(first.compile(), 1))
-        owner = (await store.acquire(0, term=1, placement=1, worker="worker/0")).owner
-        state = ["status", "running", "node:count", '{"count":1}']
-        await store.commit(0, owner, Commit(sequence=1, positions={}, runs={"a": state, "b": state}))
+    renamed, _ = version_with(total, name="tally")
+    changed, _ = version_with(strict, name="count")
+    raising, _ = version_with(strict, name="count", migrations={1: lambda old: old["nothing"]})
+    async with states_of_version_1(redis_url) as (store, before):
+        stored = await contents(store)
 
-        renamed, after = version_with(total, "tally", redis_url)
         with pytest.raises(StatesLost, match="count had states, in 2 runs, and is gone"):
-            await refuse_loss(store, before, after, renamed.compile())
-        changed, same_name = version_with(strict, "count", redis_url)
-        with pytest.raises(StatesLost, match=r"state of count of run 'a' does not fit[\s\S]*--drop-state"):
-            await refuse_loss(store, before, same_name, changed.compile())
-        await refuse_loss(store, before, before, first.compile())
+            await refuse_loss(store, before, renamed)
+        with pytest.raises(
+            StatesLost, match=r"state of count of run '[ab]' \(and of 1 more run\)[\s\S]*--drop-state count"
+        ):
+            await refuse_loss(store, before, changed)
+        with pytest.raises(
+            StatesLost, match=r"its migration from version 1 to 2, .*<lambda>, raised KeyError: 'nothing'"
+        ):
+            await refuse_loss(store, before, raising)
 
-        assert await drop_lost(store, before, after, renamed.compile()) == 2
-        await refuse_loss(store, before, after, renamed.compile())
+        assert await contents(store) == stored
+        with pytest.raises(StatesLost):
+            await refuse_loss(store, before, renamed, drop=["another"])
+        assert (await refuse_loss(store, before, renamed, drop=["count"])).loses
+        assert await contents(store) == stored
+        assert await make_ready(store, before, renamed, drop=["count"]) == 2
+        assert not (await refuse_loss(store, before, renamed)).loses
         assert "node:count" not in await store.run(0, "a")
+
+
+async def test_states_under_an_old_name_are_moved_when_a_version_no_longer_speaks_of_it(redis_url: str) -> None:
+    second, deployed = version_with(total, name="tally", renamed_from="count")
+    third, _ = version_with(total, name="tally")
+    async with states_of_version_1(redis_url) as (store, before):
+        assert not (await refuse_loss(store, before, second)).loses
+        assert await make_ready(store, before, second) == 0
+        assert "node:count" in await store.run(0, "a")  # with its next event
+
+        for _ in range(2):
+            assert not (await refuse_loss(store, deployed, third)).loses
+            assert await make_ready(store, deployed, third) == 0
+
+        run = await store.run(0, "a")
+        assert (run.get("node:count"), run["node:tally"]) == (None, b'{"count":1}')
+
+
+async def test_a_walk_through_many_runs_says_how_far_it_is_and_may_end_early(
+    redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headrace.actors.state_check.PROGRESS", 1)
+    plan, _ = version_with(total, name="count")
+    told: list[int] = []
+    async with states_of_version_1(redis_url) as (store, before):
+        await refuse_loss(store, before, plan, on_progress=told.append)
+
+        assert told == [1, 2]
+        assert (await refuse_loss(store, before, plan, limit=1)).runs == 1

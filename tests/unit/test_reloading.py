@@ -15,7 +15,7 @@ from headrace import Context, Event, KafkaSource, Workflow
 from headrace.actors.loading import WorkflowImportError, load_workflow
 from headrace.actors.reimport import content_version, load_again, user_files
 from headrace.actors.spec import CodeRef, Deployment, UnitSpec
-from headrace.actors.state_check import forget_misfits, misfits
+from headrace.actors.state_check import prepare_states, review_states
 from headrace.actors.store import Store
 from headrace.cli.code_watch import CodeWatch
 from headrace.workflows.commit import Commit
@@ -147,9 +147,9 @@ def test_states_of_another_type_are_found_and_forgotten(redis_url: str) -> None:
                 for key, state in (("a", '{"events":3}'), ("b", '{"events":[]}'))
             }
             await store.commit(0, owner, Commit(sequence=1, runs=runs))
-            old = [row.run for row in await misfits(store, plan_with(Count))]
-            new = [row.sentence for row in await misfits(store, plan_with(Names))]
-            count = await forget_misfits(store, plan_with(Names))
+            old = [row.run for row in (await review_states(store, plan_with(Count))).misfits]
+            new = [row.sentence for row in (await review_states(store, plan_with(Names))).misfits]
+            count = await prepare_states(store, plan_with(Names), drop=["count"])
             return old, new, count, [(await store.run(0, key)).get("node:count") for key in "ab"]
 
     fits_old, fits_new, count, left = asyncio.run(look())

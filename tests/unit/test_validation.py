@@ -659,7 +659,6 @@ def use_failure(workflow: Workflow, readings: Any) -> None:
         (use_wait, ["MessageSource", "workflow.wait"]),
         (use_failure, ["`.on(Failure)`"]),
         (lambda workflow, readings: readings.to(workflow.sink(WebhookSink(Reading))), ["WebhookSink"]),
-        (lambda workflow, readings: readings.to(workflow.node(count, renamed_from="was")), ["renamed_from="]),
         (lambda workflow, readings: readings.to(workflow.node(Timed())), ["on_timer"]),
         (lambda workflow, readings: readings.to(workflow.node(Workflow("inner"))), ["a workflow as a node"]),
         (

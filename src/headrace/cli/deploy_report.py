@@ -14,6 +14,7 @@ from headrace.actors.spec import ClusterStatus, Deployment
 from headrace.cli.exits import Interrupted, UsageError
 from headrace.cli.screen import Screen
 from headrace.sources.connection import address_of
+from headrace.workflows.state_review import StateReview
 
 _SHOWN: Final = 12
 """Files of a bundle that are named; the others are counted."""
@@ -79,19 +80,37 @@ class Report:
         self._document["state"] = "dry-run"
         self._say("Nothing was changed (--dry-run).")
 
-    def confirm(self, *, replaces: bool, yes: bool) -> None:
-        """Ask before a running version is replaced.
+    def states_so_far(self, runs: int) -> None:
+        """States are looked at, and there are many."""
+        self._say(f"  States of {runs} runs fit so far, or may go ...")
+
+    def states(self, review: StateReview) -> None:
+        """The states in the store were looked at; what would be lost may go."""
+        all_lost = review.lost()
+        lost = [] if all_lost is None else all_lost.sentences
+        self._document["runs"] = review.runs
+        self._document["states_lost"] = lost
+        if review.runs:
+            fit = "those of all others fit" if lost else "all fit"
+            self._say(f"  States of {review.runs} run{'' if review.runs == 1 else 's'} were looked at: {fit}", "green")
+        for sentence in lost:
+            self._say(f"  - to be dropped: {sentence}", "yellow")
+
+    def confirm(self, *, replaces: bool, drops: bool = False, yes: bool) -> None:
+        """Ask before a running version is replaced, and before states are dropped.
 
         Raises:
             UsageError: Nobody can be asked.
             Interrupted: The answer was no.
         """
-        if not replaces or yes:
+        if not (replaces or drops) or yes:
             return
         name = self._document["workflow"]
         if self._as_json or not self.screen.is_terminal:
-            raise UsageError(f"{name} is running in another version. To replace it say --yes.")
-        question = f"{name} is running. Stop it, and start this version on its state?"
+            why = f"{name} is running in another version. To replace it" if replaces else "To drop states"
+            raise UsageError(f"{why} say --yes.")
+        start = f"{name} is running. Stop it, and start this version on its state" if replaces else f"Start {name}"
+        question = f"{start}{', dropping what is listed above for good' if drops else ''}?"
         if not typer.confirm(question):
             raise Interrupted
 
@@ -104,7 +123,9 @@ class Report:
     def dropped(self, count: int) -> None:
         """States that were forgotten."""
         self._document["states_dropped"] = count
-        self._say(f"forgot {count} states that this version has no place for", "yellow")
+        if not count:
+            return
+        self._say(f"dropped {count} state{'' if count == 1 else 's'} that this version has no place for", "yellow")
 
     def step(self, text: str) -> None:
         """Something that takes a while begins."""

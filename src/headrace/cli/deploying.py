@@ -26,7 +26,7 @@ from headrace.actors.deployments import begin_change, end_change, get_deployment
 from headrace.actors.loading import load_workflow
 from headrace.actors.ray_connection import connected
 from headrace.actors.spec import CodeRef, Deployment
-from headrace.actors.states_kept import drop_lost, refuse_loss
+from headrace.actors.states_kept import make_ready, refuse_loss
 from headrace.actors.store_registry import Registry
 from headrace.cli.deploy_report import Report
 from headrace.cli.exits import ExitCode, Interrupted, UsageError
@@ -42,6 +42,7 @@ from headrace.workflows.descriptor import descriptor_of
 from headrace.workflows.durability import FAST, Durability
 from headrace.workflows.errors import ServerUnreachable
 from headrace.workflows.plan import Plan
+from headrace.workflows.state_review import StateReview
 
 SERVERS_WITHIN: Final = 10.0
 """Seconds for store and brokers to answer."""
@@ -70,8 +71,9 @@ class DeployOrder:
     requirements: Path | None = None
     settings: Mapping[str, Scalar] = field(default_factory=dict)
     traces: Tracing | None = None
-    drop_state: bool = False
-    """Forget states that the new version has no node for, or can't read."""
+    drop_state: Sequence[str] = ()
+    """Nodes (`@run`: what a run's nodes share) whose states go, where the new version has no place for them, or can't
+    read them."""
     start_over: bool = False
     """Begin anew although the workflow has run before, with another store."""
     make_topics: bool = False
@@ -119,19 +121,19 @@ class _Deploying:
             self._refuse_missing_topics(missing, partitions)
             after = self._deployment(code, partitions)
             changes = changes_between(before, after)
-            if before is not None and not order.drop_state:
-                asyncio.run(self._refuse_loss(before, after))
             report.plan(self._name, order.target, after, bundle, changes, missing)
+            review = asyncio.run(self._refuse_loss(before))
+            report.states(review)
             with connected(order.address):
                 running = self._running(here=runs_here(self._name))
-                if running and not changes:
+                if running and not (changes or review.loses):
                     report.unchanged(Cluster.connect(self._name).status())
                     return
                 report.machines(probe_cluster(order.redis_url, servers.connections, requirements))
                 if order.dry_run:
                     report.dry_run()
                     return
-                report.confirm(replaces=running and bool(changes), yes=order.yes)
+                report.confirm(replaces=running, drops=review.loses, yes=order.yes)
                 self._touch(servers, bundle, before, after, running=running)
 
     def _touch(
@@ -146,8 +148,7 @@ class _Deploying:
             if running:
                 self._report.step("stopping the old version: finishing what is in flight")
                 Cluster.connect(self._name).stop()
-            if self._order.drop_state and before is not None:
-                self._report.dropped(asyncio.run(self._drop(before, after)))
+            self._report.dropped(asyncio.run(self._make_ready(before)))
             cluster = launch(after)
         finally:
             asyncio.run(self._end(after.redis_url))
@@ -262,13 +263,16 @@ class _Deploying:
                 await asyncio.sleep(_PERIOD)
         return None
 
-    async def _refuse_loss(self, before: Deployment, after: Deployment) -> None:
-        async with Registry(after.redis_url, connections=1) as registry:
-            await refuse_loss(registry, before, after, self._plan)
+    async def _refuse_loss(self, before: Deployment | None) -> StateReview:
+        order, report = self._order, self._report
+        async with Registry(order.redis_url, connections=1) as registry:
+            return await refuse_loss(
+                registry, before, self._plan, drop=order.drop_state, on_progress=report.states_so_far
+            )
 
-    async def _drop(self, before: Deployment, after: Deployment) -> int:
-        async with Registry(after.redis_url, connections=1) as registry:
-            return await drop_lost(registry, before, after, self._plan)
+    async def _make_ready(self, before: Deployment | None) -> int:
+        async with Registry(self._order.redis_url, connections=1) as registry:
+            return await make_ready(registry, before, self._plan, drop=self._order.drop_state)
 
     async def _begin(self, url: str) -> None:
         async with Registry(url, connections=1) as registry:

@@ -50,6 +50,14 @@ StartOver = Annotated[
     bool,
     typer.Option("--start-over", help="Begin anew although its consumer group says that it has run before."),
 ]
+DropState = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--drop-state",
+        metavar="NODE",
+        help="Drop, for good, states of this node that the version has no place for, or can't read. Repeatable.",
+    ),
+]
 Live = Annotated[
     bool | None, typer.Option("--live/--no-live", help="A live table, or lines. Default: live on a terminal.")
 ]

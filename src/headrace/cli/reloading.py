@@ -9,7 +9,7 @@ import asyncio
 import select
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Final, TypeVar
 
 import msgspec
@@ -18,7 +18,7 @@ from headrace.actors.cluster import Cluster
 from headrace.actors.inline import InlineCluster
 from headrace.actors.reimport import load_again, user_files
 from headrace.actors.spec import ClusterStatus, CodeRef
-from headrace.actors.state_check import Misfit, forget_misfits, misfits
+from headrace.actors.state_check import SAMPLE, prepare_states, review_states
 from headrace.actors.store_registry import Registry
 from headrace.cli.code_watch import CodeWatch
 from headrace.cli.screen import Screen
@@ -26,10 +26,11 @@ from headrace.cli.servers import Servers
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.plan import Plan
 from headrace.workflows.ports import BEGINNING
+from headrace.workflows.state_review import StatesLost, renames_of
 
 T = TypeVar("T")
 _SHOWN: Final = 3
-"""States that don't fit that are named; of the others the number is told."""
+"""Kinds of states that would be lost that are named; of the others the number is told."""
 
 
 class Version(msgspec.Struct, frozen=True):
@@ -48,8 +49,8 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     """The workflow as the user names it."""
     fuse: bool
     """Compile with all nodes inside the workers."""
-    drop_state: bool
-    """Forget states that a version can't read, without asking."""
+    drop_state: Sequence[str]
+    """Nodes whose states are dropped without asking, where a version has no place for them or can't read them."""
 
 
 class Reloader:
@@ -84,8 +85,8 @@ class Reloader:
         self._hand_over = hand_over
         self._coming: Version | None = None
         """It was handed over, and is not up yet."""
-        self._offered: Version | None = None
-        """It waits for a word: states would have to be forgotten."""
+        self._offered: tuple[Version, StatesLost] | None = None
+        """It waits for a word: these states would have to be dropped."""
         self._watch = watch
         self._watch.follow(user_files(first.ref.folder))
 
@@ -100,7 +101,7 @@ class Reloader:
             self._attempt(self._take_files)
         elif (offered := self._offered) is not None and self._agreed():
             self._offered = None
-            self._attempt(lambda: self._switch(offered, forget=True))
+            self._attempt(lambda: self._switch(offered[0], drop=offered[1].names))
         coming = self._coming
         if coming is not None and status is not None and status.version == coming.ref.version and status.ready:
             self._coming = None
@@ -123,11 +124,11 @@ class Reloader:
         plan = workflow.compile(fuse="all" if self._wanted.fuse else None, now=BEGINNING)
         self._refuse_another(plan)
         version = Version(ref, plan, since)
-        wrong = _run(lambda: self._misfits(plan))
-        if wrong and not self._wanted.drop_state:
-            self._offer(version, wrong)
+        lost = _run(lambda: self._lost(plan))
+        if lost is not None:
+            self._offer(version, lost)
         else:
-            self._switch(version, forget=bool(wrong))
+            self._switch(version, drop=self._wanted.drop_state)
 
     def _refuse_another(self, plan: Plan) -> None:
         """What can't change while a workflow runs."""
@@ -141,16 +142,18 @@ class Reloader:
         if told:
             raise HeadraceError(f"{' and '.join(told)}: that needs a new start. Press Ctrl-C, and type it again")
 
-    def _offer(self, version: Version, wrong: list[Misfit]) -> None:
-        self._offered = version
-        lines = [f"  {misfit.sentence}" for misfit in wrong[:_SHOWN]]
+    def _offer(self, version: Version, lost: StatesLost) -> None:
+        self._offered = version, lost
+        wrong = lost.sentences
+        lines = [f"  {sentence}" for sentence in wrong[:_SHOWN]]
         if len(wrong) > _SHOWN:
             lines.append(f"  and {len(wrong) - _SHOWN} more")
+        cure = "Save one with renamed_from=, migrations=, or defaults for new fields"
         if sys.stdin.isatty():
-            cure = "Type d and Enter to forget these states and take the new version; or save another one."
+            cure += "; or type d and Enter to drop these states and take it as it is."
         else:
-            cure = "Save another version; or start with --drop-state to forget such states."
-        head = "States of the version before can't be read by this one; the version before runs on."
+            cure += f"; or start with --drop-state {' --drop-state '.join(lost.names)} to drop such states."
+        head = "This version would lose states of the one before, which runs on."
         self._screen.say("\n".join([head, *lines, cure]), "yellow")
 
     def _agreed(self) -> bool:
@@ -158,23 +161,24 @@ class Reloader:
             return False
         return sys.stdin.readline().strip().lower() in ("d", "drop")
 
-    def _switch(self, version: Version, *, forget: bool) -> None:
+    def _switch(self, version: Version, *, drop: Collection[str]) -> None:
         self._screen.say("reloading ...", "dim")
         self._servers.take(version.plan)
         self._cluster.hold()
-        if forget:
-            count = _run(lambda: self._forget(version.plan))
-            self._screen.say(f"{count} state{'' if count == 1 else 's'} forgotten.", "yellow")
+        count = _run(lambda: self._prepare(version.plan, drop))
+        if count:
+            self._screen.say(f"{count} state{'' if count == 1 else 's'} dropped.", "yellow")
         self._hand_over(version)
         self._running = self._coming = version
 
-    async def _misfits(self, plan: Plan) -> list[Misfit]:
+    async def _lost(self, plan: Plan) -> StatesLost | None:
         async with Registry(self._servers.redis_url, connections=1) as registry:
-            return await misfits(registry, plan)
+            review = await review_states(registry, plan, renames=renames_of(self._running.plan), limit=SAMPLE)
+        return review.lost(besides=self._wanted.drop_state)
 
-    async def _forget(self, plan: Plan) -> int:
+    async def _prepare(self, plan: Plan, drop: Collection[str]) -> int:
         async with Registry(self._servers.redis_url, connections=1) as registry:
-            return await forget_misfits(registry, plan)
+            return await prepare_states(registry, plan, renames=renames_of(self._running.plan), drop=drop)
 
 
 def _run(work: Callable[[], Awaitable[T]]) -> T:

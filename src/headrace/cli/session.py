@@ -11,7 +11,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +28,7 @@ from headrace.actors.spec import CodeRef, Deployment
 from headrace.actors.store_registry import Registry
 from headrace.cli.code_watch import CodeWatch
 from headrace.cli.exits import ExitCode, UsageError
+from headrace.cli.kept_states import KeptStates
 from headrace.cli.project import Project, RunFile
 from headrace.cli.reloading import Reloader, Version, Wanted
 from headrace.cli.screen import Screen
@@ -91,8 +92,9 @@ class Order:
     """Take what is saved while it runs."""
     inline: bool = False
     """Without Ray: all in this process."""
-    drop_state: bool = False
-    """With `reload`: forget states that a saved version can't read."""
+    drop_state: Sequence[str] = ()
+    """Nodes whose states go, where this version (or, with `reload`, a saved one) has no place for them or can't read
+    them."""
 
     @property
     def kafka_clusters(self) -> KafkaClusters:
@@ -190,12 +192,15 @@ class _Session:
             self._refuse_lost_state(servers)
             self._durability = self._choose_durability(servers.redis_url, asked)
             partitions = self._choose_partitions(servers)
+            kept = KeptStates(servers.redis_url, plan, order.drop_state)
+            kept.refuse_loss()
             if order.make_topics:
                 servers.make_topics(partitions)
             self._note(servers)
             stack.callback(self._project.forget, plan.name)
             self._say_where(servers, partitions)
             self._signals.check()
+            kept.make_ready(screen)
             asyncio.run(self._publish(servers.redis_url, partitions))
             if not order.inline:
                 self._start_ray(stack)

@@ -7,5 +7,6 @@ sent, `views.py` shows runs, `thread.py` is where the user's nodes run.
 from headrace.testing.harness import Harness, Sent
 from headrace.testing.problems import HarnessError
 from headrace.testing.views import RunView
+from headrace.workflows.state_review import StatesLost
 
-__all__ = ["Harness", "HarnessError", "RunView", "Sent"]
+__all__ = ["Harness", "HarnessError", "RunView", "Sent", "StatesLost"]

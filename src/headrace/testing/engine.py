@@ -74,10 +74,17 @@ class Engine:
         now: Milliseconds since 1970 UTC at which it begins.
         deliver: Takes outputs to their sinks.
         settings: What nodes see as `ctx.settings`.
+        store: What another engine has left; by default an empty one.
     """
 
     def __init__(
-        self, plan: Plan, partitions: int, now: int, deliver: Deliver, settings: Settings = NO_SETTINGS
+        self,
+        plan: Plan,
+        partitions: int,
+        now: int,
+        deliver: Deliver,
+        settings: Settings = NO_SETTINGS,
+        store: MemoryStore | None = None,
     ) -> None:
         self.plan = plan
         self._settings = settings
@@ -85,7 +92,7 @@ class Engine:
         self.now = now
         """Milliseconds since 1970 UTC."""
         channels = {source.name: source.source.capacity for source in plan.sources if source.source.kind == "channel"}
-        self.store = MemoryStore(workflow=plan.name, channels=channels)
+        self.store = store or MemoryStore(workflow=plan.name, channels=channels)
         self.inputs = Inputs(plan, partitions, self.store)
         self._clockwork = Clockwork(plan, partitions, self.inputs, now)
         self.closed: set[int] = set()

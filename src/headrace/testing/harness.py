@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Any, Final, Generic, Literal, Self
+from typing import Any, Generic, Literal, Self
 
 import msgspec
 from typing_extensions import TypeVar
 
-from headrace.settings.masking import sounds_secret
 from headrace.sources.custom import CustomSource
+from headrace.testing.beginning import START, Beginning
 from headrace.testing.engine import Engine
 from headrace.testing.inputs import LogEntry
 from headrace.testing.problems import HarnessError
@@ -26,14 +26,11 @@ from headrace.workflows.actions import Tombstone
 from headrace.workflows.commit import DeadLetter, Output
 from headrace.workflows.handles import SinkHandle, SourceHandle
 from headrace.workflows.parking import Parked
-from headrace.workflows.settings import Scalar, Settings
+from headrace.workflows.settings import Scalar
 from headrace.workflows.store import StoreFull
 from headrace.workflows.workflow import Workflow
 
 D = TypeVar("D")
-
-DEFAULT_PARTITIONS: Final = 4
-START: Final = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,9 +64,13 @@ class Harness:
         partitions: Shares of the key space; default: what the workflow says, else 4 (unkeyed: 1).
         start: The virtual time at which it begins (aware).
         settings: What nodes see as `ctx.settings`: values, not references to secrets.
+        on: Harness of an earlier version of the workflow, on a copy of whose runs, sources and dead letters this one
+            goes on, at its time. That one is not changed, and may have been stopped.
+        drop_state: With `on`: nodes whose states go, as `headrace deploy --drop-state` has it.
 
     Raises:
         WorkflowError: The workflow can't be compiled: lists every problem.
+        StatesLost: With `on`: it has no place for states of that one, or can't read them.
 
     Examples:
         >>> from headrace import Context, Event, KafkaSink, KafkaSource, Node, Workflow
@@ -99,15 +100,15 @@ class Harness:
         partitions: int | None = None,
         start: datetime = START,
         settings: Mapping[str, Scalar] | None = None,
+        on: Harness | None = None,
+        drop_state: Sequence[str] = (),
     ) -> None:
-        if start.tzinfo is None:
-            raise HarnessError("start= has no time zone: write datetime(2026, 1, 1, tzinfo=UTC)")
         self._plan, self._fakes = replaced(workflow.compile(fuse=fuse, now=start), replace or {})
-        plan = self._plan
-        self._partitions = (partitions or plan.partitions or DEFAULT_PARTITIONS) if plan.keyed else 1
         self._left: list[Output] = []
-        self._engine = Engine(plan, self._partitions, _milliseconds(start), self._deliver, _settings(settings))
-        self._senders = Senders(plan, self._engine)
+        begin = Beginning(self._plan, self._deliver, settings, partitions, start)
+        self._engine: Engine = begin.anew() if on is None else begin.on(on._engine, drop_state)
+        self._partitions = self._engine.partitions
+        self._senders = Senders(self._plan, self._engine)
         self._batching = False
         self._readings: dict[int, Reading] = {}
         self._requests = 0
@@ -392,12 +393,3 @@ class Harness:
         packer = self._engine.packers.get(output.sink)
         text = output.data if packer is None else packer.texts[output.id]
         return self._plan.types[self._plan.sinks[output.sink].type].codec.decode(text)
-
-
-def _settings(values: Mapping[str, Scalar] | None) -> Settings:
-    given = values or {}
-    return Settings(given, secrets={name for name in given if sounds_secret(name)})
-
-
-def _milliseconds(time: datetime) -> int:
-    return (time - datetime.fromtimestamp(0, UTC)) // timedelta(milliseconds=1)

@@ -47,6 +47,13 @@ class Inputs:
         self._requests = {source.name: source.index for source in plan.sources if source.source.kind == "requests"}
         self._names = {source.name: source.index for source in plan.sources}
 
+    def take_over(self, before: Inputs) -> None:
+        """Have in each log what the source of its name has there in another version of the workflow."""
+        names = {index: name for name, index in before._names.items()}
+        for (index, partition), entries in before._logs.items():
+            if names[index] in self._names:
+                self._logs[self._names[names[index]], partition] = list(entries)
+
     def append(self, source: SourcePlan, partition: int, entry: LogEntry) -> None:
         """Put a record at the end of a source's log."""
         self._logs.setdefault((source.index, partition), []).append(entry)

@@ -13,7 +13,8 @@ from headrace.workflows.handles import NodeHandle
 from headrace.workflows.keyspace import partition_of
 from headrace.workflows.memory_store import MemoryStore
 from headrace.workflows.plan import Plan
-from headrace.workflows.runs import NUMBER_FIELD, RESULT_FIELD, SHARED_FIELD, STATUS_FIELD
+from headrace.workflows.program import node_field
+from headrace.workflows.runs import NUMBER_FIELD, RESULT_FIELD, SHARED_FIELD, STATUS_FIELD, find_former
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +57,9 @@ class RunView:
             raise HarnessError(f"node {node.name} is no part of workflow {self._plan.name}")
         if found.state is None:
             raise HarnessError(f"node {node.name} has no state: say which in Node[In, State, Out]")
-        blob = self._fields.get(f"node:{node.name}")
-        return found.state.new() if blob is None else found.state.decode(blob)
+        names = map(node_field, (found.name, *found.renamed_from))
+        field = find_former(self._fields, names)
+        return found.state.new() if field is None else found.state.decode(self._fields[field])
 
 
 class Runs(Mapping[str, RunView]):

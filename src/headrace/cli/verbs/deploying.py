@@ -11,6 +11,7 @@ from headrace.cli.configured import configure, traces_of
 from headrace.cli.options import (
     OPERATE,
     Assign,
+    DropState,
     DurabilityOption,
     FuseOption,
     Kafka,
@@ -75,9 +76,7 @@ def deploy(  # noqa: PLR0913, PLR0917  each is an option of the verb
     cluster: ClusterOption = "default",
     make_topics: Annotated[bool, typer.Option("--make-topics", help="Make topics that don't exist.")] = False,
     replication: Annotated[int, typer.Option("--replication", min=1, help="Copies of topics that are made.")] = 1,
-    drop_state: Annotated[
-        bool, typer.Option("--drop-state", help="Forget, for good, states that this version has no place for.")
-    ] = False,
+    drop_state: DropState = None,
     start_over: StartOver = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Don't wait until it is up.")] = False,
     dry_run: DryRun = False,
@@ -106,7 +105,7 @@ def deploy(  # noqa: PLR0913, PLR0917  each is an option of the verb
         kafka=KafkaClusters(settings.kafka, settings.clusters), durability=settings.durability,
         workers=settings.workers, partitions=settings.partitions, fuse=settings.fuse == "all", cluster=cluster,
         working_dir=working_dir, requirements=requirements, settings=settings.settings, make_topics=make_topics,
-        traces=traces_of(loaded), drop_state=drop_state, start_over=start_over, replication=replication,
+        traces=traces_of(loaded), drop_state=drop_state or (), start_over=start_over, replication=replication,
         wait=not no_wait, dry_run=dry_run, yes=yes,
     )  # fmt: skip
     raise typer.Exit(int(deploy_order(order, Screen(), as_json=output == "json")))

@@ -12,6 +12,7 @@ from headrace.cli.options import (
     DEVELOP,
     OPERATE,
     Assign,
+    DropState,
     DurabilityOption,
     FuseOption,
     Kafka,
@@ -55,9 +56,7 @@ def dev(  # noqa: PLR0913, PLR0917  each is an option of the verb
     reload: Annotated[
         bool, typer.Option("--reload", help="Take changes of your code when you save them; servers and state stay.")
     ] = False,
-    drop_state: Annotated[
-        bool, typer.Option("--drop-state", help="With --reload: forget states that a saved version can't read.")
-    ] = False,
+    drop_state: DropState = None,
     start_over: StartOver = False,
     assign: Assign = None,
     live: Live = None,
@@ -79,7 +78,7 @@ def dev(  # noqa: PLR0913, PLR0917  each is an option of the verb
         workers=1 if inline else settings.workers, partitions=settings.partitions,
         fuse=inline or settings.fuse == "all", durability=durability, settings=settings.settings,
         traces=traces_of(loaded), environment=for_children(loaded), keep=True, make_topics=True,
-        start_over=start_over, reload=reload, drop_state=drop_state, inline=inline,
+        start_over=start_over, reload=reload, drop_state=drop_state or (), inline=inline,
         live=screen.is_terminal and not inline if live is None else live,
     )  # fmt: skip
     raise typer.Exit(int(run_session(order, screen)))
@@ -96,6 +95,7 @@ def run(  # noqa: PLR0913, PLR0917  each is an option of the verb
     durability: DurabilityOption = None,
     assign: Assign = None,
     make_topics: Annotated[bool, typer.Option("--make-topics", help="Make topics that don't exist.")] = False,
+    drop_state: DropState = None,
     start_over: StartOver = False,
     keep: Annotated[bool, typer.Option("--keep", help="Stay when the run of an unkeyed workflow has ended.")] = False,
     live: Live = None,
@@ -127,6 +127,7 @@ def run(  # noqa: PLR0913, PLR0917  each is an option of the verb
         workers=settings.workers, partitions=settings.partitions, fuse=settings.fuse == "all",
         durability=settings.durability, settings=settings.settings, traces=traces_of(loaded),
         environment=for_children(loaded), keep=keep,
-        make_topics=make_topics, start_over=start_over, live=screen.is_terminal if live is None else live,
+        make_topics=make_topics, start_over=start_over, drop_state=drop_state or (),
+        live=screen.is_terminal if live is None else live,
     )  # fmt: skip
     raise typer.Exit(int(run_session(order, screen)))
