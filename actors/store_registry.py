@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -146,10 +146,14 @@ class Registry:
                 count += len([key async for key in self.client.scan_iter(match=pattern, count=1000)])
         return count
 
-    async def remove_workflow(self, name: str) -> int:
+    async def remove_workflow(self, name: str, *, keep: Collection[str] = ()) -> int:
         """Take out all that the store holds of a workflow: state, streams, descriptor. For good.
 
         Only for a workflow that nobody runs any more.
+
+        Args:
+            name: Its name.
+            keep: Keys that stay.
 
         Returns:
             How many keys there were.
@@ -159,6 +163,8 @@ class Registry:
             for pattern in _patterns(name):
                 found = [key async for key in self.client.scan_iter(match=pattern, count=1000)]
                 for key in found:
+                    if key.decode() in keep:
+                        continue
                     removed += int(await self.client.unlink(key))
             removed += int(await self.client.delete(workflow_key(name)))
             await _wait(self.client.srem(_WORKFLOWS, name))
