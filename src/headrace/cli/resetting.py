@@ -9,6 +9,7 @@ import socket
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import NamedTuple
 
 import structlog
 
@@ -32,8 +33,10 @@ def parse(words: Sequence[str]) -> To:
     """
     if len(words) == 1 and "=" not in words[0]:
         word = words[0]
-        if word == "earliest" or word == "latest":
-            return word
+        if word == "earliest":
+            return "earliest"
+        if word == "latest":
+            return "latest"
         try:
             when = datetime.fromisoformat(word)
         except ValueError:
@@ -56,43 +59,49 @@ def _not_understood(word: str) -> UsageError:
     )
 
 
-def reset_workflow(
-    workflow: str, words: Sequence[str], loaded: Loaded, screen: Screen, *,
-    drop_state: bool, dry_run: bool, yes: bool, as_json: bool,
-) -> ExitCode:  # fmt: skip
+class Order(NamedTuple):
+    """What was typed."""
+
+    workflow: str
+    words: Sequence[str]
+    drop_state: bool
+    dry_run: bool
+    yes: bool
+
+    @property
+    def why(self) -> str:
+        """For the audit."""
+        return f"to {' '.join(self.words)}{', states dropped' if self.drop_state else ''}"
+
+
+def reset_workflow(order: Order, loaded: Loaded, screen: Screen, *, as_json: bool) -> ExitCode:
     """Set positions anew, after asking.
 
     Raises:
         UsageError: `--to` is not understood, or nobody can be asked.
         HeadraceError: See `found_workflow`, `plan_reset` and `reset`.
     """
-    to = parse(words)
-    why = f"to {' '.join(words)}{', states dropped' if drop_state else ''}"
-    return asyncio.run(
-        _reset(workflow, to, loaded, screen, drop_state=drop_state, dry_run=dry_run, yes=yes, as_json=as_json, why=why)
-    )
+    return asyncio.run(_reset(order, parse(order.words), loaded, screen, as_json=as_json))
 
 
-async def _reset(
-    workflow: str, to: To, loaded: Loaded, screen: Screen, *,
-    drop_state: bool, dry_run: bool, yes: bool, as_json: bool, why: str,
-) -> ExitCode:  # fmt: skip
-    async with found_workflow(workflow, loaded, Project(Path.cwd()), f"reset {workflow}") as (registry, _):
-        plan = await plan_reset(registry, workflow, to, drop_state=drop_state)
+async def _reset(order: Order, to: To, loaded: Loaded, screen: Screen, *, as_json: bool) -> ExitCode:
+    name = order.workflow
+    async with found_workflow(name, loaded, Project(Path.cwd()), f"reset {name}") as (registry, _):
+        plan = await plan_reset(registry, name, to, drop_state=order.drop_state)
         if not as_json:
             _tell(plan, screen)
-        if not dry_run:
-            if not yes and not screen.confirm(f"Do that to {workflow} at {registry.address}?", "--yes"):
+        if not order.dry_run:
+            if not order.yes and not screen.confirm(f"Do that to {name} at {registry.address}?", "--yes"):
                 screen.say("Nothing was changed.")
                 return ExitCode.PROBLEMS
-            await _do(registry, plan, why)
-        if as_json:
-            screen.json({"workflow": workflow, "reset": not dry_run, "moves": plan.moves, "left": plan.left,
-                         "again": plan.again, "skipped": plan.skipped, "states_dropped": plan.states})  # fmt: skip
-        elif dry_run:
-            screen.say("Nothing was changed (--dry-run).")
-        else:
-            screen.say(f"{workflow} is reset. It goes on from there when you deploy or run it.")
+            await _do(registry, plan, order.why)
+    if as_json:
+        screen.json({"workflow": name, "reset": not order.dry_run, "moves": plan.moves, "left": plan.left,
+                     "again": plan.again, "skipped": plan.skipped, "states_dropped": plan.states})  # fmt: skip
+    elif order.dry_run:
+        screen.say("Nothing was changed (--dry-run).")
+    else:
+        screen.say(f"{name} is reset. It goes on from there when you deploy or run it.")
     return ExitCode.OK
 
 

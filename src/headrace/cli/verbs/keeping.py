@@ -88,8 +88,6 @@ def reset(
     """
     from headrace.cli import resetting  # noqa: PLC0415
 
-    code = resetting.reset_workflow(
-        workflow, to, configure(ctx, redis=redis), Screen(), drop_state=state == "drop", dry_run=dry_run, yes=yes,
-        as_json=output == "json",
-    )  # fmt: skip
+    order = resetting.Order(workflow, to, state == "drop", dry_run, yes)
+    code = resetting.reset_workflow(order, configure(ctx, redis=redis), Screen(), as_json=output == "json")
     raise typer.Exit(int(code))
