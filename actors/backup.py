@@ -26,7 +26,9 @@ from headrace.workflows.keyspace import PartitionKeys, incarnation_key, workflow
 
 _FINGERPRINT: Final = Script(Path(__file__).parent / "scripts" / "fingerprint.lua")
 _KEYS_AT_ONCE: Final = 50
-_VALUES_AT_ONCE: Final = 500
+_ENTRIES_AT_FIRST: Final = 16
+_ENTRIES_AT_MOST: Final = 1024
+_BYTES_AT_ONCE: Final = 4 << 20
 _NAMES_AT_ONCE: Final = 1000
 _TRIES: Final = 5
 _IN_MEMORY: Final = 8 << 20
@@ -281,19 +283,24 @@ async def _collection(registry: Registry, key: bytes, kind: str) -> list[bytes]:
 
 async def _stream(registry: Registry, key: bytes, ttl: int) -> AsyncIterator[Piece]:
     (about,) = await _ask(registry, [("XINFO STREAM", key)])
-    start: bytes = b"-"
+    start, count = b"-", _ENTRIES_AT_FIRST
     while True:
-        (entries,) = await _ask(registry, [("XRANGE", key, start, "+", "COUNT", _VALUES_AT_ONCE)])
+        (entries,) = await _ask(registry, [("XRANGE", key, start, "+", "COUNT", count)])
         packed = [
             msgspec.msgpack.encode([id_, *(part for pair in fields.items() for part in pair)])
             for id_, fields in entries
         ]
-        if len(entries) < _VALUES_AT_ONCE:
+        if len(entries) < count:
             last = [_text(about, name) for name in ("last-generated-id", "entries-added", "max-deleted-entry-id")]
             yield Piece(key, "stream", packed, ttl, last)
             return
         yield Piece(key, "stream", packed)
         start = b"(" + entries[-1][0]
+        size = sum(map(len, packed))
+        if size < _BYTES_AT_ONCE // 4:
+            count = min(2 * count, _ENTRIES_AT_MOST)
+        elif size > _BYTES_AT_ONCE:  # an entry of an outbox may have a megabyte
+            count = max(1, count // 2)
 
 
 def _text(about: dict[Any, Any], name: str) -> bytes:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
+import structlog
 
 from headrace.actors.backup import OnProgress, refuse_running
 from headrace.actors.backup_file import Header, Piece, checked, pieces_of
@@ -19,7 +20,6 @@ from headrace.actors.deployments import (
     end_change,
     format_document,
     mark_stopped,
-    stopped_key,
 )
 from headrace.actors.former_lives import former_key, incoming, outgoing, rejoin
 from headrace.actors.spec import Deployment
@@ -31,7 +31,9 @@ from headrace.workflows.effects import Effect, effect
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.key_format import KEY_FORMAT, KeyFormatUnknown, RestoreUnfinished
 from headrace.workflows.keyspace import audit_key, format_key, incarnation_key, workflow_key
-from headrace.workflows.store import WorkflowDescriptor
+from headrace.workflows.store import NotDurable, WorkflowDescriptor
+
+log = structlog.get_logger(__name__)
 
 _COMMANDS_AT_ONCE: Final = 500
 _BYTES_AT_ONCE: Final = 4 << 20
@@ -181,14 +183,12 @@ class _Restore:
             await self._write([("HSET", former_key(workflow), *_flat(self._former))])
         if self._deployed:
             await mark_stopped(registry, workflow)
-        else:
-            await self._write([("DEL", stopped_key(workflow))])
         await _set(registry, incarnation_key(workflow), self._life.encode())
         await rejoin(registry, workflow, self._header.partitions)
         await self._audit(keys)
-        await registry.confirm(incarnation_key(workflow), self._durability)
+        await self._confirm(incarnation_key(workflow))
         await _set(registry, format_key(workflow), format_document())
-        await registry.confirm(format_key(workflow), self._durability)
+        await self._confirm(format_key(workflow))
         if self._descriptor is not None:
             await registry.publish_workflow(self._descriptor)
         on_progress(count, count)
@@ -241,6 +241,13 @@ class _Restore:
         if time.monotonic() - self._told > _STILL_HERE:
             self._told = time.monotonic()
             await begin_change(self._registry, self._header.workflow, self._who)
+
+    async def _confirm(self, key: str) -> None:
+        """Wait for what was written, if the store can do what the deployment asks for: that was another store."""
+        try:
+            await self._registry.confirm(key, self._durability)
+        except NotDurable as error:
+            log.warning("restored_undurably", workflow=self._header.workflow, reason=error.cause)
 
     async def _audit(self, keys: int) -> None:
         taken = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._header.time))

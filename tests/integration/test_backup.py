@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from headrace.workflows.effects import Effect
 from headrace.workflows.key_format import RestoreUnfinished
 from headrace.workflows.keyspace import PartitionKeys, format_key, lease_key
 from headrace.workflows.store import Sender, TransfersMissing, WorkflowDescriptor
-from stores import StoreCluster
+from stores import StoreCluster, acl_user, rights
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "sources" / "scripts"
 REQUEST = Script(SCRIPTS / "request_append.lua")
@@ -445,3 +446,33 @@ async def test_from_one_server_to_a_cluster_and_back(
         await restore(target, back, who="ada")
 
         assert states(await contents(target)) == states(await contents(store))
+
+
+async def test_streams_of_any_length_and_size_come_back(redis_url: str, other: str, tmp_path: Path) -> None:
+    path = tmp_path / "orders.backup"
+    async with Store(redis_url, "orders") as store, Store(other, "orders") as target:
+        await filled(store)
+        for number in range(5000):
+            await store.client.xadd(KEYS.dead, {"id": str(number), "blob": b"\xff"})
+        for _ in range(40):
+            await store.client.xadd(KEYS.inbox, {"id": "x", "data": os.urandom(300_000)})
+        await back_up(store, "orders", path)
+        await restore(target, path, who="ada")
+
+        assert states(await contents(target)) == states(await contents(store))
+
+
+async def test_the_rights_that_a_workflow_needs_are_enough(
+    redis_url: str, second: str, other: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "orders.backup"
+    async with Store(redis_url, "orders") as store:
+        await filled(store)
+        with acl_user(redis_url, "reader", "secret", rights("one server, or behind Sentinels")) as reader:
+            async with Registry(reader) as few:
+                await back_up(few, "orders", path)
+        with acl_user(second, "writer", "secret", rights("one server, or behind Sentinels")) as writer:
+            async with Registry(writer) as few:
+                await restore(few, path, who="ada")
+        async with Store(other, "orders") as target:
+            assert states(await contents(target)) == states(await contents(store))
