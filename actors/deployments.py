@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
 import msgspec
 
 from headrace.actors.spec import Deployment
 from headrace.actors.store_registry import Registry
-from headrace.sources.connection import store_errors
+from headrace.sources.connection import Script, store_errors
 from headrace.workflows.effects import Effect, effect
 from headrace.workflows.errors import HeadraceError
+from headrace.workflows.key_format import KEY_FORMAT, KeyFormat, check_format
 from headrace.workflows.keyspace import incarnation_key
 
+_CLAIM: Final = Script(Path(__file__).parent / "scripts" / "claim.lua")
 CHANGE_MS = 90_000
 """Milliseconds after which a change that was never finished (its process was killed) lets others go on."""
 
@@ -54,6 +60,7 @@ async def claim_incarnation(registry: Registry, workflow: str, candidate: str) -
 
     What lives outside the store and is meant for one life of a workflow (Kafka's transactional ids, markers)
     carries it, so that a workflow that was removed and deployed again takes nothing of the old one for its own.
+    With it the store is told which format the workflow's keys have.
 
     Args:
         registry: The store.
@@ -61,14 +68,21 @@ async def claim_incarnation(registry: Registry, workflow: str, candidate: str) -
         candidate: A random text, taken when there is no id yet.
 
     Raises:
+        KeyFormatUnknown: The store has the workflow in a format that this Headrace does not know.
+        RestoreUnfinished: A backup of it is being restored.
         StoreUnavailable: Ask again.
     """
-    key = incarnation_key(workflow)
-    with store_errors(registry.address), effect(Effect.PUBLISH):
-        await registry.client.set(key, candidate, nx=True)
+    await registry.check_format(workflow)
+    said = format_document()
     with store_errors(registry.address):
-        stored: bytes | None = await registry.client.get(key)  # type: ignore[assignment]  # its types say: text
-    return candidate if stored is None else stored.decode()
+        stored, found = await _CLAIM.write(registry.client, Effect.PUBLISH, incarnation_key(workflow), candidate, said)
+    check_format(workflow, found)
+    return str(stored.decode())
+
+
+def format_document(restoring: str = "") -> bytes:
+    """What the store is told of keys that this Headrace writes."""
+    return msgspec.json.encode(KeyFormat(format=KEY_FORMAT, headrace=version("headrace"), restoring=restoring))
 
 
 async def put_deployment(registry: Registry, deployment: Deployment) -> None:

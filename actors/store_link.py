@@ -84,6 +84,7 @@ class StoreLink:
             await registry.close()
 
     async def _take_bearings(self, registry: Registry) -> None:
+        await registry.check_format(self._workflow)
         deployment = await get_deployment(registry, self._workflow)
         if deployment is None:
             log.warning("deployment_missing", workflow=self._workflow)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -16,7 +16,8 @@ from headrace.sources.routing import texts
 from headrace.sources.suitable import check_server
 from headrace.workflows.durability import Durability
 from headrace.workflows.effects import Effect, effect
-from headrace.workflows.keyspace import lease_key, status_prefix, term_key, workflow_key
+from headrace.workflows.key_format import check_format
+from headrace.workflows.keyspace import format_key, lease_key, status_prefix, term_key, workflow_key
 from headrace.workflows.store import WorkflowDescriptor
 
 _CONFIRM: Final = Script(Path(headrace.sources.__file__).parent / "scripts" / "confirm.lua")
@@ -70,10 +71,28 @@ class Registry:
             await _wait(self.client.sadd(_WORKFLOWS, descriptor.name))
 
     async def workflow(self, name: str) -> WorkflowDescriptor | None:
-        """The descriptor of a workflow; None when nobody has published one of that name."""
+        """The descriptor of a workflow; None when nobody has published one of that name.
+
+        Raises:
+            KeyFormatUnknown: Another Headrace has written its keys, in a way that this one does not know.
+            RestoreUnfinished: A backup of it is being restored.
+        """
         with store_errors(self.address):
-            blob = await self.client.get(workflow_key(name))
+            blob, document = await texts(self.client, [workflow_key(name), format_key(name)])
+        check_format(name, document)
         return None if blob is None else msgspec.json.decode(blob, type=WorkflowDescriptor)
+
+    async def check_format(self, name: str) -> None:
+        """Make sure that the keys of a workflow, if there are any, are as this Headrace reads them.
+
+        Raises:
+            KeyFormatUnknown: Another Headrace has written them, in a way that this one does not know.
+            RestoreUnfinished: A backup of it is being restored.
+            StoreUnavailable: Ask again.
+        """
+        with store_errors(self.address):
+            (document,) = await texts(self.client, [format_key(name)])
+        check_format(name, document)
 
     async def workflows(self) -> list[str]:
         """Names of all workflows, sorted."""
@@ -127,10 +146,14 @@ class Registry:
                 count += len([key async for key in self.client.scan_iter(match=pattern, count=1000)])
         return count
 
-    async def remove_workflow(self, name: str) -> int:
+    async def remove_workflow(self, name: str, *, keep: Collection[str] = ()) -> int:
         """Take out all that the store holds of a workflow: state, streams, descriptor. For good.
 
         Only for a workflow that nobody runs any more.
+
+        Args:
+            name: Its name.
+            keep: Keys that stay.
 
         Returns:
             How many keys there were.
@@ -140,6 +163,8 @@ class Registry:
             for pattern in _patterns(name):
                 found = [key async for key in self.client.scan_iter(match=pattern, count=1000)]
                 for key in found:
+                    if key.decode() in keep:
+                        continue
                     removed += int(await self.client.unlink(key))
             removed += int(await self.client.delete(workflow_key(name)))
             await _wait(self.client.srem(_WORKFLOWS, name))

@@ -132,6 +132,7 @@ class Worker:
         while True:
             try:
                 await self._store.open()
+                await self._store.check_format(plan.name)
                 break
             except StoreUnavailable as error:
                 self._problem("store_unreachable", str(error))

@@ -10,7 +10,10 @@ import msgspec
 from fastapi import FastAPI, Request, Response
 from starlette.exceptions import HTTPException
 
+from headrace.workflows.key_format import KeyFormatUnknown, RestoreUnfinished
 from headrace.workflows.store import NotDurable, StoreFull, StoreUnavailable, StoreUnsuitable
+
+_AWAY = (StoreUnavailable, StoreFull, StoreUnsuitable, KeyFormatUnknown, RestoreUnfinished)
 
 
 class ProblemError(Exception):
@@ -83,7 +86,7 @@ def add_problems(app: FastAPI) -> None:
 
     app.add_exception_handler(ProblemError, problem)
     app.add_exception_handler(HTTPException, http)
-    for kind in (StoreUnavailable, StoreFull, StoreUnsuitable):
+    for kind in _AWAY:
         app.add_exception_handler(kind, away)
 
 
@@ -91,7 +94,7 @@ def status_of(error: Exception) -> int:
     """Status of the answer to an error."""
     if isinstance(error, ProblemError):
         return error.status.value
-    away = isinstance(error, StoreUnavailable | StoreFull | StoreUnsuitable)
+    away = isinstance(error, _AWAY)
     return (HTTPStatus.SERVICE_UNAVAILABLE if away else HTTPStatus.INTERNAL_SERVER_ERROR).value
 
 

@@ -95,6 +95,20 @@ def _checked(answers: list[Any]) -> list[Any]:
     return answers
 
 
+_READS: Final = frozenset({"TYPE", "PTTL", "GET", "HGETALL", "LRANGE", "SMEMBERS", "ZRANGE", "XRANGE", "XINFO STREAM"})
+
+
+async def reads_at_owner(client: Client, key: str, *commands: Sequence[Argument]) -> list[Any]:
+    """As `at_owner`, for commands that change nothing; the first error of any of them is raised."""
+    if any(command[0] not in _READS for command in commands):
+        raise ValueError(f"{commands} are not all reads")
+    answers = await at_owner(client, key, *commands)
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return answers
+
+
 async def scan(client: Client, place: int, match: str, count: int) -> tuple[int, list[bytes]]:
     """A page of the keys that match, of all servers.
 

@@ -30,6 +30,8 @@ def descriptor_of(plan: Plan, partitions: int, version: str = "", *, durability:
             type=type_name(plan.types[source.type].type),
             key=_key_in_json(source, plan),
             capacity=getattr(source.source, "capacity", None),
+            topic=topic if isinstance(topic := getattr(source.source, "topic", ""), str) else "",
+            cluster=getattr(source.source, "cluster", None) or "",
         )
         for source in plan.sources
     )

@@ -58,6 +58,10 @@ class Effect(Enum):
     """Dead letters taken out by a person."""
     DEAD_REPLAY = "dead-replay"
     """Dead letters sent back in by a person."""
+    RESTORE = "restore"
+    """Keys of a backup written back."""
+    RESET = "reset"
+    """Positions set anew by a person."""
     AUDIT = "audit"
     """A line on what a person has done."""
 

@@ -138,6 +138,11 @@ def incarnation_key(workflow: str) -> str:
     return f"hr:{{{workflow}}}:incarnation"
 
 
+def format_key(workflow: str) -> str:
+    """How the workflow's keys are laid out: a `KeyFormat`."""
+    return f"hr:{{{workflow}}}:format"
+
+
 def audit_key(workflow: str) -> str:
     """Stream: what people have done to the workflow's data."""
     return f"hr:{{{workflow}}}:audit"

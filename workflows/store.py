@@ -233,6 +233,10 @@ class SourceDescriptor(msgspec.Struct, frozen=True, kw_only=True):
     """Field of the data that is the key, as JSON names it (`order.id`); None: a function, or the record's own key."""
     capacity: int | None = None
     """Places of a channel, for each partition."""
+    topic: str = ""
+    """Of a Kafka source that reads one by its name."""
+    cluster: str = ""
+    """Name of its Kafka cluster; empty: the default one."""
 
 
 class WorkflowDescriptor(msgspec.Struct, frozen=True, kw_only=True):

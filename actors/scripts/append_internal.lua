@@ -15,7 +15,10 @@ if ARGV[5] ~= '' then
   if sender[1] ~= ARGV[6] or tonumber(sender[2] or '0') < tonumber(ARGV[7]) then return {'LOST'} end
 end
 if redis.call('HGET', KEYS[1], 'ended') == '1' then return {'ENDED'} end
-local last = tonumber(redis.call('HGET', from, ARGV[1]) or (ARGV[4] == '1' and '0' or tostring(first - 1)))
+local known = redis.call('HGET', from, ARGV[1]) or (ARGV[4] == '1' and '0' or tostring(first - 1))
+local last = tonumber((string.gsub(known, '%+$', '')))
+-- It was restored from a backup: what was sent after that, and forgotten by its sender, is gone.
+if string.sub(known, -1) == '+' then last = math.max(last, first - 1) end
 if first > last + 1 then return {'GAP', string.format('%.0f', last)} end
 local through = first + #ARGV - EVENTS
 if through > last then

@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 
 from headrace.gateway.keys import decode_key, encode_key
 from headrace.gateway.preferences import DEFAULT_WAIT, preference_of
+from headrace.gateway.problems import status_of
+from headrace.workflows.key_format import KeyFormatUnknown, RestoreUnfinished
 
 
 @given(st.text(min_size=1))
@@ -41,3 +43,8 @@ def test_the_callers_preference_counts_up_to_the_cap(headers: list[str], wait: f
     preference = preference_of(headers)
 
     assert (preference.wait, preference.applied) == (wait, applied)
+
+
+@pytest.mark.parametrize("error", [KeyFormatUnknown("orders", 2, "9.0"), RestoreUnfinished("orders", "ada")])
+def test_a_workflow_whose_keys_cannot_be_read_is_unavailable(error: Exception) -> None:
+    assert status_of(error) == 503

@@ -17,6 +17,7 @@ from headrace.cli.verbs import (
     configuring,
     creating,
     deploying,
+    keeping,
     looking,
     managing,
     measuring,
@@ -103,7 +104,7 @@ def _is_explained(error: HeadraceError) -> bool:
     return exit_code_of(error) not in (ExitCode.USAGE, ExitCode.INTERRUPTED) and bool(explain(error.code))
 
 
-_GROUPS: Final = (creating, looking, running, deploying, operating, managing, browsing, measuring, configuring)
+_GROUPS: Final = (creating, looking, running, deploying, operating, managing, keeping, browsing, measuring, configuring)
 """In the order of `headrace --help`."""
 
 for _group in _GROUPS:

@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Collection
+from contextlib import suppress
 from typing import Literal
 
 import msgspec
@@ -25,11 +26,12 @@ from headrace.cli.fitting import Fitting
 from headrace.cli.screen import Screen
 from headrace.cli.stops import is_running
 from headrace.cli.times import duration
+from headrace.workflows.key_format import KeyFormatUnknown, RestoreUnfinished
 from headrace.workflows.store import WorkflowDescriptor
 
-State = Literal["running", "stopped", "lost", "not running"]
+State = Literal["running", "stopped", "lost", "not running", "unreadable"]
 _COLUMNS = ("workflow", "state", "version", "partitions", "workers", "where", "deployed")
-_STYLES = {"running": "green", "lost": "bold red"}
+_STYLES = {"running": "green", "lost": "bold red", "unreadable": "bold red"}
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +39,8 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     workflow: str
     state: State
-    """`lost`: it was deployed and is to run, but nobody supervises it; `headrace supervise` brings it back."""
+    """`lost`: it was deployed and is to run, but nobody supervises it; `headrace supervise` brings it back.
+    `unreadable`: its keys are of another Headrace's format, or of a restore that was not finished."""
     version: str
     partitions: int
     workers: int
@@ -82,10 +85,21 @@ async def _rows(url: str) -> list[Row]:
     async with Registry(url, connections=1) as registry:
         found = []
         for name in await registry.workflows():
-            descriptor = await registry.workflow(name)
+            try:
+                descriptor = await registry.workflow(name)
+            except (KeyFormatUnknown, RestoreUnfinished):
+                found.append(_unreadable(name))
+                continue
             if descriptor is not None:
                 found.append(await _row(registry, descriptor, await get_deployment(registry, name)))
         return found
+
+
+def _unreadable(name: str) -> Row:
+    return Row(
+        workflow=name, state="unreadable", version="", partitions=0, workers=0, durability="", cluster="", address="",
+        target="", deployed=0.0,
+    )  # fmt: skip
 
 
 async def _row(registry: Registry, descriptor: WorkflowDescriptor, deployment: Deployment | None) -> Row:
@@ -187,6 +201,8 @@ async def _what_goes(url: str, workflow: str, *, topics: bool, kafka: bool) -> R
     async with Registry(url, connections=1) as registry:
         if await is_running(registry, workflow):
             raise UsageError(f"{workflow} is running. Stop it first: headrace stop {workflow}")
+        with suppress(RestoreUnfinished):  # what it has left is to go
+            await registry.check_format(workflow)
         removal = await what_goes(registry, workflow, topics=topics, kafka=kafka)
         if not removal.keys:
             known = ", ".join(await registry.workflows()) or "none"
