@@ -80,8 +80,8 @@ class PartitionDriver:
 
     @property
     def events_in_flight(self) -> int:
-        """Events of those epochs."""
-        return sum(epoch.count for epoch in self._core.epochs) if self._core else 0
+        """Events of those epochs, and those that a batch node lets wait."""
+        return sum(epoch.count for epoch in self._core.epochs) + len(self._linger) if self._core else 0
 
     @property
     def runs_held(self) -> int:

@@ -27,6 +27,8 @@ class Process:
     absent_since: float | None = None
     map_sent: int = -1
     map_sent_at: float = 0.0
+    paused_sent: tuple[str, ...] | None = None
+    """Sources that it was last told to hold, if it is a worker; None: that has to be said."""
     engine: EngineStatus | None = None
     asked_at: float = 0.0
     """When its status was asked for last."""

@@ -18,6 +18,7 @@ from headrace.actors.spec import (
     Control,
     Drain,
     GetStatus,
+    HoldSources,
     NodeAddress,
     NodeMap,
     NodeRole,
@@ -86,6 +87,7 @@ def reconcile(roster: Roster, now: float) -> list[Instruction]:
         instructions += _roles(roster, now)
         instructions += _starts(roster, now)
     instructions += _node_maps(roster, now)
+    instructions += _pauses(roster)
     instructions += _placements(roster, now)
     instructions += _polls(roster, now)
     return instructions
@@ -134,6 +136,7 @@ def _role_spec(roster: Roster, slot: Slot, process: Process, crash_at: str | Non
         incarnation=process.incarnation,
         term=roster.term,
         deployment=roster.deployment,
+        paused=roster.paused,
         crash_at=crash_at,
     )
 
@@ -175,6 +178,15 @@ def _node_maps(roster: Roster, now: float) -> Iterator[Instruction]:
             process.map_sent, process.map_sent_at = roster.map_version, now
             nodes = node_map(roster) if nodes is None else nodes
             yield Send(process.actor, Nodes(version=roster.term * 1_000_000 + roster.map_version, nodes=nodes))
+
+
+def _pauses(roster: Roster) -> Iterator[Instruction]:
+    """To every worker that has not heard yet what is paused; before it gets partitions that it has not."""
+    for process in roster.processes.values():
+        is_worker = isinstance(process.role, WorkerRole) and process.state == "serving"
+        if is_worker and process.paused_sent != roster.paused:
+            process.paused_sent = roster.paused
+            yield Send(process.actor, HoldSources(roster.paused))
 
 
 def _placements(roster: Roster, now: float) -> Iterator[Instruction]:

@@ -17,6 +17,7 @@ from headrace.actors.spec import (
     NodeFailed,
     NodeRole,
     PartitionLost,
+    Pause,
     Problem,
     Reply,
     Report,
@@ -61,6 +62,8 @@ class Roster:
     stopping: bool = False
     holding: bool = False
     """Workers finish what is in flight and get nothing new: another version is about to come."""
+    pauses: tuple[Pause, ...] = ()
+    """Sources that a person has paused, as the store said last."""
     settled: bool = False
     """All workers have served once: partitions may be placed without waiting for the rest."""
     started_at: float = 0.0
@@ -97,6 +100,11 @@ class Roster:
         self.holding = self.settled = False
         self.started_at, self.map_version = now, self.map_version + 1
         self.start_failures, self.start_retry_at, self.start_problem = 0, 0.0, None
+
+    @property
+    def paused(self) -> tuple[str, ...]:
+        """Names of the sources that are paused."""
+        return tuple(pause.source for pause in self.pauses)
 
     # Who is there
 
@@ -162,6 +170,7 @@ class Roster:
 
     def give(self, slot: Slot, process: Process, now: float) -> None:
         """Note that `process` is asked to take the role."""
+        process.paused_sent = self.paused
         process.role, slot.process = slot.role, process
         slot.started += 1
         process.enter("becoming", now)
@@ -279,13 +288,15 @@ class Roster:
                 partition.asked = None
 
     def answered(self, actor: str, message: Control, reply: Reply, now: float) -> None:
-        """The answer to a Nodes, Drain or GetStatus."""
+        """The answer to a Nodes, Drain, HoldSources or GetStatus."""
         process = self.processes.get(actor)
         if process is None:
             return
         kind = type(message).__name__
         if kind == "Drain":
             process.drained = True
+        elif kind == "HoldSources" and not isinstance(reply, Done):
+            process.paused_sent = None
         elif kind == "Nodes" and not isinstance(reply, Done):
             process.map_sent = -1
         elif isinstance(reply, ShellStatus):

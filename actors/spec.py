@@ -127,6 +127,16 @@ class ShellSpec(msgspec.Struct, frozen=True, kw_only=True):
     deployment: Deployment
 
 
+class Pause(msgspec.Struct, frozen=True, kw_only=True):
+    """A source (or, as "", all of a workflow) that a person has paused."""
+
+    source: str
+    since: float
+    """Seconds since 1970 UTC."""
+    by: str = ""
+    """Who it was, as far as known: user and host."""
+
+
 class RoleSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What a shell becomes: everything that its engine needs to start."""
 
@@ -135,6 +145,8 @@ class RoleSpec(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: int
     term: int
     deployment: Deployment
+    paused: tuple[str, ...] = ()
+    """Sources that are paused as it starts: see `HoldSources`."""
     crash_at: str | None = None
 
 
@@ -180,11 +192,17 @@ class Drain(msgspec.Struct, frozen=True, tag="drain"):
     """Stop pulling, finish and commit everything, release all partitions. Answered when done."""
 
 
+class HoldSources(msgspec.Struct, frozen=True, tag="hold_sources"):
+    """Take nothing new from these sources, and from no others less than before; "": from none at all."""
+
+    sources: tuple[str, ...]
+
+
 class GetStatus(msgspec.Struct, frozen=True, tag="status"):
     """Answered with an `EngineStatus` (by a shell: with a `ShellStatus`)."""
 
 
-Control: TypeAlias = Assign | Revoke | Nodes | Drain | GetStatus
+Control: TypeAlias = Assign | Revoke | Nodes | Drain | HoldSources | GetStatus
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, tag="problem"):
@@ -209,6 +227,10 @@ class EngineStatus(msgspec.Struct, frozen=True, kw_only=True, tag="engine"):
 
     partitions: tuple[int, ...] = ()
     """Partitions that a worker owns now."""
+    paused: tuple[str, ...] = ()
+    """Sources that a worker takes nothing new from: see `HoldSources`."""
+    in_flight: int = 0
+    """Events that a worker has taken and not committed, and outputs of committed ones that have not left."""
     counters: dict[str, int | float] = {}
     problems: tuple[Problem, ...] = ()
 
@@ -276,7 +298,8 @@ class ClusterStatus(msgspec.Struct, frozen=True, kw_only=True):
     workflow: str
     version: str
     state: str
-    """`starting`, `running`, `degraded` (something is named in `problems`), `stopping`, `stopped`."""
+    """`starting`, `running`, `paused` (all its sources are), `degraded` (something is named in `problems`),
+    `stopping`, `stopped`."""
     ready: bool
     """Every role is served, every partition has an owner."""
     term: int
@@ -289,6 +312,10 @@ class ClusterStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since 1970 UTC, by the supervisor's clock."""
     durability: str = "fast"
     """Level at which outputs and replies leave."""
+    paused: tuple[Pause, ...] = ()
+    """Sources that a person has paused; with the source "": all of them."""
+    at_rest: bool = False
+    """All workers have heard of the pause; if it is one of all sources, nothing is in flight any more."""
 
 
 def supervisor_name(workflow: str) -> str:

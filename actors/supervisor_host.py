@@ -159,8 +159,8 @@ class SupervisorHost:
     def _run(self) -> None:
         self._lease.start()
         self._publisher.start()
-        term, deployment = self._link.start()
-        roster = Roster(deployment, term, time.monotonic())
+        term, deployment, pauses = self._link.start()
+        roster = Roster(deployment, term, time.monotonic(), pauses=pauses)
         log.info("supervisor_started", workflow=self._workflow, term=term, pid=self.pid)
         self._find_shells(roster)
         while not self._stopped.is_set():

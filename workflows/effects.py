@@ -60,6 +60,8 @@ class Effect(Enum):
     """Dead letters sent back in by a person."""
     AUDIT = "audit"
     """A line on what a person has done."""
+    PAUSE = "pause"
+    """Sources paused, or let go on, by a person."""
 
 
 STEPS: Final = ("after:pull", "before:call", "after:call", "after:load")

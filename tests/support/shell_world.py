@@ -16,6 +16,7 @@ from headrace.actors.spec import (
     Drain,
     EngineStatus,
     GetStatus,
+    HoldSources,
     NodeMap,
     Nodes,
     Problem,
@@ -43,9 +44,15 @@ class PretendedShell:
     suspended: bool = False
     """Neither answers nor holds a lease, but Ray does not see it die."""
     crash_at: str | None = None
+    paused: tuple[str, ...] = ()
+    in_flight: int = 0
 
     def status(self) -> ShellStatus:
-        engine = EngineStatus(partitions=tuple(self.owned)) if self.role else None
+        engine = (
+            EngineStatus(partitions=tuple(self.owned), paused=self.paused, in_flight=self.in_flight)
+            if self.role
+            else None
+        )
         state = "serving" if self.role else "spare"
         return ShellStatus(
             actor=self.actor, incarnation=self.incarnation, pid=1, version=self.version, state=state, role=self.role,
@@ -95,6 +102,8 @@ class ShellWorld:
                         self.roster.ready(spec.actor, self.shells[spec.actor].status(), self.now)
                 case Become(actor, role):
                     self.given.append((role.role.name, actor))
+                    if actor in self.shells:
+                        self.shells[actor].paused = role.paused
                     self._become(actor, role.role, role.crash_at)
                 case Send(actor, message):
                     self._send(actor, message)
@@ -130,6 +139,8 @@ class ShellWorld:
                 shell.owned.difference_update(numbers)
                 self.roster.revoked(actor, numbers)
                 return
+            case HoldSources(names):
+                shell.paused = names
             case Nodes(nodes=nodes):
                 shell.nodes = nodes
             case Drain():
