@@ -17,10 +17,13 @@ class Process:
     since: float
     """When it entered its state."""
     state: str = "starting"
-    """`starting` -> `spare` -> `becoming` -> `serving`; `lapsed`: silent and replaced, to be killed."""
+    """`starting` -> `spare` -> `becoming` -> `serving`; `leaving`: of a version before, until its
+    partitions are elsewhere; `lapsed`: silent, replaced or of no use, to be killed."""
     reserved: Role | None = None
     """The only role it is for (it holds that role's resources); None: any without resources."""
     adopted: bool = False
+    kind: str = ""
+    """Which roles it can take: see `changing.kind_of`."""
     role: Role | None = None
     pid: int | None = None
     leased: bool = False

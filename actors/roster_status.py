@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Final
 
+from headrace.actors.changing import problems_of, sentence_of
 from headrace.actors.processes import Process, Slot
 from headrace.actors.roster import Roster
 from headrace.actors.spec import ClusterStatus, Problem, RoleStatus, WorkerRole
@@ -46,6 +47,8 @@ def status_of(roster: Roster, now: float, time: float) -> ClusterStatus:
         time=time,
         durability=roster.deployment.durability,
         paused=roster.pauses,
+        revision=roster.deployment.revision,
+        coming=sentence_of(roster),
         at_rest=all(_rests(slot.serving, roster.paused, everything=everything) for slot in _workers(roster)),
     )
 
@@ -112,6 +115,7 @@ def _problems(roster: Roster, now: float) -> tuple[Problem, ...]:
             )
         if slot.serving is not None and slot.serving.engine is not None:
             problems.extend(slot.serving.engine.problems)
+    problems.extend(problems_of(roster))
     problems.extend(partition.problem for partition in roster.partitions if partition.problem is not None)
     problems.extend(_slow(process, now) for process in roster.processes.values() if _is_slow(process, now))
     return tuple(problems)

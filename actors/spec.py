@@ -57,6 +57,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """What was deployed, as it was typed: `flow.py:workflow`."""
     deployed: float = 0.0
     """Seconds since 1970 UTC."""
+    revision: int = 0
+    """Counts what has been said to run, since the workflow was started: the supervisor tells which it runs."""
     workers: int = 1
     units: tuple[UnitSpec, ...] = ()
     fuse: bool = False
@@ -247,6 +249,8 @@ class ShellStatus(msgspec.Struct, frozen=True, kw_only=True, tag="shell"):
     """`spare`, `becoming`, `serving`, or `failed` (see `problem`)."""
     role: Role | None = None
     engine: EngineStatus | None = None
+    kind: str = ""
+    """What it was started for, in short: see `changing.kind_of`."""
     problem: Problem | None = None
 
 
@@ -314,6 +318,10 @@ class ClusterStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Level at which outputs and replies leave."""
     paused: tuple[Pause, ...] = ()
     """Sources that a person has paused; with the source "": all of them."""
+    revision: int = 0
+    """`Deployment.revision` of what runs."""
+    coming: str = ""
+    """How far a change of what runs is; empty: there is none."""
     at_rest: bool = False
     """All workers have heard of the pause; if it is one of all sources, nothing is in flight any more."""
 

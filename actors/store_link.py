@@ -14,6 +14,7 @@ from typing import Final, TypeAlias
 
 import structlog
 
+from headrace.actors.changing import begin
 from headrace.actors.deployments import get_deployment, is_stopped
 from headrace.actors.pauses import get_pauses
 from headrace.actors.roster import Roster
@@ -103,8 +104,11 @@ class StoreLink:
         self._emit(lambda roster, now: roster.leases(held, now))
         if self._document is not None:
             await registry.put_status(self._workflow, PROCESS, self._document)
+        deployment = await get_deployment(registry, self._workflow)
+        if deployment is None:
+            return  # it is being removed
+        self._emit(lambda roster, now: begin(roster, deployment, now))
         pauses = await get_pauses(registry, self._workflow)
         self._emit(lambda roster, _: setattr(roster, "pauses", pauses))
-        _, deployment, _ = self._bearings.result()
         if deployment.cluster and await is_stopped(registry, self._workflow):
             self._on_stop()  # `run` and `dev` end by themselves what they have started

@@ -91,7 +91,7 @@ class Report:
         name = self._document["workflow"]
         if self._as_json or not self.screen.is_terminal:
             raise UsageError(f"{name} is running in another version. To replace it say --yes.")
-        question = f"{name} is running. Stop it, and start this version on its state?"
+        question = f"{name} is running. Have this version take over, with its state?"
         if not typer.confirm(question):
             raise Interrupted
 
@@ -115,7 +115,10 @@ class Report:
         serving = sum(role.state == "serving" for role in status.roles if role.role)
         wanted = sum(bool(role.role) for role in status.roles)
         placed = status.partitions - len(status.unplaced)
-        said = f"{serving} of {wanted} processes serve, {placed} of {status.partitions} partitions have an owner"
+        said = (
+            status.coming
+            or f"{serving} of {wanted} processes serve, {placed} of {status.partitions} partitions have an owner"
+        )
         said += "".join(f"\n  {problem.where}: {problem.sentence}" for problem in status.problems)
         if said != self._said:
             self._said = said

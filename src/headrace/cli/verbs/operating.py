@@ -1,4 +1,4 @@
-"""`status`, `pause`, `resume` and `stop`: workflows that run, here or elsewhere."""
+"""`status`, `pause`, `resume`, `scale` and `stop`: workflows that run, here or elsewhere."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel=OPERATE)(status)
     app.command(rich_help_panel=OPERATE)(pause)
     app.command(rich_help_panel=OPERATE)(resume)
+    app.command(rich_help_panel=OPERATE)(scale)
     app.command(rich_help_panel=OPERATE)(stop)
 
 
@@ -76,6 +77,29 @@ def resume(
 
     loaded, project = configure(ctx, redis=redis), Project(Path.cwd())
     raise typer.Exit(int(pausing.resume(workflow, source or [], loaded, project, Screen(), as_json=output == "json")))
+
+
+def scale(
+    ctx: typer.Context,
+    workflow: _Name,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes that own partitions.")] = None,
+    replicas: Annotated[
+        list[str] | None,
+        typer.Option("--replicas", metavar="NODE=N", help="Actors of this node; may be given several times."),
+    ] = None,
+    redis: Redis = None,
+    output: OutputOption = "text",
+) -> None:
+    """Run a workflow with more or fewer workers and replicas of nodes, while it goes on. Waits until it does.
+
+    Example:  headrace scale orders --workers 4 --replicas classify=2
+    """
+    from headrace.cli import scaling  # noqa: PLC0415
+    from headrace.cli.project import Project  # noqa: PLC0415
+
+    wanted, loaded = scaling.replicas_of(replicas or []), configure(ctx, redis=redis)
+    code = scaling.scale(workflow, workers, wanted, loaded, Project(Path.cwd()), Screen(), as_json=output == "json")
+    raise typer.Exit(int(code))
 
 
 def stop(
