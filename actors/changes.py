@@ -59,7 +59,7 @@ def _changes(before: Deployment, after: Deployment) -> Iterator[Change]:
     yield Change("imported as", _module(before), _module(after))
     if after.start_over and not before.start_over:
         yield Change("start over", "", "yes")
-    yield Change("cluster", before.cluster or "(run)", after.cluster)
+    yield Change("cluster", before.cluster or "(run)", after.cluster or "(run)")
     yield Change("workers", str(before.workers), str(after.workers))
     yield Change("nodes in the workers", _yes(before.fuse), _yes(after.fuse))
     yield Change("durability", before.durability, after.durability)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from headrace.actors.spec import UnitSpec
@@ -16,6 +18,13 @@ def units_of(plan: Plan) -> tuple[UnitSpec, ...]:
         for unit in plan.units
         if not unit.in_worker
     )
+
+
+def resized(plan: Plan, units: Sequence[UnitSpec]) -> Plan:
+    """The plan with as many replicas of each unit as the deployment says, whatever the code does."""
+    replicas = {unit.index: unit.replicas for unit in units}
+    made = [dataclasses.replace(unit, replicas=replicas.get(unit.index, unit.replicas)) for unit in plan.units]
+    return dataclasses.replace(plan, units=tuple(made))
 
 
 def _asked(unit: UnitPlan) -> dict[str, float]:

@@ -32,11 +32,19 @@ class Feeds:
         self._first = [*streams, *first]
         self._rest = list(rest)
         self._turn = 0
+        self.paused: frozenset[int] = frozenset()
+        """Sources that nothing is pulled from."""
 
     @property
     def readers(self) -> list[Reader]:
         """All of them."""
         return [*self._first, *self._rest]
+
+    def pause(self, sources: frozenset[int]) -> None:
+        """Pull nothing more from these sources (by index); from all others again."""
+        self.paused = sources
+        for reader in self.readers:
+            reader.paused = sources
 
     async def open(self) -> None:
         """Connect all."""

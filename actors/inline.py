@@ -20,6 +20,7 @@ from headrace.actors.cluster import publish_deployment, run_here, say_deployment
 from headrace.actors.leases import LeaseKeeper
 from headrace.actors.loading import import_workflow, user_traceback
 from headrace.actors.node_settings import settings_of
+from headrace.actors.pauses import get_pauses
 from headrace.actors.spec import (
     Assign,
     ClusterStatus,
@@ -27,7 +28,9 @@ from headrace.actors.spec import (
     Drain,
     EngineStatus,
     GetStatus,
+    HoldSources,
     PartitionLost,
+    Pause,
     Report,
     RoleSpec,
     RoleStatus,
@@ -69,6 +72,7 @@ class InlineCluster:
         self._lost: set[int] = set()
         self._ended = threading.Event()
         self._state = "starting"
+        self._paused: tuple[Pause, ...] = run_here(self._pauses())
         self._worker = self._started(deployment)
         self._own(range(deployment.partitions))
         self._state = "running"
@@ -89,11 +93,15 @@ class InlineCluster:
             role=_ROLE.name, restarts=self._restarts, partitions=reply.partitions, counters=reply.counters,
         )  # fmt: skip
         state = "degraded" if reply.problems and self._state == "running" else self._state
+        everything = any(not pause.source for pause in self._paused)
+        state = "paused" if everything and state == "running" else state
+        heard = reply.paused == self._names_paused
         return ClusterStatus(
             workflow=self.workflow, version=deployment.code.version, state=state,
             ready=not unplaced and self._state == "running", term=self._term, placement=self._placement,
             partitions=deployment.partitions, roles=(role,), unplaced=unplaced, problems=reply.problems,
-            time=time.time(), durability=deployment.durability,
+            time=time.time(), durability=deployment.durability, paused=self._paused,
+            at_rest=heard and not (everything and reply.in_flight),
         )  # fmt: skip
 
     def hold(self, timeout: timedelta = timedelta(seconds=10)) -> bool:
@@ -138,7 +146,14 @@ class InlineCluster:
 
     def _started(self, deployment: Deployment) -> Worker:
         plan = import_workflow(deployment.code).compile(fuse="all", now=BEGINNING)
-        spec = RoleSpec(role=_ROLE, actor="inline", incarnation=self._restarts, term=self._term, deployment=deployment)
+        spec = RoleSpec(
+            role=_ROLE,
+            actor="inline",
+            incarnation=self._restarts,
+            term=self._term,
+            deployment=deployment,
+            paused=self._names_paused,
+        )
         worker = Worker(spec, plan, self._reported, progress=Progress())  # nobody comes after a debugger
         try:
             worker.start()
@@ -163,10 +178,20 @@ class InlineCluster:
                 lost, self._lost = tuple(self._lost), set()
                 if lost and self._state == "running":
                     self._own(lost)
+                self._paused = run_here(self._pauses())
+                self._worker.control(HoldSources(self._names_paused))
                 self._document = self._look()
                 run_here(self._tell(self._document))
             except (HeadraceError, TimeoutError) as error:
                 log.warning("inline_not_looked_after", reason=str(error))
+
+    @property
+    def _names_paused(self) -> tuple[str, ...]:
+        return tuple(pause.source for pause in self._paused)
+
+    async def _pauses(self) -> tuple[Pause, ...]:
+        async with Registry(self._deployment.redis_url, connections=1) as registry:
+            return await get_pauses(registry, self.workflow)
 
     async def _tell(self, document: ClusterStatus) -> None:
         async with Registry(self._deployment.redis_url, connections=1) as registry:

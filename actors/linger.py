@@ -21,6 +21,10 @@ class Linger:
         self._held: list[Records] = []
         self._since = 0.0
 
+    def __len__(self) -> int:
+        """Records that are held."""
+        return sum(map(len, self._held))
+
     def add(self, batches: Sequence[Records]) -> None:
         """More records have come."""
         if batches and not self._held:
@@ -35,7 +39,7 @@ class Linger:
 
     def remaining(self) -> float:
         """Seconds that those held would still wait; 0: take them now."""
-        if not self._held or sum(map(len, self._held)) >= self._size:
+        if not self._held or len(self) >= self._size:
             return 0.0
         return max(0.0, self._since + self.delay - time.monotonic())
 

@@ -39,7 +39,7 @@ class PartitionDriver(DriverCounts):
         self.number = number
         self._shared = shared
         self._loop = asyncio.get_running_loop()
-        super().__init__()
+        super().__init__(shared.plan)
         self._outgoing: Outgoing | None = None
         self._term = self._placement = 0
         self._under_way = Undertakings(self._failed)
@@ -48,7 +48,6 @@ class PartitionDriver(DriverCounts):
         self._unpacking = False
         """Records are on their way to the core, by way of a decoder."""
         self._idle = asyncio.Event()
-        self._linger = Linger(shared.plan)
         self._closed_sources: set[int] = set()
         self.state = "acquiring"
         """`acquiring`, `owned`, `ended` (the unkeyed run has), `torn`, `failed`, `released`."""

@@ -17,16 +17,21 @@ class Process:
     since: float
     """When it entered its state."""
     state: str = "starting"
-    """`starting` -> `spare` -> `becoming` -> `serving`; `lapsed`: silent and replaced, to be killed."""
+    """`starting` -> `spare` -> `becoming` -> `serving`; `leaving`: of a version before, until its
+    partitions are elsewhere; `lapsed`: silent, replaced or of no use, to be killed."""
     reserved: Role | None = None
     """The only role it is for (it holds that role's resources); None: any without resources."""
     adopted: bool = False
+    kind: str = ""
+    """Which roles it can take: see `changing.kind_of`."""
     role: Role | None = None
     pid: int | None = None
     leased: bool = False
     absent_since: float | None = None
     map_sent: int = -1
     map_sent_at: float = 0.0
+    paused_sent: tuple[str, ...] | None = None
+    """Sources that it was last told to hold, if it is a worker; None: that has to be said."""
     engine: EngineStatus | None = None
     asked_at: float = 0.0
     """When its status was asked for last."""

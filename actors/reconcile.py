@@ -10,14 +10,17 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
+from headrace.actors.changing import Coming, fits, kind_of, leaves, settle
 from headrace.actors.placement import place
 from headrace.actors.processes import Process, Slot
 from headrace.actors.roster import Roster
 from headrace.actors.spec import (
     Assign,
     Control,
+    Deployment,
     Drain,
     GetStatus,
+    HoldSources,
     NodeAddress,
     NodeMap,
     NodeRole,
@@ -80,21 +83,23 @@ def reconcile(roster: Roster, now: float) -> list[Instruction]:
     """What is to be done now; the roster notes it as under way."""
     if roster.stopping or roster.holding:
         return [*_drain(roster), *_polls(roster, now)]
-    instructions: list[Instruction] = [*_kills(roster, now)]
+    settle(roster, now)
+    instructions: list[Instruction] = [*_kills(roster, now), *(Send(actor, Drain()) for actor in leaves(roster, now))]
     if not roster.adopting(now):
         _give_up_silent(roster, now)
         instructions += _roles(roster, now)
         instructions += _starts(roster, now)
     instructions += _node_maps(roster, now)
+    instructions += _pauses(roster)
     instructions += _placements(roster, now)
     instructions += _polls(roster, now)
     return instructions
 
 
-def node_map(roster: Roster) -> NodeMap:
+def node_map(layout: Roster | Coming) -> NodeMap:
     """Where the nodes are now."""
-    nodes: NodeMap = {unit.index: [None] * unit.replicas for unit in roster.deployment.units}
-    for slot in roster.slots.values():
+    nodes: NodeMap = {unit.index: [None] * unit.replicas for unit in layout.deployment.units}
+    for slot in layout.slots.values():
         if isinstance(slot.role, NodeRole) and (process := slot.serving) is not None:
             nodes[slot.role.unit][slot.role.replica] = NodeAddress(process.actor, process.incarnation)
     return nodes
@@ -103,7 +108,8 @@ def node_map(roster: Roster) -> NodeMap:
 def _kills(roster: Roster, now: float) -> Iterator[Instruction]:
     """A silent process goes once another has its role: it may well be the last to know where it stood."""
     for process in [process for process in roster.processes.values() if process.state == "lapsed"]:
-        replaced = process.role is None or roster.slots[process.role.name].serving is not None
+        slot = None if process.role is None else roster.slots.get(process.role.name)
+        replaced = slot is None or slot.serving is not None
         if replaced or now - process.since > HUNG:
             del roster.processes[process.actor]
             yield Kill(process.actor)
@@ -117,30 +123,38 @@ def _give_up_silent(roster: Roster, now: float) -> None:
 
 
 def _roles(roster: Roster, now: float) -> Iterator[Instruction]:
-    for slot in roster.slots.values():
-        if slot.process is not None or now < slot.retry_at:
-            continue
-        process = _fitting(roster, slot)
-        if process is not None:
-            crash_at = roster.deployment.crash_at.get(slot.role.name) if slot.started == 0 else None
-            roster.give(slot, process, now)
-            yield Become(process.actor, _role_spec(roster, slot, process, crash_at))
+    for layout in _layouts(roster):
+        deployment = layout.deployment
+        for slot in layout.slots.values():
+            if slot.process is not None or now < slot.retry_at:
+                continue
+            process = _fitting(roster, slot, deployment)
+            if process is not None:
+                crash_at = deployment.crash_at.get(slot.role.name) if slot.started == 0 else None
+                roster.give(slot, process, now)
+                yield Become(process.actor, _role_spec(roster, deployment, process, slot, crash_at))
 
 
-def _role_spec(roster: Roster, slot: Slot, process: Process, crash_at: str | None) -> RoleSpec:
+def _layouts(roster: Roster) -> list[Roster | Coming]:
+    """What runs, and what is to run next."""
+    return [roster, *([] if roster.coming is None else [roster.coming])]
+
+
+def _role_spec(roster: Roster, deployment: Deployment, process: Process, slot: Slot, crash_at: str | None) -> RoleSpec:
     return RoleSpec(
         role=slot.role,
         actor=process.actor,
         incarnation=process.incarnation,
         term=roster.term,
-        deployment=roster.deployment,
+        deployment=deployment,
+        paused=roster.paused,
         crash_at=crash_at,
     )
 
 
-def _fitting(roster: Roster, slot: Slot) -> Process | None:
+def _fitting(roster: Roster, slot: Slot, deployment: Deployment) -> Process | None:
     for process in roster.processes.values():
-        if process.state != "spare" or process.absent_since is not None:
+        if process.state != "spare" or process.absent_since is not None or not fits(process, deployment):
             continue
         if process.reserved == (slot.role if slot.resources else None):
             return process
@@ -149,32 +163,53 @@ def _fitting(roster: Roster, slot: Slot) -> Process | None:
 
 def _starts(roster: Roster, now: float) -> Iterator[Instruction]:
     """Processes for the roles that nobody has; when all are served, the spares."""
-    if now < roster.start_retry_at:
-        return
-    vacant = [slot for slot in roster.slots.values() if slot.process is None]
-    coming = [process for process in roster.processes.values() if process.state in ("starting", "spare")]
-    for slot in vacant:
-        if slot.resources and not any(process.reserved == slot.role for process in coming):
-            yield StartShell(roster.new_shell(slot.resources, slot.role, now), slot.resources)
-    wanted = sum(not slot.resources for slot in vacant)
-    if all(slot.serving for slot in roster.slots.values() if slot.failures == 0):
-        wanted += roster.deployment.spares
-    have = sum(process.reserved is None for process in coming)
-    for _ in range(wanted - have):
-        yield StartShell(roster.new_shell({}, None, now), {})
+    waiting: dict[str, int] = defaultdict(int)
+    for layout in _layouts(roster):
+        deployment = layout.deployment
+        if now < layout.start_retry_at:
+            continue
+        vacant = [slot for slot in layout.slots.values() if slot.process is None]
+        coming = [
+            process
+            for process in roster.processes.values()
+            if process.state in ("starting", "spare") and (fits(process, deployment) or not process.kind)
+        ]
+        for slot in vacant:
+            if slot.resources and not any(process.reserved == slot.role for process in coming):
+                yield StartShell(roster.new_shell(slot.resources, slot.role, now, deployment), slot.resources)
+        wanted = sum(not slot.resources for slot in vacant)
+        if layout is roster and all(slot.serving for slot in layout.slots.values() if slot.failures == 0):
+            wanted += deployment.spares
+        kind = kind_of(deployment, None)
+        waiting[kind] += wanted  # those of one kind are counted together: they fit what runs and what is to
+        have = sum(process.reserved is None for process in coming)
+        for _ in range(waiting[kind] - have):
+            yield StartShell(roster.new_shell({}, None, now, deployment), {})
 
 
 def _node_maps(roster: Roster, now: float) -> Iterator[Instruction]:
     """To every worker when something moved; and now and then, should a worker have given up a node that lives."""
-    nodes: NodeMap | None = None
-    for slot in roster.slots.values():
-        process = slot.serving
-        if not isinstance(slot.role, WorkerRole) or process is None:
-            continue
-        if process.map_sent < roster.map_version or now - process.map_sent_at >= REMIND:
-            process.map_sent, process.map_sent_at = roster.map_version, now
-            nodes = node_map(roster) if nodes is None else nodes
-            yield Send(process.actor, Nodes(version=roster.term * 1_000_000 + roster.map_version, nodes=nodes))
+    told: set[str] = set()
+    for layout in _layouts(roster):
+        nodes: NodeMap | None = None
+        for slot in layout.slots.values():
+            process = slot.serving
+            if not isinstance(slot.role, WorkerRole) or process is None or process.actor in told:
+                continue
+            told.add(process.actor)  # one that serves now and will serve then is told of what it calls now
+            if process.map_sent < roster.map_version or now - process.map_sent_at >= REMIND:
+                process.map_sent, process.map_sent_at = roster.map_version, now
+                nodes = node_map(layout) if nodes is None else nodes
+                yield Send(process.actor, Nodes(version=roster.term * 1_000_000 + roster.map_version, nodes=nodes))
+
+
+def _pauses(roster: Roster) -> Iterator[Instruction]:
+    """To every worker that has not heard yet what is paused; before it gets partitions that it has not."""
+    for process in roster.processes.values():
+        is_worker = isinstance(process.role, WorkerRole) and process.state in ("serving", "leaving")
+        if is_worker and process.paused_sent != roster.paused:
+            process.paused_sent = roster.paused
+            yield Send(process.actor, HoldSources(roster.paused))
 
 
 def _placements(roster: Roster, now: float) -> Iterator[Instruction]:
@@ -208,7 +243,7 @@ def _placements(roster: Roster, now: float) -> Iterator[Instruction]:
 def _soon(roster: Roster, slot: Slot, now: float) -> bool:
     if now - slot.vacant_since > GRACE_FOR_SPARE:
         return False
-    return slot.process is not None or _fitting(roster, slot) is not None
+    return slot.process is not None or _fitting(roster, slot, roster.deployment) is not None
 
 
 def _asks(
@@ -237,8 +272,8 @@ def _polls(roster: Roster, now: float) -> Iterator[Instruction]:
 
 
 def _drain(roster: Roster) -> Iterator[Instruction]:
-    for slot in roster.slots.values():
-        process = slot.serving
-        if isinstance(slot.role, WorkerRole) and process is not None and process.drained is None:
+    for process in roster.processes.values():
+        is_worker = isinstance(process.role, WorkerRole) and process.state in ("serving", "leaving")
+        if is_worker and process.drained is None:
             process.drained = False
             yield Send(process.actor, Drain())

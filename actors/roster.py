@@ -9,6 +9,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+from headrace.actors.changing import ANY, Coming, kind_of
 from headrace.actors.processes import Ownership, Process, Slot
 from headrace.actors.spec import (
     Control,
@@ -17,6 +18,7 @@ from headrace.actors.spec import (
     NodeFailed,
     NodeRole,
     PartitionLost,
+    Pause,
     Problem,
     Reply,
     Report,
@@ -61,6 +63,10 @@ class Roster:
     stopping: bool = False
     holding: bool = False
     """Workers finish what is in flight and get nothing new: another version is about to come."""
+    pauses: tuple[Pause, ...] = ()
+    """Sources that a person has paused, as the store said last."""
+    coming: Coming | None = None
+    """What is to run next, beside what runs."""
     settled: bool = False
     """All workers have served once: partitions may be placed without waiting for the rest."""
     started_at: float = 0.0
@@ -76,15 +82,28 @@ class Roster:
 
     def _lay_out(self) -> None:
         """Roles and partitions of the deployment; nobody has any."""
-        self.slots = {}
+        self.slots, self.coming = self.laid_out(self.deployment, self.now), None
         self.partitions = [Ownership() for _ in range(self.deployment.partitions)]
-        for index in range(self.deployment.workers):
-            worker = WorkerRole(index)
-            self.slots[worker.name] = Slot(worker, worker.name, {}, self.now)
-        for unit in self.deployment.units:
+
+    @staticmethod
+    def laid_out(deployment: Deployment, now: float) -> dict[str, Slot]:
+        """The roles of a deployment, by name; nobody has any."""
+        workers = [WorkerRole(index) for index in range(deployment.workers)]
+        slots = {role.name: Slot(role, role.name, {}, now) for role in workers}
+        for unit in deployment.units:
             for replica in range(unit.replicas):
                 node = NodeRole(unit.index, replica)
-                self.slots[node.name] = Slot(node, f"{unit.name}/{replica}", unit.resources, self.now)
+                slots[node.name] = Slot(node, f"{unit.name}/{replica}", unit.resources, now)
+        return slots
+
+    def slots_of(self, process: Process) -> list[Slot]:
+        """Where it has its role: in what runs, in what is to run next, or in both."""
+        if process.role is None:
+            return []
+        layouts = [self.slots] if self.coming is None else [self.slots, self.coming.slots]
+        found = [slots[process.role.name] for slots in layouts if process.role.name in slots]
+        unique = {id(slot): slot for slot in found if slot.process is process}
+        return list(unique.values())
 
     def replace(self, deployment: Deployment, now: float) -> None:
         """Another version: whoever has, or waits for, a role of the one before is to go. Spares that fit any stay."""
@@ -98,16 +117,24 @@ class Roster:
         self.started_at, self.map_version = now, self.map_version + 1
         self.start_failures, self.start_retry_at, self.start_problem = 0, 0.0, None
 
+    @property
+    def paused(self) -> tuple[str, ...]:
+        """Names of the sources that are paused."""
+        return tuple(pause.source for pause in self.pauses)
+
     # Who is there
 
-    def new_shell(self, resources: dict[str, float], reserved: Role | None, now: float) -> ShellSpec:
+    def new_shell(
+        self, resources: dict[str, float], reserved: Role | None, now: float, deployment: Deployment
+    ) -> ShellSpec:
         """Note a process that is about to be started."""
         self.count += 1
         incarnation = self.term * STARTS_PER_TERM + self.count
-        version = "any" if self.deployment.late_code else self.deployment.code.version
-        actor = shell_name(self.deployment.workflow, version, incarnation)
-        self.processes[actor] = Process(actor, incarnation, resources, now, reserved=reserved)
-        return ShellSpec(actor=actor, incarnation=incarnation, deployment=self.deployment)
+        version = ANY if deployment.late_code else deployment.code.version
+        actor = shell_name(deployment.workflow, version, incarnation)
+        kind = kind_of(deployment, None)
+        self.processes[actor] = Process(actor, incarnation, resources, now, reserved=reserved, kind=kind)
+        return ShellSpec(actor=actor, incarnation=incarnation, deployment=deployment)
 
     def found(self, actor: str, incarnation: int, now: float) -> None:
         """A process that a supervisor before this one started; what it is, its status will say."""
@@ -126,10 +153,18 @@ class Roster:
             return
         process.pid = status.pid
         is_bare = self.deployment.late_code and not status.version
-        if status.state == "failed" or (status.version != self.deployment.code.version and not is_bare):
+        versions = {deployment.code.version for deployment in self.deployments}
+        if process.adopted:
+            process.kind = kind_of(self.deployment, None)
+        if (
+            status.state == "failed"
+            or (status.version not in versions and not is_bare)
+            or (process.adopted and self._is_other(status))
+        ):
             self._start_failed(process, status.problem, now)
         elif status.role is None:
-            self.start_failures, self.start_problem = 0, None
+            starts = self._starts_of(process)
+            starts.start_failures, starts.start_problem = 0, None
             process.enter("spare", now)
         else:
             self._adopt(process, status, status.role, now)
@@ -137,9 +172,26 @@ class Roster:
     def _start_failed(self, process: Process, problem: Problem | None, now: float) -> None:
         process.enter("lapsed", now)
         if problem is not None:
-            self.start_problem = problem
-            self.start_failures += 1
-            self.start_retry_at = now + max(0.5, backoff(self.start_failures + 1))
+            starts = self._starts_of(process)
+            starts.start_problem = problem
+            starts.start_failures += 1
+            starts.start_retry_at = now + max(0.5, backoff(starts.start_failures + 1))
+
+    @property
+    def deployments(self) -> list[Deployment]:
+        """What runs, and what is to run next."""
+        return [self.deployment, *([] if self.coming is None else [self.coming.deployment])]
+
+    def _starts_of(self, process: Process) -> Roster | Coming:
+        """Who counts it when such a process does not start: a broken next version must not hold up this one."""
+        coming = self.coming
+        if coming is None or process.kind == kind_of(self.deployment, None):
+            return self
+        return coming if process.kind == kind_of(coming.deployment, None) else self
+
+    def _is_other(self, status: ShellStatus) -> bool:
+        """Whether a process that was found was started for something else than what is to run."""
+        return bool(status.kind) and status.kind != kind_of(self.deployment, status.role) and status.kind != ANY
 
     def _adopt(self, process: Process, status: ShellStatus, role: Role, now: float) -> None:
         slot = self.slots.get(role.name)
@@ -162,6 +214,7 @@ class Roster:
 
     def give(self, slot: Slot, process: Process, now: float) -> None:
         """Note that `process` is asked to take the role."""
+        process.paused_sent = self.paused
         process.role, slot.process = slot.role, process
         slot.started += 1
         process.enter("becoming", now)
@@ -171,10 +224,10 @@ class Roster:
         process = self.processes.get(actor)
         if process is None or process.role is None or process.state != "becoming":
             return
-        slot = self.slots[process.role.name]
         if isinstance(reply, Problem):
             self.vacate(process, now, reply)
-        else:
+            return
+        for slot in self.slots_of(process):
             self._serve(process, slot, now)
 
     def _serve(self, process: Process, slot: Slot, now: float) -> None:
@@ -185,7 +238,7 @@ class Roster:
 
     def vacate(self, process: Process, now: float, problem: Problem | None) -> None:
         """Take the role away: the process is dead, silent, or could not serve it."""
-        if process.role is not None and (slot := self.slots[process.role.name]).process is process:
+        for slot in self.slots_of(process):
             quick = process.state != "serving" or now - process.since < QUICK
             slot.failures = slot.failures + 1 if quick else 0
             slot.process, slot.vacant_since, slot.problem = None, now, problem
@@ -279,13 +332,15 @@ class Roster:
                 partition.asked = None
 
     def answered(self, actor: str, message: Control, reply: Reply, now: float) -> None:
-        """The answer to a Nodes, Drain or GetStatus."""
+        """The answer to a Nodes, Drain, HoldSources or GetStatus."""
         process = self.processes.get(actor)
         if process is None:
             return
         kind = type(message).__name__
         if kind == "Drain":
             process.drained = True
+        elif kind == "HoldSources" and not isinstance(reply, Done):
+            process.paused_sent = None
         elif kind == "Nodes" and not isinstance(reply, Done):
             process.map_sent = -1
         elif isinstance(reply, ShellStatus):
@@ -308,6 +363,7 @@ class Roster:
         """An adopted process was still becoming when found, and its answer went to the supervisor before."""
         assert process.role is not None
         if status.state == "serving":
-            self._serve(process, self.slots[process.role.name], now)
+            for slot in self.slots_of(process):
+                self._serve(process, slot, now)
         elif status.state == "failed":
             self.vacate(process, now, status.problem)

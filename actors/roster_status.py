@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from typing import Final
 
+from headrace.actors.changing import problems_of, sentence_of
 from headrace.actors.processes import Process, Slot
 from headrace.actors.roster import Roster
-from headrace.actors.spec import ClusterStatus, Problem, RoleStatus
+from headrace.actors.spec import ClusterStatus, Problem, RoleStatus, WorkerRole
 
 SLOW_START: Final = 15.0
 """Seconds after which a process that has not come up is named as a problem."""
@@ -25,10 +26,11 @@ def status_of(roster: Roster, now: float, time: float) -> ClusterStatus:
     problems = _problems(roster, now)
     serving = all(slot.serving is not None for slot in roster.slots.values())
     ready = serving and not unplaced
+    everything = any(not pause.source for pause in roster.pauses)
     if roster.stopping:
         state = "stopping"
     elif ready:
-        state = "degraded" if problems else "running"
+        state = "degraded" if problems else "paused" if everything else "running"
     else:
         state = "degraded" if problems and roster.settled else "starting"
     return ClusterStatus(
@@ -44,7 +46,22 @@ def status_of(roster: Roster, now: float, time: float) -> ClusterStatus:
         problems=problems,
         time=time,
         durability=roster.deployment.durability,
+        paused=roster.pauses,
+        revision=roster.deployment.revision,
+        coming=sentence_of(roster),
+        at_rest=all(_rests(slot.serving, roster.paused, everything=everything) for slot in _workers(roster)),
     )
+
+
+def _workers(roster: Roster) -> list[Slot]:
+    return [slot for slot in roster.slots.values() if isinstance(slot.role, WorkerRole)]
+
+
+def _rests(worker: Process | None, paused: tuple[str, ...], *, everything: bool) -> bool:
+    """As far as the worker has told: it does what was asked for."""
+    if worker is None or worker.engine is None or worker.engine.paused != paused:
+        return False
+    return not (everything and worker.engine.in_flight)
 
 
 def _roles(roster: Roster, now: float) -> list[RoleStatus]:
@@ -98,6 +115,7 @@ def _problems(roster: Roster, now: float) -> tuple[Problem, ...]:
             )
         if slot.serving is not None and slot.serving.engine is not None:
             problems.extend(slot.serving.engine.problems)
+    problems.extend(problems_of(roster))
     problems.extend(partition.problem for partition in roster.partitions if partition.problem is not None)
     problems.extend(_slow(process, now) for process in roster.processes.values() if _is_slow(process, now))
     return tuple(problems)

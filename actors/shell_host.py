@@ -14,6 +14,8 @@ import structlog
 from ray.exceptions import RayError
 
 from headrace.actors.bundle_store import local_code
+from headrace.actors.changing import kind_of
+from headrace.actors.deployed_parts import resized
 from headrace.actors.engine import Engine, engine_class, make_engine
 from headrace.actors.guardian import Guardian
 from headrace.actors.leases import LeaseKeeper
@@ -68,6 +70,7 @@ class ShellHost:
         """Of the user's code; empty until it is imported."""
         self._problem: Problem | None = None
         self._code = self._spec.deployment.code
+        self._kind = kind_of(self._spec.deployment, None)
         self._settings = NO_SETTINGS
         self._reporter = Reporter(self._spec.deployment.workflow)
         deployment = self._spec.deployment
@@ -120,6 +123,7 @@ class ShellHost:
         with self._lock:
             if self._state == "spare":
                 self._state, self._role = "becoming", spec.role
+                self._kind = kind_of(spec.deployment, spec.role)
                 self._start(spec)
             elif self._role is not None and self._role != spec.role:
                 sentence = f"{spec.actor} is {self._role.name} already."
@@ -140,7 +144,7 @@ class ShellHost:
         try:
             self._settings = settings_of(spec.deployment.settings)
             hide_in_logs(self._settings.hidden)
-            self._engine = make_engine(spec, self._plan, self._reporter.report)
+            self._engine = make_engine(spec, resized(self._plan, spec.deployment.units), self._reporter.report)
             self._engine.start()
         except Exception as error:  # noqa: BLE001  user code (`open`): whatever it raises is named in the status
             word = "open" if isinstance(spec.role, NodeRole) else "start"
@@ -183,6 +187,7 @@ class ShellHost:
             state=self._state,
             role=self._role,
             engine=engine,
+            kind=self._kind,
             problem=self._problem,
         )
 

@@ -57,6 +57,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     """What was deployed, as it was typed: `flow.py:workflow`."""
     deployed: float = 0.0
     """Seconds since 1970 UTC."""
+    revision: int = 0
+    """Counts what has been said to run, since the workflow was started: the supervisor tells which it runs."""
     workers: int = 1
     units: tuple[UnitSpec, ...] = ()
     fuse: bool = False
@@ -129,6 +131,16 @@ class ShellSpec(msgspec.Struct, frozen=True, kw_only=True):
     deployment: Deployment
 
 
+class Pause(msgspec.Struct, frozen=True, kw_only=True):
+    """A source (or, as "", all of a workflow) that a person has paused."""
+
+    source: str
+    since: float
+    """Seconds since 1970 UTC."""
+    by: str = ""
+    """Who it was, as far as known: user and host."""
+
+
 class RoleSpec(msgspec.Struct, frozen=True, kw_only=True):
     """What a shell becomes: everything that its engine needs to start."""
 
@@ -137,6 +149,8 @@ class RoleSpec(msgspec.Struct, frozen=True, kw_only=True):
     incarnation: int
     term: int
     deployment: Deployment
+    paused: tuple[str, ...] = ()
+    """Sources that are paused as it starts: see `HoldSources`."""
     crash_at: str | None = None
 
 
@@ -182,11 +196,17 @@ class Drain(msgspec.Struct, frozen=True, tag="drain"):
     """Stop pulling, finish and commit everything, release all partitions. Answered when done."""
 
 
+class HoldSources(msgspec.Struct, frozen=True, tag="hold_sources"):
+    """Take nothing new from these sources, and from no others less than before; "": from none at all."""
+
+    sources: tuple[str, ...]
+
+
 class GetStatus(msgspec.Struct, frozen=True, tag="status"):
     """Answered with an `EngineStatus` (by a shell: with a `ShellStatus`)."""
 
 
-Control: TypeAlias = Assign | Revoke | Nodes | Drain | GetStatus
+Control: TypeAlias = Assign | Revoke | Nodes | Drain | HoldSources | GetStatus
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, tag="problem"):
@@ -211,6 +231,10 @@ class EngineStatus(msgspec.Struct, frozen=True, kw_only=True, tag="engine"):
 
     partitions: tuple[int, ...] = ()
     """Partitions that a worker owns now."""
+    paused: tuple[str, ...] = ()
+    """Sources that a worker takes nothing new from: see `HoldSources`."""
+    in_flight: int = 0
+    """Events that a worker has taken and not committed, and outputs of committed ones that have not left."""
     counters: dict[str, int | float] = {}
     problems: tuple[Problem, ...] = ()
 
@@ -227,6 +251,8 @@ class ShellStatus(msgspec.Struct, frozen=True, kw_only=True, tag="shell"):
     """`spare`, `becoming`, `serving`, or `failed` (see `problem`)."""
     role: Role | None = None
     engine: EngineStatus | None = None
+    kind: str = ""
+    """What it was started for, in short: see `changing.kind_of`."""
     problem: Problem | None = None
 
 
@@ -278,7 +304,8 @@ class ClusterStatus(msgspec.Struct, frozen=True, kw_only=True):
     workflow: str
     version: str
     state: str
-    """`starting`, `running`, `degraded` (something is named in `problems`), `stopping`, `stopped`."""
+    """`starting`, `running`, `paused` (all its sources are), `degraded` (something is named in `problems`),
+    `stopping`, `stopped`."""
     ready: bool
     """Every role is served, every partition has an owner."""
     term: int
@@ -291,6 +318,14 @@ class ClusterStatus(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds since 1970 UTC, by the supervisor's clock."""
     durability: str = "fast"
     """Level at which outputs and replies leave."""
+    paused: tuple[Pause, ...] = ()
+    """Sources that a person has paused; with the source "": all of them."""
+    revision: int = 0
+    """`Deployment.revision` of what runs."""
+    coming: str = ""
+    """How far a change of what runs is; empty: there is none."""
+    at_rest: bool = False
+    """All workers have heard of the pause; if it is one of all sources, nothing is in flight any more."""
 
 
 def supervisor_name(workflow: str) -> str:

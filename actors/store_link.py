@@ -14,9 +14,11 @@ from typing import Final, TypeAlias
 
 import structlog
 
+from headrace.actors.changing import begin
 from headrace.actors.deployments import get_deployment, is_stopped
+from headrace.actors.pauses import get_pauses
 from headrace.actors.roster import Roster
-from headrace.actors.spec import ClusterStatus, Deployment
+from headrace.actors.spec import ClusterStatus, Deployment, Pause
 from headrace.actors.store_registry import Registry
 from headrace.workflows.durability import Durability
 from headrace.workflows.errors import HeadraceError
@@ -29,6 +31,8 @@ PERIOD: Final = 0.5
 PROCESS: Final = "supervisor"
 """Name under which the supervisor leaves its status document."""
 Emit: TypeAlias = Callable[[Callable[[Roster, float], None]], None]
+Bearings: TypeAlias = tuple[int, Deployment, tuple[Pause, ...]]
+"""The supervisor's term, what is to run, and what of it is paused."""
 
 
 class StoreLink:
@@ -46,12 +50,12 @@ class StoreLink:
         self._workflow = workflow
         self._emit = emit
         self._on_stop = on_stop
-        self._bearings: Future[tuple[int, Deployment]] = Future()
+        self._bearings: Future[Bearings] = Future()
         self._names: Sequence[str] = ()
         self._document: ClusterStatus | None = None
         self._stopped = threading.Event()
 
-    def start(self) -> tuple[int, Deployment]:
+    def start(self) -> Bearings:
         """A new term, and what is to run. Waits for the store as long as it takes."""
         threading.Thread(target=lambda: asyncio.run(self._run()), name="headrace-store-link", daemon=True).start()
         return self._bearings.result()
@@ -92,7 +96,7 @@ class StoreLink:
         term = await registry.next_term(self._workflow)
         # Heads of partitions have it next; in a cluster they lie at other nodes than its counter.
         await registry.confirm(term_key(self._workflow), Durability.parse(deployment.durability))
-        self._bearings.set_result((term, deployment))
+        self._bearings.set_result((term, deployment, await get_pauses(registry, self._workflow)))
 
     async def _exchange(self, registry: Registry) -> None:
         names = self._names
@@ -101,6 +105,11 @@ class StoreLink:
         self._emit(lambda roster, now: roster.leases(held, now))
         if self._document is not None:
             await registry.put_status(self._workflow, PROCESS, self._document)
-        _, deployment = self._bearings.result()
+        deployment = await get_deployment(registry, self._workflow)
+        if deployment is None:
+            return  # it is being removed
+        self._emit(lambda roster, now: begin(roster, deployment, now))
+        pauses = await get_pauses(registry, self._workflow)
+        self._emit(lambda roster, _: setattr(roster, "pauses", pauses))
         if deployment.cluster and await is_stopped(registry, self._workflow):
             self._on_stop()  # `run` and `dev` end by themselves what they have started

@@ -159,8 +159,8 @@ class SupervisorHost:
     def _run(self) -> None:
         self._lease.start()
         self._publisher.start()
-        term, deployment = self._link.start()
-        roster = Roster(deployment, term, time.monotonic())
+        term, deployment, pauses = self._link.start()
+        roster = Roster(deployment, term, time.monotonic(), pauses=pauses)
         log.info("supervisor_started", workflow=self._workflow, term=term, pid=self.pid)
         self._find_shells(roster)
         while not self._stopped.is_set():
@@ -176,7 +176,7 @@ class SupervisorHost:
         for instruction in reconcile(roster, now):
             if self._stopped.is_set():
                 return
-            self._do(instruction, roster.deployment)
+            self._do(instruction)
         document = status_of(roster, now, time.time())
         self._status = encode(document)
         self._metrics.look(document)
@@ -210,7 +210,7 @@ class SupervisorHost:
             roster.found(name, incarnation, time.monotonic())
             self._welcome(name)
 
-    def _do(self, instruction: Instruction, deployment: Deployment) -> None:
+    def _do(self, instruction: Instruction) -> None:
         log.debug("supervisor_does", instruction=type(instruction).__name__)
         match instruction:
             case StartShell(spec, resources):

@@ -23,6 +23,10 @@ class SupervisorMetrics:
             "headrace_role_restarts", "How often the role went to another process, in this supervisor's time.",
             ["role"], registry=registry,
         )  # fmt: skip
+        self._paused = Gauge(
+            "headrace_paused", "1 while a person has paused this source; without a name: all.", ["source"],
+            registry=registry,
+        )  # fmt: skip
         self._spares = Gauge("headrace_spares", "Warm processes without a role.", registry=registry)
         self._problems = Gauge(
             "headrace_problem", "1 while a problem of that word stands.", ["word"], registry=registry
@@ -34,6 +38,9 @@ class SupervisorMetrics:
         self._term.set(status.term)
         self._unplaced.set(len(status.unplaced))
         self._spares.set(sum(role.role is None and role.state == "spare" for role in status.roles))
+        self._paused.clear()
+        for pause in status.paused:
+            self._paused.labels(pause.source).set(1)
         self._roles.clear()
         self._restarts.clear()
         for role in status.roles:

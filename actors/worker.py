@@ -23,6 +23,7 @@ from headrace.actors.node_calls import NodeCalls
 from headrace.actors.node_settings import settings_of
 from headrace.actors.outlets import make_outlets
 from headrace.actors.partition_driver import PartitionDriver
+from headrace.actors.pausing import Pausing
 from headrace.actors.relay import Relay
 from headrace.actors.shared import Shared
 from headrace.actors.sizing import Sizing
@@ -33,6 +34,7 @@ from headrace.actors.spec import (
     Drain,
     EngineStatus,
     GetStatus,
+    HoldSources,
     Nodes,
     PartitionLost,
     Problem,
@@ -155,6 +157,8 @@ class Worker:
             clock=self._store.time, on_ready=self._ready, on_problem=self._problem, on_closed=self._source_closed,
         )  # fmt: skip
         self._feeds: Feeds = make_feeds(plan, deployment, surroundings)
+        self._pausing = Pausing(plan.sources, self._feeds, self._read_to_its_end, self._wake_all)
+        self._pausing.pause(self._spec.paused)
         await self._feeds.open()
         self._outlets = make_outlets(plan, deployment, self._store)
         outlets = self._outlets
@@ -222,6 +226,8 @@ class Worker:
             case Drain():
                 await self._release(tuple(self._drivers))
                 await asyncio.to_thread(self._traces.flush)  # a process that is drained is killed
+            case HoldSources(names):
+                self._pausing.pause(names)
             case GetStatus():
                 return self._status()
         return Done()
@@ -267,7 +273,11 @@ class Worker:
         if moved:
             counters["sent_on"] = moved.total()
             counters.update({f"sent_on:{source}": count for source, count in moved.items()})
-        return EngineStatus(partitions=owned, counters=counters, problems=tuple(self._all_problems()))
+        in_flight = sum(driver.epochs_in_flight + driver.events_in_flight for driver in drivers)
+        return EngineStatus(
+            partitions=owned, counters=counters, problems=tuple(self._all_problems()), paused=self._pausing.names,
+            in_flight=in_flight + int(counters["outputs_waiting"]),
+        )  # fmt: skip
 
     def _all_problems(self) -> list[Problem]:
         where = self._spec.role.name
@@ -302,6 +312,9 @@ class Worker:
             driver.wake()
 
     def _source_closed(self, partition: int, source: int) -> None:
+        self._pausing.closed(partition, source)
+
+    def _read_to_its_end(self, partition: int, source: int) -> None:
         driver = self._drivers.get(partition)
         if driver is not None:
             driver.source_closed(source)

@@ -33,6 +33,7 @@ class CustomReader:
         self._splits: dict[int, list[str]] = {}
         self._pumps: dict[int, list[SplitPump]] = {}
         self._turn = 0
+        self.paused: frozenset[int] = frozenset()
 
     async def open(self) -> None:
         """Ask the source for its splits, and say how often its records count."""
@@ -63,7 +64,7 @@ class CustomReader:
 
     def pull(self, partition: int, limit: int) -> list[Records]:
         """What has arrived, of one split after the other; never waits."""
-        pumps = self._pumps.get(partition, [])
+        pumps = [] if self._plan.index in self.paused else self._pumps.get(partition, [])
         pulled: list[Records] = []
         self._turn += 1
         turn = self._turn % len(pumps) if pumps else 0

@@ -67,6 +67,7 @@ class KafkaReader:
         self._topics: dict[str, Topic] | None = None
         self._matched: list[tuple[Topic, SourcePlan]] = []
         self._turn = 0
+        self.paused: frozenset[int] = frozenset()
         self._subscription = Subscription(sources, self._problems)
         self._begun: set[tuple[int, int]] = set()
         """Partitions and sources whose logs were looked up once: what appears now is new."""
@@ -107,7 +108,7 @@ class KafkaReader:
 
     def pull(self, partition: int, limit: int) -> list[Records]:
         """See `Reader`. A `Records` without records only tells a position that was decided at the start."""
-        logs = [log for log in self._logs.get(partition, {}).values() if log.has_news]
+        logs = [log for log in self._logs.get(partition, {}).values() if log.has_news and log.source not in self.paused]
         pulled: list[Records] = []
         self._turn += 1
         turn = self._turn % max(1, len(logs))

@@ -21,6 +21,9 @@ class Reader(Protocol):
     decides where to start: positions come from the store, with the states.
     """
 
+    paused: frozenset[int]
+    """Indices of sources that a person has paused: `pull` gives nothing of them. Set from outside; empty at first."""
+
     async def open(self) -> None:
         """Connect. Called once, before anything else. Keeps trying while the server is away (`on_problem`)."""
 

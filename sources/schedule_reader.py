@@ -64,6 +64,7 @@ class ScheduleReader:
         self._alarms: dict[int, list[_Alarm]] = {}
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
+        self.paused: frozenset[int] = frozenset()
         self._ahead = 0.0
         """The store's time less that of our loop, in seconds."""
 
@@ -95,6 +96,8 @@ class ScheduleReader:
         """What is due; never waits."""
         pulled: list[Records] = []
         for alarm in self._alarms.get(partition, []):
+            if alarm.plan.index in self.paused:
+                continue
             while alarm.waiting and limit > 0:
                 records = alarm.waiting.popleft()
                 limit -= len(records)

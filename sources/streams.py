@@ -71,6 +71,7 @@ class StreamReader:
         self._by_key: dict[bytes, Tail] = {}
         self._client: Client | None = None
         self._problems = Problems(on_problem)
+        self.paused: frozenset[int] = frozenset()
         self._groups: dict[str, StreamGroup] = {}
 
     async def open(self) -> None:
@@ -132,12 +133,18 @@ class StreamReader:
         of what the one before it has left, so that none of them starves.
         """
         pulled: list[Records] = []
-        waiting = [tail for tail in self._tails.get(partition, []) if len(tail)]
+        waiting = [tail for tail in self._tails.get(partition, []) if len(tail) and not self._is_paused(tail)]
         for tail in waiting:
             room = limit - sum(map(len, pulled))
             pulled.extend(tail.take(room if tail is waiting[-1] else (room + 1) // 2))
             self._tell_if_closed(tail)
         return pulled
+
+    def _is_paused(self, tail: Tail) -> bool:
+        """Requests of all sources lie in one stream, in their order: while one of them is paused, all wait."""
+        if tail.origin == INTERNAL:
+            return False  # events that were taken already
+        return tail.source in self.paused or not self.paused.isdisjoint(tail.sources.values())
 
     def committed(self, partition: int, positions: Mapping[str, str]) -> None:
         """See `Reader`: the commit itself has trimmed the streams."""

@@ -64,6 +64,8 @@ class Effect(Enum):
     """Positions set anew by a person."""
     AUDIT = "audit"
     """A line on what a person has done."""
+    PAUSE = "pause"
+    """Sources paused, or let go on, by a person."""
 
 
 STEPS: Final = ("after:pull", "before:call", "after:call", "after:load")

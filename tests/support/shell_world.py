@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from headrace.actors.changing import kind_of
 from headrace.actors.reconcile import Become, Kill, Send, StartShell, reconcile
 from headrace.actors.roster import Roster
 from headrace.actors.roster_status import status_of
@@ -16,12 +17,14 @@ from headrace.actors.spec import (
     Drain,
     EngineStatus,
     GetStatus,
+    HoldSources,
     NodeMap,
     Nodes,
     Problem,
     Reply,
     Revoke,
     Role,
+    RoleSpec,
     ShellStatus,
     UnitSpec,
 )
@@ -37,19 +40,26 @@ class PretendedShell:
     actor: str
     incarnation: int
     version: str
+    kind: str
     role: Role | None = None
     owned: set[int] = field(default_factory=set)
     nodes: NodeMap = field(default_factory=dict)
     suspended: bool = False
     """Neither answers nor holds a lease, but Ray does not see it die."""
     crash_at: str | None = None
+    paused: tuple[str, ...] = ()
+    in_flight: int = 0
 
     def status(self) -> ShellStatus:
-        engine = EngineStatus(partitions=tuple(self.owned)) if self.role else None
+        engine = (
+            EngineStatus(partitions=tuple(self.owned), paused=self.paused, in_flight=self.in_flight)
+            if self.role
+            else None
+        )
         state = "serving" if self.role else "spare"
         return ShellStatus(
             actor=self.actor, incarnation=self.incarnation, pid=1, version=self.version, state=state, role=self.role,
-            engine=engine,
+            engine=engine, kind=self.kind,
         )  # fmt: skip
 
 
@@ -89,13 +99,16 @@ class ShellWorld:
                 case StartShell(spec, _):
                     self.starts += 1
                     if not self.no_room:
-                        deployment = self.roster.deployment
+                        deployment = spec.deployment
                         version = "" if deployment.late_code else deployment.code.version
-                        self.shells[spec.actor] = PretendedShell(spec.actor, spec.incarnation, version)
+                        kind = kind_of(deployment, None)
+                        self.shells[spec.actor] = PretendedShell(spec.actor, spec.incarnation, version, kind)
                         self.roster.ready(spec.actor, self.shells[spec.actor].status(), self.now)
                 case Become(actor, role):
                     self.given.append((role.role.name, actor))
-                    self._become(actor, role.role, role.crash_at)
+                    if actor in self.shells:
+                        self.shells[actor].paused = role.paused
+                    self._become(actor, role)
                 case Send(actor, message):
                     self._send(actor, message)
                 case Kill(actor):
@@ -106,14 +119,14 @@ class ShellWorld:
             held = {shell.actor for shell in self.shells.values() if not shell.suspended}
             self.roster.leases(held, self.now)
 
-    def _become(self, actor: str, role: Role, crash_at: str | None) -> None:
+    def _become(self, actor: str, spec: RoleSpec) -> None:
         shell = self.shells.get(actor)
         if shell is None or shell.suspended:
             return
-        problem = self.broken.get(role.name)
+        problem = self.broken.get(spec.role.name)
         if problem is None:
-            shell.role, shell.crash_at = role, crash_at
-            shell.version = self.roster.deployment.code.version
+            shell.role, shell.crash_at = spec.role, spec.crash_at
+            shell.version, shell.kind = spec.deployment.code.version, kind_of(spec.deployment, spec.role)
         self.roster.became(actor, problem or shell.status(), self.now)
 
     def _send(self, actor: str, message: object) -> None:
@@ -130,6 +143,8 @@ class ShellWorld:
                 shell.owned.difference_update(numbers)
                 self.roster.revoked(actor, numbers)
                 return
+            case HoldSources(names):
+                shell.paused = names
             case Nodes(nodes=nodes):
                 shell.nodes = nodes
             case Drain():
@@ -138,15 +153,19 @@ class ShellWorld:
                 reply = shell.status()
         self.roster.answered(actor, message, reply, self.now)  # type: ignore[arg-type]
 
+    def refuse_hold(self, actor: str, problem: Problem) -> None:
+        """The answer of a process that was told what is paused: it could not."""
+        self.roster.answered(actor, HoldSources(()), problem, self.now)
+
     def kill(self, actor: str) -> None:
         """The process ends, and Ray says so."""
         if self.shells.pop(actor, None) is not None:
             self.roster.died(actor, "killed", self.now)
 
-    def supervisor_dies(self) -> None:
-        """Another supervisor finds what is there."""
+    def supervisor_dies(self, stored: Deployment | None = None) -> None:
+        """Another supervisor finds what is there; by default the store says that the same is to run."""
         self.term += 1
-        self.roster = Roster(self.roster.deployment, self.term, self.now)
+        self.roster = Roster(stored or self.roster.deployment, self.term, self.now)
         for shell in list(self.shells.values()):
             self.roster.found(shell.actor, shell.incarnation, self.now)
             if not shell.suspended:

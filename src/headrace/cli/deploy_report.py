@@ -109,7 +109,7 @@ class Report:
         if self._as_json or not self.screen.is_terminal:
             why = f"{name} is running in another version. To replace it" if replaces else "To drop states"
             raise UsageError(f"{why} say --yes.")
-        start = f"{name} is running. Stop it, and start this version on its state" if replaces else f"Start {name}"
+        start = f"{name} is running. Have this version take over, with its state" if replaces else f"Start {name}"
         question = f"{start}{', dropping what is listed above for good' if drops else ''}?"
         if not typer.confirm(question):
             raise Interrupted
@@ -136,7 +136,10 @@ class Report:
         serving = sum(role.state == "serving" for role in status.roles if role.role)
         wanted = sum(bool(role.role) for role in status.roles)
         placed = status.partitions - len(status.unplaced)
-        said = f"{serving} of {wanted} processes serve, {placed} of {status.partitions} partitions have an owner"
+        said = (
+            status.coming
+            or f"{serving} of {wanted} processes serve, {placed} of {status.partitions} partitions have an owner"
+        )
         said += "".join(f"\n  {problem.where}: {problem.sentence}" for problem in status.problems)
         if said != self._said:
             self._said = said

@@ -22,10 +22,11 @@ from headrace.actors.bundle_store import put_bundle, sweep_bundles
 from headrace.actors.changes import PartitionsFixed, changes_between
 from headrace.actors.cluster import DEFAULT_PARTITIONS, AlreadyRunning, Cluster, deployment_of, launch, runs_here
 from headrace.actors.cluster_probe import probe_cluster, requirements_of
-from headrace.actors.deployments import begin_change, end_change, get_deployment
+from headrace.actors.deployments import begin_change, end_change, get_deployment, put_deployment
+from headrace.actors.live_change import NotTaken, change_live, following
 from headrace.actors.loading import load_workflow
 from headrace.actors.ray_connection import connected
-from headrace.actors.spec import CodeRef, Deployment
+from headrace.actors.spec import ClusterStatus, CodeRef, Deployment
 from headrace.actors.states_kept import make_ready, refuse_loss
 from headrace.actors.store_registry import Registry
 from headrace.cli.deploy_report import Report
@@ -43,6 +44,7 @@ from headrace.workflows.durability import FAST, Durability
 from headrace.workflows.errors import ServerUnreachable
 from headrace.workflows.plan import Plan
 from headrace.workflows.state_review import StateReview
+from headrace.workflows.store import WorkflowDescriptor
 
 SERVERS_WITHIN: Final = 10.0
 """Seconds for store and brokers to answer."""
@@ -50,6 +52,8 @@ LAPSED_WITHIN: Final = 4.0
 """Seconds after which the lease of a supervisor that died has lapsed."""
 _PERIOD: Final = 0.2
 READY_WITHIN: Final = timedelta(seconds=120)
+LIVE_WITHIN: Final = timedelta(seconds=80)
+"""For a new version to come up beside the old one; less than others wait for a change that is under way."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +64,8 @@ class DeployOrder:
     address: str
     redis_url: str
     kafka: KafkaClusters = field(default_factory=KafkaClusters)
-    workers: int = 1
+    workers: int | None = None
+    """By default as many as the version that was deployed before, else one."""
     partitions: int | None = None
     fuse: bool = False
     durability: str | None = None
@@ -71,6 +76,8 @@ class DeployOrder:
     requirements: Path | None = None
     settings: Mapping[str, Scalar] = field(default_factory=dict)
     traces: Tracing | None = None
+    restart: bool = False
+    """End the version before first, instead of having the new one take over from it."""
     drop_state: Sequence[str] = ()
     """Nodes (`@run`: what a run's nodes share) whose states go, where the new version has no place for them, or can't
     read them."""
@@ -106,6 +113,8 @@ class _Deploying:
         self._refuse_missing_addresses()
         self._name = self._plan.name
         self._durability = FAST
+        self._published: WorkflowDescriptor | None = None
+        """What gateways knew of the version before."""
         self._who = f"{socket.gethostname()}, process {os.getpid()}"
 
     def run(self) -> None:
@@ -119,7 +128,7 @@ class _Deploying:
             before, partitions = self._bearings(servers)
             missing = servers.missing_topics()
             self._refuse_missing_topics(missing, partitions)
-            after = self._deployment(code, partitions)
+            after = self._deployment(code, partitions, before)
             changes = changes_between(before, after)
             report.plan(self._name, order.target, after, bundle, changes, missing)
             review = asyncio.run(self._refuse_loss(before))
@@ -145,6 +154,9 @@ class _Deploying:
             if self._order.make_topics:
                 self._report.topics_made(servers.make_topics(after.partitions, replication=self._order.replication))
             asyncio.run(self._store(bundle, after))
+            if running and before is not None and not self._ends_first(before, after):
+                self._hand_over(before, after)
+                return
             if running:
                 self._report.step("stopping the old version: finishing what is in flight")
                 Cluster.connect(self._name).stop()
@@ -157,6 +169,36 @@ class _Deploying:
             return
         self._report.started(cluster.wait_until_ready(READY_WITHIN, self._report.progress))
         asyncio.run(self._sweep(after))
+
+    def _ends_first(self, before: Deployment, after: Deployment) -> bool:
+        """The version before must have ended: states are to be taken out, or put where the new one looks for them."""
+        return (
+            self._order.restart or bool(self._order.drop_state) or not before.renames.items() <= after.renames.items()
+        )
+
+    def _hand_over(self, before: Deployment, after: Deployment) -> None:
+        """The new version comes up beside the old one, which goes on until then."""
+        self._report.step("starting the new version beside the old one, which goes on meanwhile")
+        if self._order.wait:
+            self._report.started(asyncio.run(self._change(before, after)))
+            asyncio.run(self._sweep(after))
+        else:
+            asyncio.run(self._say(before, after))
+            self._report.started(None)
+
+    async def _change(self, before: Deployment, after: Deployment) -> ClusterStatus:
+        async with Registry(after.redis_url, connections=1) as registry:
+            try:
+                status = await change_live(registry, before, after, within=LIVE_WITHIN, on_status=self._report.progress)
+            except NotTaken:
+                if self._published is not None:
+                    await registry.publish_workflow(self._published)
+                raise
+            return status
+
+    async def _say(self, before: Deployment, after: Deployment) -> None:
+        async with Registry(after.redis_url, connections=1) as registry:
+            await put_deployment(registry, following(before, after))
 
     def _refuse_missing_addresses(self) -> None:
         order = self._order
@@ -234,10 +276,11 @@ class _Deploying:
                 f" {partitions} partitions and replication 1 (--replication N)."
             )
 
-    def _deployment(self, code: CodeRef, partitions: int) -> Deployment:
+    def _deployment(self, code: CodeRef, partitions: int, before: Deployment | None) -> Deployment:
         order = self._order
+        workers = order.workers or (before.workers if before else 1)
         return deployment_of(
-            self._plan, code, order.redis_url, partitions=partitions, workers=order.workers, fuse=order.fuse,
+            self._plan, code, order.redis_url, partitions=partitions, workers=workers, fuse=order.fuse,
             settings=dict(order.settings), cluster=order.cluster, address=order.address, target=order.target,
             deployed=time.time(), start_over=order.start_over, durability=str(self._durability), traces=order.traces,
             kafka=dict(order.kafka.kafka),
@@ -285,6 +328,7 @@ class _Deploying:
     async def _store(self, bundle: Bundle, after: Deployment) -> None:
         async with Registry(after.redis_url, connections=1) as registry:
             await put_bundle(registry, self._name, bundle)
+            self._published = await registry.workflow(self._name)
             descriptor = descriptor_of(self._plan, after.partitions, after.code.version, durability=after.durability)
             await registry.publish_workflow(descriptor)
 

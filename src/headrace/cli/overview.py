@@ -12,7 +12,8 @@ from rich.console import Group, RenderableType
 from rich.live import Live
 from rich.text import Text
 
-from headrace.actors.spec import ClusterStatus
+from headrace.actors.pauses import get_pauses
+from headrace.actors.spec import ClusterStatus, Pause
 from headrace.actors.store_link import PROCESS
 from headrace.actors.store_registry import Registry
 from headrace.cli.exits import ExitCode, NothingRuns, UsageError
@@ -20,7 +21,7 @@ from headrace.cli.meter import Meter
 from headrace.cli.project import Project
 from headrace.cli.screen import Screen
 from headrace.cli.stops import is_running
-from headrace.cli.table import behind, described, processes, summary
+from headrace.cli.table import behind, described, paused, processes, summary
 from headrace.cli.times import duration
 from headrace.metrics.lag import Lag, lags_of
 from headrace.settings import Loaded
@@ -43,6 +44,8 @@ class _Overview(msgspec.Struct, frozen=True):
     """The last document, where there is one."""
     lags: list[Lag] = []
     """Each log of its sources, those that are furthest behind first."""
+    paused: list[Pause] = []
+    """What a person has paused, also while it does not run."""
 
 
 def urls_of(workflow: str | None, loaded: Loaded, project: Project, verb: str) -> list[str]:
@@ -115,7 +118,8 @@ async def _overview(registry: Registry, name: str) -> _Overview:
     running = await is_running(registry, name)
     document = await registry.status(name, PROCESS)
     read = None if document is None else msgspec.convert(document, ClusterStatus)
-    return _Overview(name, running, read, await lags_of(registry, read) if running and read is not None else [])
+    lags = await lags_of(registry, read) if running and read is not None else []
+    return _Overview(name, running, read, lags, list(await get_pauses(registry, name)))
 
 
 def _pictures(found: list[_Overview], meters: dict[str, Meter]) -> list[RenderableType]:
@@ -128,6 +132,7 @@ def _pictures(found: list[_Overview], meters: dict[str, Meter]) -> list[Renderab
         if not row.running or status is None:
             what = "starting" if row.running else "not running"
             parts.append(Text.assemble((row.workflow, "bold"), "  ", (what, "dim")))
+            parts += [paused(pause, row.workflow) for pause in row.paused]
             continue
         known = row.workflow in meters
         meter = meters.setdefault(row.workflow, Meter())
@@ -139,5 +144,6 @@ def _pictures(found: list[_Overview], meters: dict[str, Meter]) -> list[Renderab
         parts += [Text.assemble((row.workflow, "bold"), words), processes(status, meter if known else None)]
         parts.append(Text(summary(meter.totals(), meter.worker_rate if known else None)))
         parts += [Text(line) for line in [behind(row.lags)] if line]
+        parts += [paused(pause, status.workflow) for pause in row.paused]
         parts += [described(problem) for problem in status.problems]
     return parts

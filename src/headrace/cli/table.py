@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Sequence
 
 from rich import box
@@ -9,7 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from headrace.actors.spec import ClusterStatus, Problem, RoleStatus
+from headrace.actors.spec import ClusterStatus, Pause, Problem, RoleStatus
 from headrace.cli.fitting import Fitting
 from headrace.cli.meter import Meter, Totals
 from headrace.metrics.lag import Lag
@@ -17,7 +18,7 @@ from headrace.metrics.lag import Lag
 _STYLES = {
     "running": "bold green", "serving": "green", "spare": "dim", "starting": "yellow", "becoming": "yellow",
     "degraded": "bold red", "waiting": "red", "backing-off": "red", "failed": "red", "stopping": "yellow",
-    "ended": "bold",
+    "ended": "bold", "paused": "bold yellow",
 }  # fmt: skip
 _SHOWN_PARTITIONS = 8
 _SHOWN_LAGS = 4
@@ -40,6 +41,7 @@ def picture(status: ClusterStatus, meter: Meter, *, seconds: float, note: str = 
         f"  {status.partitions} partition{'' if status.partitions == 1 else 's'}",
     )  # fmt: skip
     parts: list[RenderableType] = [head, processes(status, meter), Text(summary(totals, meter.worker_rate))]
+    parts += [paused(pause, status.workflow) for pause in status.paused]
     if note:
         parts.append(Text(note, style="yellow"))
     return Group(*parts, *(described(problem) for problem in status.problems))
@@ -89,6 +91,14 @@ def behind(lags: Sequence[Lag]) -> str:
     shown = ", ".join(f"{lag.origin} {lag.records:,}" for lag in late[:_SHOWN_LAGS])
     more = f", {len(late) - _SHOWN_LAGS} more" if len(late) > _SHOWN_LAGS else ""
     return f"behind {shown}{more}"
+
+
+def paused(pause: Pause, workflow: str) -> Text:
+    """What is paused, since when, by whom, and how it goes on."""
+    when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(pause.since))
+    what, option = (f"source {pause.source}", f" --source {pause.source}") if pause.source else ("all sources", "")
+    by = f" by {pause.by}" if pause.by else ""
+    return Text(f"paused: {what}, since {when}{by}. To go on: headrace resume {workflow}{option}", "yellow")
 
 
 def described(problem: Problem) -> Text:

@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from headrace.actors.deployments import begin_change, get_deployment, is_stopped
+from headrace.actors.pauses import get_pauses
 from headrace.actors.removal import Removal, remove_workflow, what_goes
 from headrace.actors.spec import Deployment
 from headrace.actors.store_registry import Registry
@@ -29,9 +30,9 @@ from headrace.cli.times import duration
 from headrace.workflows.key_format import KeyFormatUnknown, RestoreUnfinished
 from headrace.workflows.store import WorkflowDescriptor
 
-State = Literal["running", "stopped", "lost", "not running", "unreadable"]
+State = Literal["running", "paused", "stopped", "lost", "not running", "unreadable"]
 _COLUMNS = ("workflow", "state", "version", "partitions", "workers", "where", "deployed")
-_STYLES = {"running": "green", "lost": "bold red", "unreadable": "bold red"}
+_STYLES = {"running": "green", "paused": "bold yellow", "lost": "bold red", "unreadable": "bold red"}
 
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,7 +122,8 @@ async def _row(registry: Registry, descriptor: WorkflowDescriptor, deployment: D
 async def state_of(registry: Registry, workflow: str, deployment: Deployment | None) -> State:
     """How a workflow stands."""
     if await is_running(registry, workflow):
-        return "running"
+        everything = any(not pause.source for pause in await get_pauses(registry, workflow))
+        return "paused" if everything else "running"
     if deployment is None or not deployment.cluster:
         return "not running"
     return "stopped" if await is_stopped(registry, workflow) else "lost"

@@ -77,6 +77,9 @@ def deploy(  # noqa: PLR0913, PLR0917  each is an option of the verb
     make_topics: Annotated[bool, typer.Option("--make-topics", help="Make topics that don't exist.")] = False,
     replication: Annotated[int, typer.Option("--replication", min=1, help="Copies of topics that are made.")] = 1,
     drop_state: DropState = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="End the version that runs before the new one starts.")
+    ] = False,
     start_over: StartOver = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Don't wait until it is up.")] = False,
     dry_run: DryRun = False,
@@ -86,8 +89,8 @@ def deploy(  # noqa: PLR0913, PLR0917  each is an option of the verb
     """Run a workflow on a Ray cluster that exists; it stays there when the command has ended.
 
     Packs its folder, looks at everything (workflow, store, topics, the cluster's machines), says what will
-    change, and starts it. What runs already is finished and replaced; its state stays. Again with the same
-    code: nothing to change.
+    change, and starts it. A new version comes up beside the one that runs, and takes over when all of it is there;
+    state stays. Again with the same code: nothing to change.
 
     Example:  headrace deploy flow.py --address ray://head:10001
     """
@@ -103,10 +106,11 @@ def deploy(  # noqa: PLR0913, PLR0917  each is an option of the verb
     order = DeployOrder(
         target=target, address=settings.ray_address, redis_url=settings.redis_url,
         kafka=KafkaClusters(settings.kafka, settings.clusters), durability=settings.durability,
-        workers=settings.workers, partitions=settings.partitions, fuse=settings.fuse == "all", cluster=cluster,
+        workers=None if loaded.origin(("workers",)).kind == "default" else settings.workers,
+        partitions=settings.partitions, fuse=settings.fuse == "all", cluster=cluster,
         working_dir=working_dir, requirements=requirements, settings=settings.settings, make_topics=make_topics,
-        traces=traces_of(loaded), drop_state=drop_state or (), start_over=start_over, replication=replication,
-        wait=not no_wait, dry_run=dry_run, yes=yes,
+        traces=traces_of(loaded), drop_state=drop_state or (), restart=restart, start_over=start_over,
+        replication=replication, wait=not no_wait, dry_run=dry_run, yes=yes,
     )  # fmt: skip
     raise typer.Exit(int(deploy_order(order, Screen(), as_json=output == "json")))
 

@@ -1,4 +1,4 @@
-"""`status` and `stop`: workflows that run, here or elsewhere."""
+"""`status`, `pause`, `resume`, `scale` and `stop`: workflows that run, here or elsewhere."""
 
 from __future__ import annotations
 
@@ -15,7 +15,16 @@ from headrace.cli.screen import Screen
 def register(app: typer.Typer) -> None:
     """Add the verbs of this module."""
     app.command(rich_help_panel=OPERATE)(status)
+    app.command(rich_help_panel=OPERATE)(pause)
+    app.command(rich_help_panel=OPERATE)(resume)
+    app.command(rich_help_panel=OPERATE)(scale)
     app.command(rich_help_panel=OPERATE)(stop)
+
+
+_Name = Annotated[str, typer.Argument(metavar="WORKFLOW", help="Name of the workflow.")]
+_Sources = Annotated[
+    list[str] | None, typer.Option("--source", metavar="NAME", help="Only this source; may be given several times.")
+]
 
 
 def status(
@@ -39,9 +48,63 @@ def status(
     raise typer.Exit(int(show(workflow, urls, Screen(), as_json=output == "json")))
 
 
+def pause(
+    ctx: typer.Context, workflow: _Name, source: _Sources = None, redis: Redis = None, output: OutputOption = "text"
+) -> None:
+    """Let a workflow take no new events, until `resume`. Waits until what is in flight is committed.
+
+    State and positions stay; processes run on, and requests and events wait where they are. It stays paused
+    whatever ends or starts: workers, supervisor, cluster, a new version. Ends with 1 if something is still in flight.
+
+    Example:  headrace pause temperature
+    """
+    from headrace.cli import pausing  # noqa: PLC0415
+    from headrace.cli.project import Project  # noqa: PLC0415
+
+    loaded, project = configure(ctx, redis=redis), Project(Path.cwd())
+    raise typer.Exit(int(pausing.pause(workflow, source or [], loaded, project, Screen(), as_json=output == "json")))
+
+
+def resume(
+    ctx: typer.Context, workflow: _Name, source: _Sources = None, redis: Redis = None, output: OutputOption = "text"
+) -> None:
+    """Let a paused workflow go on, where it stood.
+
+    Example:  headrace resume temperature
+    """
+    from headrace.cli import pausing  # noqa: PLC0415
+    from headrace.cli.project import Project  # noqa: PLC0415
+
+    loaded, project = configure(ctx, redis=redis), Project(Path.cwd())
+    raise typer.Exit(int(pausing.resume(workflow, source or [], loaded, project, Screen(), as_json=output == "json")))
+
+
+def scale(
+    ctx: typer.Context,
+    workflow: _Name,
+    workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes that own partitions.")] = None,
+    replicas: Annotated[
+        list[str] | None,
+        typer.Option("--replicas", metavar="NODE=N", help="Actors of this node; may be given several times."),
+    ] = None,
+    redis: Redis = None,
+    output: OutputOption = "text",
+) -> None:
+    """Run a workflow with more or fewer workers and replicas of nodes, while it goes on. Waits until it does.
+
+    Example:  headrace scale orders --workers 4 --replicas classify=2
+    """
+    from headrace.cli import scaling  # noqa: PLC0415
+    from headrace.cli.project import Project  # noqa: PLC0415
+
+    wanted, loaded = scaling.replicas_of(replicas or []), configure(ctx, redis=redis)
+    code = scaling.scale(workflow, workers, wanted, loaded, Project(Path.cwd()), Screen(), as_json=output == "json")
+    raise typer.Exit(int(code))
+
+
 def stop(
     ctx: typer.Context,
-    workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="Name of the workflow.")],
+    workflow: _Name,
     redis: Redis = None,
     output: OutputOption = "text",
 ) -> None:
