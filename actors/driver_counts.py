@@ -50,9 +50,9 @@ class DriverCounts:
         return len(self._core.runs) if self._core else 0
 
     @property
-    def parked(self) -> int:
-        """Events that stand still, durably."""
-        return self._core.parked if self._core else 0
+    def parked(self) -> Counter[str]:
+        """Events that stand still, by node; "": those that have not begun."""
+        return self._core.parking.by_node() if self._core else Counter()
 
     @property
     def moved(self) -> Counter[str]:

@@ -146,7 +146,13 @@ class WorkerMetrics:
         _only(self._waiting, (((name,), count) for name, count in relay.waiting_by_outlet().items()))
         _only(self._lag, lags.items())
         units, plan = self._plan.units, self._plan
-        _only(self._parked, (((units[unit].name(plan), "node unavailable"), count) for unit, count in parked.items()))
+        rows = {(units[unit].name(plan), "node unavailable"): count for unit, count in parked.items()}
+        stand = sum((driver.parked for driver in drivers), Tally[str]())
+        of_node = {node.name: units[plan.unit_of[node.index]].name(plan) for node in plan.nodes}
+        for name, count in stand.items():
+            place = of_node.get(name, name), "retry"
+            rows[place] = rows.get(place, 0) + count
+        _only(self._parked, rows.items())
         _only(self._problems, (((word,), 1) for word in problems))
 
 

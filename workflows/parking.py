@@ -8,6 +8,7 @@ and when the first of each queue is due.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from heapq import heappop, heappush
 from itertools import chain, groupby, takewhile
@@ -138,9 +139,9 @@ class Parking:
         """Nodes before which events of the key stand."""
         return self._nodes.get(key, ())
 
-    def at(self, key: str) -> int:
-        """How many of the key's events stand still, before all nodes."""
-        return sum(self._nodes.get(key, {}).values())
+    def by_node(self) -> Counter[str]:
+        """How many stand before each node; "": those that have not begun."""
+        return sum(map(Counter, self._nodes.values()), Counter[str]())
 
     def ticket(self, node: str, key: str, after: Ticket | None = None) -> Ticket:
         """A new place, at the end of its queue; or ahead of what stands behind `after`, which it came of."""

@@ -52,7 +52,8 @@ class World:
         self.todo: list[Any] = []
 
     def go_on(self, log: Log) -> None:
-        """More records come."""
+        """More records come; what was before them is not lost any more."""
+        self.since = self.store.head(0).sequence
         self.log = [*self.log, *log]
 
     def tick(self) -> bool:

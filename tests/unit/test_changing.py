@@ -151,7 +151,8 @@ def test_whatever_is_changed_and_whoever_dies_meanwhile_all_is_served_by_one_eac
     assert world.roster.deployment == wanted
     assert all_owned(world, wanted.workers) == [0, 1, 2, 3, 4]
     assert {shell.version for shell in world.shells.values()} == {wanted.code.version}
-    assert len(world.shells) == wanted.workers + wanted.units[0].replicas + 1
+    spares = len(world.shells) - wanted.workers - wanted.units[0].replicas
+    assert spares in (1, 2)  # a process that was suspended and replaced may stay as a second one
 
 
 def _happen(world: ShellWorld, wanted: Deployment, kind: str, which: int) -> Deployment:

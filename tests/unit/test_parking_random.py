@@ -11,7 +11,7 @@ from driving import World, outcome, same
 from model import random_graph, random_log
 from patience import Patient
 
-GRAPHS = int(os.environ.get("HEADRACE_RANDOM_GRAPHS", "5000")) // 2
+GRAPHS = int(os.environ.get("HEADRACE_RANDOM_GRAPHS", "5000")) // 4
 SHARDS = 10
 
 

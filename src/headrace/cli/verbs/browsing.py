@@ -1,4 +1,4 @@
-"""`runs` and `dead`: what the store has of a workflow."""
+"""`runs`, `parked` and `dead`: what the store has of a workflow."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ def register(app: typer.Typer) -> None:
     runs.command("list")(list_runs)
     runs.command("show")(show_run)
     app.add_typer(runs, name="runs", rich_help_panel=OPERATE)
+    app.command("parked", rich_help_panel=OPERATE)(parked)
     dead = typer.Typer(no_args_is_help=True, help="Look at dead letters: what could not be processed, and why.")
     dead.command("list")(list_letters)
     dead.command("show")(show_letter)
@@ -75,6 +76,28 @@ def show_run(
     from headrace.cli import runs  # noqa: PLC0415
 
     raise typer.Exit(int(runs.show_one(run, configure(ctx, redis=redis), Screen(), as_json=output == "json")))
+
+
+def parked(
+    ctx: typer.Context,
+    workflow: _Workflow = None,
+    node: Annotated[
+        str | None, typer.Option("--node", metavar="NAME", help="Only what stands before this node.")
+    ] = None,
+    key: Annotated[str | None, typer.Option("--key", metavar="KEY", help="Only what is of this key.")] = None,
+    limit: Limit = 50,
+    redis: Redis = None,
+    output: OutputOption = "text",
+) -> None:
+    """Show which events stand still: they are to be tried again, or stand behind one of their key that is.
+
+    Example:  headrace parked orders --node charge
+    """
+    from headrace.cli.parked import show_parked  # noqa: PLC0415
+
+    loaded = configure(ctx, redis=redis)
+    code = show_parked(workflow, loaded, Screen(), node=node, key=key, limit=limit, as_json=output == "json")
+    raise typer.Exit(int(code))
 
 
 def list_letters(
