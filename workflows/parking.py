@@ -119,8 +119,9 @@ class Parking:
         self._length = 0
         for ticket in sorted(map(ticket_of, fields)):
             self._put(ticket)
-        for field, time in (due or {}).items():
-            self._set(ticket_of(field), time)
+        times = {ticket_of(field): time for field, time in (due or {}).items()}
+        for queue in self._queues.values():  # another version may have cut them otherwise: each has a first to go on
+            self._set(queue[0], times.get(queue[0], 0))
 
     def blocks(self, key: str, node: str = "") -> int:
         """How many stand before the node (in a serial workflow: of the run, before whatever node)."""

@@ -319,7 +319,8 @@ async def test_a_version_with_another_form_and_name_runs_on_the_old_states_or_ch
         await send(store_url, "s1", workflow="scales")
         await until_async(lambda: states_in(store, "node:scale", ['v2 {"grams":2000}']), "one is migrated")
         assert await states_in(store, "node:weigh", ["", '{"weight":1}'])
-    Ran(folder, head, "stop", "scales", "--redis", store_url)
+    assert Ran(folder, head, "stop", "scales", "--redis", store_url).code == 0
+    assert Ran(folder, head, "workflows", "remove", "scales", "--yes", "--redis", store_url).code == 0
 
 
 async def states_in(store: Store, field: str, expected: list[str]) -> bool:
@@ -357,6 +358,7 @@ async def test_a_lost_head_takes_no_workflow_with_it(
     other = project(tmp_path / "other", flow=OTHER)
     assert deploy(other, head, store_url, head.client_address, "--fuse", "all").json["state"] == "running"
     before = Counter(await weights(store_url))
+    weight = int((folder / "rules" / "weight.py").read_text().removeprefix("WEIGHT = "))
     with supervising(head, store_url, tmp_path):
         await send(store_url, *SENSORS)
         head.kill()
@@ -364,7 +366,9 @@ async def test_a_lost_head_takes_no_workflow_with_it(
 
         head.start()
 
-        await become(store_url, dict(before + Counter({"s1": 20, "s2": 20, "s3": 30})), within=180)
+        await become(
+            store_url, dict(before + Counter({"s1": 2 * weight, "s2": 2 * weight, "s3": 3 * weight})), within=180
+        )
         until(
             lambda: states(head, folder, store_url) == {"other": "running", "weighing": "running"},
             "both are back",

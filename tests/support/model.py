@@ -344,6 +344,11 @@ class Naive:
         for name, state in zip(names, states, strict=True):
             if name is not None:
                 self.result.states[name] = msgspec.json.encode(state)
+        return self._following(result, node, data, identity, path)
+
+    def _following(self, result: Any, node: int, data: Any, identity: str, path: tuple[int, ...]) -> list[Any]:
+        """What a result leads to, the last first."""
+        plan = self.plan.nodes[node]
         following: list[Any] = []
         for branch, part in enumerate(result if isinstance(result, list) else [result]):
             if isinstance(part, Complete | Terminate):

@@ -9,9 +9,9 @@ from typing import Any
 import msgspec
 
 from driving import NOW
-from headrace.workflows.actions import Complete, Reject, Terminate
+from headrace.workflows.actions import Reject
 from headrace.workflows.plan import COMPLETE, SINK
-from model import Graph, Naive, Note, Way, _id
+from model import Graph, Naive, _id
 
 
 @dataclass(eq=False)
@@ -145,20 +145,6 @@ class Patient(Naive):
             if name is not None:
                 self.result.states[name] = msgspec.json.encode(state)
         return self._following(result, node, data, identity, path)
-
-    def _following(self, result: Any, node: int, data: Any, identity: str, path: tuple[int, ...]) -> list[Any]:
-        plan = self.plan.nodes[node]
-        following: list[Any] = []
-        for branch, part in enumerate(result if isinstance(result, list) else [result]):
-            if isinstance(part, Complete | Terminate):
-                value = part.result if isinstance(part, Complete) else part.reason
-                following.append((COMPLETE if isinstance(part, Complete) else -2, value, path))
-            elif isinstance(part, Way):
-                following += self._fan_out(data, identity, path, plan.routes[plan.actions[part]])[::-1]
-            elif part is not None:
-                route = 3 if isinstance(part, Note) else 4
-                following += self._fan_out(part, identity, (*path, branch), plan.routes[route])[::-1]
-        return following[::-1]
 
     def _wait(  # noqa: PLR0913
         self, key: str, identity: str, path: tuple[int, ...], node: int | None, data: Any, todo: list[Any], *,

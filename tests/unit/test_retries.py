@@ -23,6 +23,7 @@ from headrace import (
 )
 from headrace.testing import Harness
 from headrace.workflows.actions import Reject
+from headrace.workflows.handles import SourceHandle
 
 SECOND = timedelta(seconds=1)
 
@@ -215,6 +216,35 @@ def test_a_run_that_may_end_waits_as_a_whole_and_goes_on_in_order() -> None:
         ]  # fmt: skip
         assert harness.runs["ada"].status == "running"  # the fourth began another run
         assert harness.parked == []
+
+
+def test_what_stood_still_in_a_workflow_of_runs_that_end_goes_on_in_one_of_runs_that_do_not() -> None:
+    passed: list[int] = []
+
+    def ending(event: Event[Order], ctx: Context[Total]) -> Complete | None:
+        raise OSError("not now")
+
+    def lasting(event: Event[Order], ctx: Context[Total]) -> None:
+        passed.append(event.data.number)
+
+    def made(process: Callable[..., None]) -> tuple[Workflow, SourceHandle[Order]]:
+        workflow = Workflow("runs")
+        orders = workflow.source(KafkaSource("orders", Order, key="customer"))
+        orders.to(workflow.node(process, name="charge", retry=Retry(3, backoff=Linear(SECOND), jitter=0)))
+        return workflow, orders
+
+    before, orders = made(ending)  # type: ignore[arg-type]
+    after, _ = made(lasting)
+    with Harness(before) as harness:
+        for number in (1, 2, 3):
+            harness.send(orders, Order("ada", number))
+        assert [row.attempts for row in harness.parked] == [1, 0, 0]
+
+        with Harness(after, on=harness) as upgraded:
+            upgraded.advance(SECOND)
+
+            assert sorted(passed) == [1, 2, 3]
+            assert upgraded.parked == []
 
 
 def test_replayed_letters_stand_behind_what_stands_still() -> None:
