@@ -35,6 +35,19 @@ class StandingPage:
     rows: list[Standing]
 
 
+async def standing_fields(registry: Registry, keys: PartitionKeys) -> dict[str, int | None]:
+    """Fields of all events of a partition that stand still; and when those are due that are the first of their queues.
+
+    Raises:
+        StoreUnavailable: Ask again.
+    """
+    with store_errors(registry.address):
+        fields: Any = await registry.client.hkeys(keys.parked)
+        due: Any = await registry.client.zrange(keys.due, 0, -1, withscores=True)
+    times = {field: int(time) for field, time in due}
+    return {field.decode(): times.get(field) for field in fields}
+
+
 async def list_standing(
     registry: Registry, workflow: str, partitions: int, *, node: str | None = None, key: str | None = None, limit: int
 ) -> StandingPage:
@@ -52,25 +65,22 @@ async def list_standing(
         StoreUnavailable: Ask again.
     """
     found: list[tuple[int, Ticket]] = []
-    due: dict[tuple[int, Ticket], int] = {}
+    due: dict[tuple[int, Ticket], int | None] = {}
+    for partition in range(partitions):
+        fields = await standing_fields(registry, PartitionKeys(workflow, partition))
+        due.update({(partition, ticket_of(field)): time for field, time in fields.items()})
+        found += [
+            (partition, ticket)
+            for ticket in sorted(map(ticket_of, fields))
+            if (node is None or ticket.node == node) and (key is None or ticket.key == key)
+        ]
+    rows: list[Standing] = []
     with store_errors(registry.address):
-        for partition in range(partitions):
-            keys = PartitionKeys(workflow, partition)
-            fields: Any = await registry.client.hkeys(keys.parked)
-            times: Any = await registry.client.zrange(keys.due, 0, -1, withscores=True)
-            due.update({(partition, ticket_of(field)): int(time) for field, time in times})
-            tickets = sorted(map(ticket_of, fields))
-            found += [
-                (partition, ticket)
-                for ticket in tickets
-                if (node is None or ticket.node == node) and (key is None or ticket.key == key)
-            ]
-        rows: list[Standing] = []
         for partition, part in _parts(found[:limit]):
             hash_ = PartitionKeys(workflow, partition).parked
             blobs: Any = await registry.client.hmget(hash_, [ticket.field for ticket in part])
             rows += [
-                Standing(partition, ticket, decode(blob), due.get((partition, ticket)))
+                Standing(partition, ticket, decode(blob), due[partition, ticket])
                 for ticket, blob in zip(part, blobs, strict=True)
                 if blob is not None
             ]

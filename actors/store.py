@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 import structlog
 
+from headrace.actors.parked_views import standing_fields
 from headrace.actors.store_registry import Registry
 from headrace.sources.connection import Script, store_errors
 from headrace.sources.durable import Durable
@@ -152,13 +153,8 @@ class Store(Registry):
         return list(found)
 
     async def parked_fields(self, partition: int) -> dict[str, int | None]:
-        """Fields of all events that stand still, and when those are due that are the first of their queues."""
-        keys = self.keys(partition)
-        with store_errors(self.address):
-            fields: Any = await self.client.hkeys(keys.parked)
-            due: Any = await self.client.zrange(keys.due, 0, -1, withscores=True)
-        times = {field: int(time) for field, time in due}
-        return {field.decode(): times.get(field) for field in fields}
+        """Fields of all events that stand still; see `standing_fields`. For people and tests."""
+        return await standing_fields(self, self.keys(partition))
 
     def _named(self, flat: list[bytes]) -> dict[str, bytes]:
         if not flat:
