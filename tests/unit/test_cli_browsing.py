@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from headrace.actors.store import Store
 from headrace.cli.app import app
 from headrace.cli.project import Project, RunFile
+from headrace.workflows import parking
 from headrace.workflows.commit import Commit, DeadLetter
 from headrace.workflows.keyspace import audit_key, partition_of
 from headrace.workflows.store import WorkflowDescriptor
@@ -201,3 +202,42 @@ def test_dropped_letters_are_gone_and_who_did_it_is_kept(said: Said, redis_url: 
         audits = [fields for _, fields in client.xrange(audit_key("heat"))]
     assert [(row["count"], row["why"]) for row in audits] == [("6", "reason=decode"), ("1", "by address")]
     assert "@" in audits[0]["who"]
+
+
+def test_parked_says_what_stands_still_and_why(said: Said, redis_url: str) -> None:
+    assert said("parked", "heat") == "Nothing of heat stands still.\n"
+    first = parking.Ticket(1, 1, "mean", "s1")
+    rows = {
+        first: parking.Parked(
+            id="readings/0/7", key="s1", source="readings", time=1, data=b"1", attempts=2, error="OSError: not\nnow",
+            since=1_764_168_000_000, due=4_102_444_800_000,
+        ),
+        parking.Ticket(2, 2, "mean", "s1"): parking.Parked(
+            id="readings/0/8", key="s1", source="readings", time=2, data=b"2", reason=parking.BEHIND,
+        ),
+        parking.Ticket(3, 3, "", "s2"): parking.Parked(
+            id="readings/0/9", key="s2", source="readings", time=3, data=b"3", reason=parking.BEHIND,
+        ),
+    }  # fmt: skip
+
+    async def park() -> None:
+        async with Store(redis_url, "heat") as store:
+            owner = (await store.acquire(1, term=1, placement=1, worker="worker/0")).owner
+            parked = {ticket.field: parking.encode(row) for ticket, row in rows.items()}
+            await store.commit(1, owner, Commit(sequence=2, parked=parked, due={first.field: 4_102_444_800_000}))
+
+    asyncio.run(park())
+
+    text = said("parked", "heat", "--node", "mean")
+    assert "heat/s1  readings/0/7 before mean  since " in text
+    assert "attempt 3 in " in text
+    assert "after OSError: not now" in text
+    assert "readings/0/8 before mean" in text
+    assert "behind another event of its key" in text
+    assert "readings/0/9" not in text
+    assert "2 more: say --limit 3" in said("parked", "heat", "-n", "1")
+    found = json.loads(said("parked", "heat", "--key", "s2", "-o", "json"))
+    assert found["count"] == 1
+    assert (found["events"][0]["event"], found["events"][0]["node"], found["events"][0]["due"]) == (
+        "readings/0/9", None, None,
+    )  # fmt: skip
