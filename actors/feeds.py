@@ -11,7 +11,7 @@ from headrace.sources.feeding import Surroundings, readers_of
 from headrace.sources.kafka_connection import by_cluster
 from headrace.sources.kafka_group import group_of
 from headrace.sources.kafka_reader import KafkaReader
-from headrace.sources.reader import Reader
+from headrace.sources.reader import Reached, Reader
 from headrace.sources.streams import StreamReader
 from headrace.sources.streams import make_readers as streams_of
 from headrace.workflows.plan import Plan, SourcePlan
@@ -78,6 +78,11 @@ class Feeds:
     def pull_sent(self, partition: int, limit: int) -> list[Records]:
         """What other partitions have sent: taken while no source is read, too, else they might block each other."""
         return [records for reader in self._streams for records in reader.pull_sent(partition, limit)]
+
+    async def horizon(self, partition: int) -> Reached:
+        """How far all sources of a partition go now; see `Reader.horizon`."""
+        parts = await asyncio.gather(*(reader.horizon(partition) for reader in self.readers))
+        return lambda: all(reached() for reached in parts)
 
     def committed(self, partition: int, positions: dict[str, str]) -> None:
         """See `Reader.committed`."""

@@ -10,7 +10,7 @@ from typing import Final
 
 import structlog
 
-from headrace.actors.alarm import Alarm
+from headrace.actors.bell import Bell
 from headrace.actors.driver_counts import DriverCounts
 from headrace.actors.linger import Linger
 from headrace.actors.outgoing import Outgoing
@@ -20,7 +20,7 @@ from headrace.workflows.calls import CallResult
 from headrace.workflows.commit import Answer
 from headrace.workflows.dispatch import Dispatch
 from headrace.workflows.effects import point
-from headrace.workflows.instructions import Load, Recall
+from headrace.workflows.instructions import Load, Recall, Ring
 from headrace.workflows.partition import PartitionCore
 from headrace.workflows.records import Records
 from headrace.workflows.runner import UnitRunner
@@ -54,7 +54,7 @@ class PartitionDriver(DriverCounts):
         self.trouble: tuple[str, str] | None = None
         """Why it stands still: a stable word, and a sentence."""
         self.epochs = 0
-        self._alarm = Alarm(self.wake)
+        self._bell = Bell(number, shared, self._under_way, self.wake)
 
     @property
     def standing(self) -> tuple[str, str] | None:
@@ -94,6 +94,7 @@ class PartitionDriver(DriverCounts):
             core, head, shared=shared, under_way=self._under_way, wake=self.wake, on_refused=self._found_out
         )
         await shared.feed.assign(self.number, dict(head.positions))
+        core.open(shared.clock.now_ms())
         self.state = "ended" if self._core.ended else "owned"
         log.info("partition_acquired", partition=self.number, sequence=head.sequence)
         self.wake()
@@ -119,7 +120,7 @@ class PartitionDriver(DriverCounts):
         self._closed_sources.clear()
         self._unpacking = False
         self._linger = Linger(self._shared.plan)
-        self._alarm.stop()
+        self._bell.stop()
         if core is not None:
             self._count(core)
             self._shared.nodes.drop(self.number, core.owner)
@@ -184,13 +185,16 @@ class PartitionDriver(DriverCounts):
     def _advance(self, core: PartitionCore) -> None:
         """Do what the core asks for, and offer it records when it asks for nothing."""
         core.draining = self._draining
-        self._look_for_due(core)
+        held = self._unpacking or len(self._linger) > 0 or not (self._outgoing and self._outgoing.takes_more)
+        self._bell.look(core, held=held)
         instructions = core.instructions()
         for instruction in instructions:
             if isinstance(instruction, Load):
                 self._under_way.spawn(self._load(core, instruction))
             elif isinstance(instruction, Recall):
                 self._under_way.spawn(self._recall(core, instruction))
+            elif isinstance(instruction, Ring):
+                self._under_way.spawn(self._ring(core, instruction))
             elif isinstance(instruction, Save):
                 self._under_way.spawn(self._save(core, instruction))
             else:
@@ -280,16 +284,12 @@ class PartitionDriver(DriverCounts):
             core.loaded(load.keys, found, self._shared.clock.now_ms())
             self.wake()
 
-    def _look_for_due(self, core: PartitionCore) -> None:
-        """Let go on what is due, and look again when the next one is."""
-        due = core.wakes_at
-        if due is None:
-            return
-        now = self._shared.clock.now_ms()
-        if due <= now:
-            core.advance(now)
-        else:
-            self._alarm.set(due, now)
+    async def _ring(self, core: PartitionCore, ring: Ring) -> None:
+        ask = partial(self._shared.store.timers, self.number, ring.before, ring.limit)
+        rows, following = await until_available(ask, self._shared.on_problem)
+        if core is self._core:
+            core.rang(rows, following, self._shared.clock.now_ms())
+            self.wake()
 
     async def _recall(self, core: PartitionCore, recall: Recall) -> None:
         ask = partial(self._shared.store.parked, self.number, [ticket.field for ticket in recall.tickets])

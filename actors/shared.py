@@ -13,7 +13,7 @@ from headrace.actors.node_calls import NodeCalls
 from headrace.actors.relay import Relay
 from headrace.actors.sizing import Sizing
 from headrace.actors.worker_metrics import WorkerMetrics
-from headrace.sources.reader import OnProblem
+from headrace.sources.reader import OnProblem, Reached
 from headrace.workflows.instructions import Limits
 from headrace.workflows.plan import Plan
 from headrace.workflows.records import Records
@@ -40,6 +40,10 @@ class Feed(Protocol):
 
     def pull_sent(self, partition: int, limit: int) -> list[Records]:
         """What other partitions have sent, and nothing else; never waits."""
+        ...
+
+    async def horizon(self, partition: int) -> Reached:
+        """How far all sources of the partition go now; see `Reader.horizon`."""
         ...
 
     def committed(self, partition: int, positions: dict[str, str]) -> None:

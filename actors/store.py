@@ -22,6 +22,7 @@ from headrace.sources.routing import is_cluster, servers_of
 from headrace.workflows.commit import STRAY, Answer, Commit, DeadLetter, Head, Output, Reply
 from headrace.workflows.durability import FAST, Durability
 from headrace.workflows.effects import Effect
+from headrace.workflows.heads import head_of
 from headrace.workflows.keyspace import PartitionKeys
 from headrace.workflows.store import (
     Chunk,
@@ -32,7 +33,6 @@ from headrace.workflows.store import (
     StalePlacement,
     StoreUnavailable,
     TransfersMissing,
-    head_of,
     internal_full,
 )
 
@@ -119,6 +119,7 @@ class Store(Registry):
         head = head_of(owner, _text_pairs(answer[1]), _text_pairs(answer[2]))
         head.parked = [field.decode() for field in answer[4]]
         head.due = {field: int(float(time)) for field, time in _text_pairs(answer[5]).items()}
+        head.first_timer = next((int(float(time)) for time in _text_pairs(answer[6]).values()), None)
         return head
 
     def _life(self, partition: int, owner: str) -> str:
@@ -151,6 +152,18 @@ class Store(Registry):
         with store_errors(self.address):
             found: Any = await self.client.hmget(self.keys(partition).parked, list(fields))
         return list(found)
+
+    async def timers(self, partition: int, before: int, limit: int) -> tuple[list[tuple[str, int]], int | None]:
+        """What is due of runs; see `StoreContract.timers`."""
+        key = self.keys(partition).timers
+        with store_errors(self.address):
+            pipe: Any = self.client.pipeline(transaction=False)
+            pipe.zrangebyscore(key, "-inf", before, 0, limit + 1, withscores=True)
+            pipe.zrangebyscore(key, f"({before}", "+inf", 0, 1, withscores=True)
+            due, later = await pipe.execute()
+        rows = [(member.decode(), int(time)) for member, time in due]
+        following = rows[limit][1] if len(rows) > limit else next((int(time) for _, time in later), None)
+        return rows[:limit], following
 
     async def parked_fields(self, partition: int) -> dict[str, int | None]:
         """Fields of all events that stand still; see `standing_fields`. For people and tests."""
@@ -188,6 +201,8 @@ class Store(Registry):
                 commit.unparked,
                 _as_text(commit.due),
                 commit.not_due,
+                _as_text(commit.timers),
+                commit.no_timers,
             )
         )
         blobs: list[str | bytes] = [_msgpack.encode((self._sinks, commit.outputs)) if commit.outputs else b""]

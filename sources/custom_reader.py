@@ -10,6 +10,7 @@ import structlog
 
 from headrace.sources.feeding import Surroundings
 from headrace.sources.problems import Problems
+from headrace.sources.reader import Reached
 from headrace.sources.split_pump import SplitPump, origin_of
 from headrace.workflows.keyspace import partition_of
 from headrace.workflows.plan import SourcePlan
@@ -78,6 +79,11 @@ class CustomReader:
         pumps = self._pumps.get(partition, [])
         if pumps and all(pump.finished for pump in pumps):
             self._surroundings.on_closed(partition, self._plan.index)
+
+    async def horizon(self, partition: int) -> Reached:
+        """What has been read of the partition's splits; nobody can say how far they go."""
+        marks = {pump: pump.taken + pump.count for pump in self._pumps.get(partition, [])}
+        return lambda: self._plan.index in self.paused or all(pump.taken >= mark for pump, mark in marks.items())
 
     def committed(self, partition: int, positions: Mapping[str, str]) -> None:
         """Tell the splits how far the store is."""

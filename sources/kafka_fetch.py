@@ -108,6 +108,8 @@ class Fetcher:
         self._resting: dict[int, float] = {}
         self._turn = 0
         self._failures = 0
+        self.client: AIOKafkaClient | None = None
+        """Connected; None: the cluster is away."""
 
     def start(self) -> None:
         """Begin; connecting happens in the background, for as long as it takes."""
@@ -143,6 +145,7 @@ class Fetcher:
                 try:
                     await self._use(client)
                 finally:
+                    self.client = None
                     await client.close()
             except ClusterUnavailable as error:
                 self._away(error)
@@ -159,6 +162,7 @@ class Fetcher:
         self._refresh_at = 0.0
         await self._refresh_topics(client)
         self._failures = 0
+        self.client = client
         self._problems.forget(self._connection.address)
         await self._session(client)
 

@@ -15,12 +15,13 @@ from headrace.sources.kafka_connection import KafkaConnection
 from headrace.sources.kafka_extent import LogExtent
 from headrace.sources.kafka_fetch import Fetcher
 from headrace.sources.kafka_group import GroupPositions
+from headrace.sources.kafka_horizon import ends_now
 from headrace.sources.kafka_log import Gap, Log, Predecessor, offset_of, topic_id_of
 from headrace.sources.kafka_metadata import Topic
 from headrace.sources.kafka_prior import PriorWork, lost_because
 from headrace.sources.kafka_subscription import Subscription, begun_mark, origin_of
 from headrace.sources.problems import Problems
-from headrace.sources.reader import OnProblem, OnReady
+from headrace.sources.reader import OnProblem, OnReady, Reached
 from headrace.workflows.plan import SourcePlan
 from headrace.workflows.records import Records
 
@@ -143,6 +144,20 @@ class KafkaReader:
             logs = self._logs.get(partition, {})
             mine = {(logs[origin].topic, logs[origin].number): at for origin, at in positions.items() if origin in logs}
             self._group.note(mine)
+
+    async def horizon(self, partition: int) -> Reached:
+        """See `Reader`."""
+        ends = await ends_now(lambda: self._open_logs(partition), lambda: self._fetcher.client)
+        return lambda: all(
+            log.dropped or log.stopped or log.source in self.paused or (log.position or 0) >= end
+            for log, end in ends.items()
+        )
+
+    def _open_logs(self, partition: int) -> list[Log] | None:
+        if self._topics is None or not self._may_begin(partition):
+            return None if partition in self._assigned else []
+        logs = self._logs.get(partition, {}).values()
+        return [log for log in logs if not (log.dropped or log.stopped or log.source in self.paused)]
 
     def lag(self) -> dict[str, tuple[int, int]]:
         """Origin -> (offset after what was handed over, end of the log when the broker last told; -1: unknown)."""

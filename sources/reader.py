@@ -9,6 +9,8 @@ from headrace.workflows.records import Records
 
 OnReady: TypeAlias = Callable[[int], None]
 """Called on the worker's loop with the number of a partition that has records to pull."""
+Reached: TypeAlias = Callable[[], bool]
+"""Says whether all that a partition's sources had at some moment has been pulled (or can't be, as it is paused)."""
 OnProblem: TypeAlias = Callable[[str, str], None]
 """Called with a stable word (`kafka_unreachable`, `gap`, ...) and a sentence; an empty sentence takes it back."""
 
@@ -43,6 +45,10 @@ class Reader(Protocol):
         Called when `on_ready` named the partition, and again after each epoch until it gives []. A `Records`
         without records (length 0) only moves its origin's position to `after`.
         """
+        ...
+
+    async def horizon(self, partition: int) -> Reached:
+        """How far the sources of `partition` go now. Waits while they can't be asked."""
         ...
 
     def committed(self, partition: int, positions: Mapping[str, str]) -> None:

@@ -11,6 +11,7 @@ from typing import Final
 import structlog
 
 from headrace.sources.feeding import Surroundings
+from headrace.sources.reader import Reached
 from headrace.sources.schedule_log import ScheduleLog, origin_of
 from headrace.workflows.keyspace import partition_of
 from headrace.workflows.plan import SourcePlan
@@ -105,6 +106,12 @@ class ScheduleReader:
             if not alarm.waiting and pulled:
                 self._changed.set()
         return pulled
+
+    async def horizon(self, partition: int) -> Reached:
+        """See `Reader`: all that was to happen by now."""
+        alarms = self._alarms.get(partition, [])
+        await self._ring(alarms)
+        return lambda: all(not alarm.waiting or alarm.plan.index in self.paused for alarm in alarms)
 
     def committed(self, partition: int, positions: Mapping[str, str]) -> None:
         """See `Reader`: nobody else needs to know."""

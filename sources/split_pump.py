@@ -53,7 +53,9 @@ class SplitPump:
         self._problems = problems
         self._on_change = on_change
         self._buffer: deque[Records] = deque()
-        self._count = self._bytes = 0
+        self.count = self._bytes = 0
+        self.taken = 0
+        """Records that were pulled (or given up, as they come again)."""
         self._room = asyncio.Event()
         self._room.set()
         self._session = SplitSession(plan, split, self.origin)
@@ -74,14 +76,15 @@ class SplitPump:
                 first, rest = cut(first, limit)
                 self._buffer.appendleft(rest)
             limit -= len(first)
+            self.taken += len(first)
             self._count_in(first, -1)
             taken.append(first)
         return taken
 
     def _count_in(self, records: Records, sign: int) -> None:
-        self._count += sign * len(records)
+        self.count += sign * len(records)
         self._bytes += sign * sum(len(value or b"") for value in records.values)
-        if self._count < BUFFER and self._bytes < BUFFER_BYTES:
+        if self.count < BUFFER and self._bytes < BUFFER_BYTES:
             self._room.set()
         else:
             self._room.clear()
@@ -125,7 +128,7 @@ class SplitPump:
     async def _read(self) -> bool:
         """Read once. False at the end."""
         await self._room.wait()
-        records = await self._thread.call(self._session.read, min(BATCH, BUFFER - self._count))
+        records = await self._thread.call(self._session.read, min(BATCH, BUFFER - self.count))
         self._problems.solved(FAILED, self.origin)
         if records is None:
             self.closed = True
@@ -144,7 +147,8 @@ class SplitPump:
             _log.warning("source_failed", origin=self.origin, exc_info=error)
         if self._starts_over:  # what is not acknowledged comes again
             self._buffer.clear()
-            self._count = self._bytes = 0
+            self.taken += self.count
+            self.count = self._bytes = 0
             self._room.set()
 
 

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from headrace.sources.connection import Client, address_of, connect
+from headrace.sources.connection import Client, address_of, connect, store_errors
 from headrace.sources.feeding import OnClosed, Surroundings
 from headrace.sources.internal_tail import InternalTail
 from headrace.sources.problems import Problems
-from headrace.sources.reader import OnProblem, OnReady
+from headrace.sources.reader import OnProblem, OnReady, Reached
 from headrace.sources.routing import is_cluster
 from headrace.sources.stream_group import StreamGroup
 from headrace.sources.tail import Tail
@@ -77,7 +77,7 @@ class StreamReader:
     async def open(self) -> None:
         """Start reading; while the server is away it tries again and says so."""
         if self._client is None:
-            self._client = connect(self._url, connections=2, blocking=True)
+            self._client = connect(self._url, connections=3, blocking=True)
             for partition, tails in self._tails.items():
                 self._group_of(partition).set(partition, tails)
 
@@ -145,6 +145,17 @@ class StreamReader:
         if tail.origin == INTERNAL:
             return False  # events that were taken already
         return tail.source in self.paused or not self.paused.isdisjoint(tail.sources.values())
+
+    async def horizon(self, partition: int) -> Reached:
+        """See `Reader`; not asked while the server is away, as nothing is committed then."""
+        tails = [tail for tail in self._tails.get(partition, []) if not self._is_paused(tail)]
+        assert self._client is not None
+        client: Any = self._client
+        with store_errors(self._address):
+            ends = [await client.xrevrange(tail.key, count=1) for tail in tails]
+        return lambda: all(
+            self._is_paused(tail) or not end or tail.passed(end[0][0]) for tail, end in zip(tails, ends, strict=True)
+        )
 
     def committed(self, partition: int, positions: Mapping[str, str]) -> None:
         """See `Reader`: the commit itself has trimmed the streams."""

@@ -59,6 +59,11 @@ class Tail:
         """Has it so many entries that it should not be read on?"""
         return len(self._entries) >= limit
 
+    def passed(self, end: bytes) -> bool:
+        """Everything up to this entry has been read and pulled."""
+        first = self._entries[0][0] if self._entries else None
+        return _place(self.read) >= _place(end) and (first is None or _place(first) > _place(end))
+
     def put(self, entries: Iterable[tuple[bytes, dict[bytes, bytes]]]) -> None:
         """Take in what was read, in order."""
         for id_, fields in entries:
@@ -91,6 +96,12 @@ class Tail:
         name = fields.get(b"source", b"").decode()
         # A request for a source that a newer version has no more: its only or first one takes it.
         return self.sources.get(name, next(iter(self.sources.values())))
+
+
+def _place(stream_id: str | bytes) -> tuple[int, int]:
+    text = stream_id.decode() if isinstance(stream_id, bytes) else stream_id
+    time, _, number = text.partition("-")
+    return int(time), int(number or "0")
 
 
 encode_headers: Final = msgspec.msgpack.Encoder().encode

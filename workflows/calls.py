@@ -64,6 +64,9 @@ class Call(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     blocked: list[tuple[int, int, int]] | None = None
     """(run, node, events of the run that stand still before it, those of this call included); -1: nothing of the run
     may enter it in this call."""
+    timers: list[bytes | None] | None = None
+    """By run: the timers that its nodes have set, as the run's field has them; None: no node of the workflow sets
+    any."""
 
 
 class Exit(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -195,3 +198,5 @@ class CallResult(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     """Of traced events only, in the order in which nodes had them."""
     sent: list[Sent] = []
     """What leaves the graph, where a node returned it as the only thing: not in `exits`."""
+    timers: list[bytes | None] | None = None
+    """By run of the call: its timers after it; None: as `Call.timers`."""

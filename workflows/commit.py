@@ -102,6 +102,11 @@ class Commit:
     """Of those that stand still, when the first of each queue is to go on: milliseconds since 1970 UTC."""
     not_due: list[str] = field(default_factory=list)
     """Those that stand behind another one now."""
+    timers: dict[str, int] = field(default_factory=dict)
+    """What falls due of runs, as members of the partition's index (see `timers.Due`), and when: milliseconds since
+    1970 UTC."""
+    no_timers: list[str] = field(default_factory=list)
+    """Members that have fallen due, or were taken back. Taken out before `timers` are put in."""
     counters: dict[str, int] = field(default_factory=dict)
     """Fields of the head: `runs` (last run number), `ended` (1: the unkeyed workflow's run has ended),
     `buried:<outlet>` (sequence of the last output refused there whose dead letter is committed)."""
@@ -122,3 +127,5 @@ class Head:
     """Fields of the events that stand still; as acquired."""
     due: dict[str, int] = field(default_factory=dict)
     """When the first of each queue is to go on: milliseconds since 1970 UTC; as acquired."""
+    first_timer: int | None = None
+    """When the first of the index of timers is due: milliseconds since 1970 UTC; as acquired. None: there is none."""

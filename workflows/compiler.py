@@ -6,28 +6,31 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
-from headrace.workflows.actions import Complete, Terminate
-from headrace.workflows.codec import json_codec
+from headrace.workflows.actions import Complete, Terminate, Timeout
+from headrace.workflows.codec import encode_json, json_codec
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.findings import Findings
-from headrace.workflows.graph import Destination, Fuse, Graph, NodeItem, Route, SinkItem
+from headrace.workflows.graph import Destination, Fuse, Graph, NodeItem, Route, SinkItem, TimeoutItem
 from headrace.workflows.immutable import deeply_immutable
 from headrace.workflows.nodes import BatchNode, Node
 from headrace.workflows.plan import (
     COMPLETE,
     SINK,
     TERMINATE,
+    TIMED_OUT,
     DataType,
     NodePlan,
     Plan,
     SinkPlan,
     SourcePlan,
     Target,
+    TimeoutPlan,
     UnitPlan,
 )  # fmt: skip
 from headrace.workflows.regions import regions_of
 from headrace.workflows.routing import routing_of
 from headrace.workflows.state_versions import versioned_codec
+from headrace.workflows.timers import IDLE, TOTAL, TimerFiring, whole_milliseconds
 
 
 def compile_graph(graph: Graph, fuse: Fuse) -> Plan:
@@ -39,10 +42,14 @@ def compile_graph(graph: Graph, fuse: Fuse) -> Plan:
         SinkPlan(index, item.name, item.sink, compiler.types.number(item.sink.type), item.sink.max_bytes)
         for index, item in enumerate(graph.sinks)
     )
+    timeouts = tuple(compiler.timeout(item) for item in graph.timeouts)
+    sets_timers = any(node.on_timer for node in nodes)
     units, unit_of = _units(graph, nodes, fuse)
-    ends = any(node.may_end for node in nodes) or any(_ends(source.targets) for source in sources)
-    serial = graph.state is not None or ends
+    starts = [row.targets for row in sources] + [row.targets for row in timeouts]
+    ends = any(node.may_end for node in nodes) or any(map(_ends, starts))
+    serial = graph.state is not None or ends or sets_timers
     regions, region_of = regions_of(_edges(nodes, unit_of), len(units), whole=serial)
+    firing_type = compiler.types.number(TimerFiring) if sets_timers else -1
     return Plan(
         name=graph.name,
         keyed=graph.keyed,
@@ -57,6 +64,8 @@ def compile_graph(graph: Graph, fuse: Fuse) -> Plan:
         region_of=region_of,
         run_state=None if graph.state is None else versioned_codec(graph.state, graph.migrations),
         serial=serial,
+        timeouts=timeouts,
+        firing_type=firing_type,
     )
 
 
@@ -160,11 +169,20 @@ class _Compiler:
             resources={"num_cpus": options.cpus, "num_gpus": options.gpus, **(options.resources or {})},
             where=str(item.where),
             renamed_from=options.former_names,
+            on_timer=getattr(item.user, "on_timer", None) if signature.sets_timers else None,
         )
+
+    def timeout(self, item: TimeoutItem) -> TimeoutPlan:
+        kind, after = (IDLE, item.idle) if item.idle is not None else (TOTAL, item.total)
+        assert after is not None
+        routes = self.graph.routes_of(item)
+        targets = tuple(target for route in routes for target in self.targets(route)) if routes else (TIMED_OUT,)
+        data = encode_json(Timeout(after))
+        return TimeoutPlan(kind, whole_milliseconds(after), data, self.types.number(Timeout), targets)
 
 
 def _ends(targets: tuple[Target, ...]) -> bool:
-    return COMPLETE in targets or TERMINATE in targets
+    return not {COMPLETE, TERMINATE, TIMED_OUT}.isdisjoint(targets)
 
 
 def _units(graph: Graph, nodes: tuple[NodePlan, ...], fuse: Fuse) -> tuple[tuple[UnitPlan, ...], tuple[int, ...]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, Protocol
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias
 
 import msgspec
 from typing_extensions import TypeVar
@@ -13,6 +13,7 @@ from headrace.workflows.codec import encode_json
 from headrace.workflows.errors import NotAvailableError
 from headrace.workflows.events import Event
 from headrace.workflows.settings import NO_SETTINGS, Settings
+from headrace.workflows.timers import TimerError, due_in
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -29,8 +30,16 @@ class Replied(msgspec.Struct, frozen=True, gc=False):
     """JSON text, written when `reply` was called: a later change of the value does not show."""
 
 
-Effect = Replied
-"""What a node asked for through its context; a union once there are more."""
+class TimerSet(msgspec.Struct, frozen=True, gc=False):
+    """Effect: a timer of the run, at this node."""
+
+    name: str
+    due: int | None
+    """Milliseconds since 1970 UTC; None: it is taken back."""
+
+
+Effect: TypeAlias = Replied | TimerSet
+"""What a node asked for through its context."""
 
 
 class Writer(Protocol[V_contra]):
@@ -82,6 +91,7 @@ class Context(Generic[State, RunState]):
         "_node",
         "_now_ms",
         "_run",
+        "_sets_timers",
         "_settings",
         "_traced",
         "_workflow",
@@ -98,6 +108,8 @@ class Context(Generic[State, RunState]):
         self._hop = 0
         self._attempt = 1
         self._now_ms = 0
+        self._sets_timers = False
+        """The node has an `on_timer`."""
         self._effects: list[Effect] | None = None
         self._run: Run[RunState] | None = None
         self._event: Event[Any] | None = None
@@ -159,7 +171,9 @@ class Context(Generic[State, RunState]):
         Raises:
             CodecError: JSON can't carry it; names the field.
         """
-        effect = Replied(encode_json(value).decode())
+        self._ask(Replied(encode_json(value).decode()))
+
+    def _ask(self, effect: Effect) -> None:
         if self._effects is None:
             self._effects = [effect]
         else:
@@ -174,12 +188,37 @@ class Context(Generic[State, RunState]):
         raise NotAvailableError("ctx.send")
 
     def set_timer(self, name: str, *, after: timedelta) -> None:
-        """Have `Node.on_timer` called `after` this event (later release)."""
-        raise NotAvailableError("ctx.set_timer")
+        """Have this node's `on_timer` called for this run, so long after this call (`ctx.now`).
+
+        One that is set already under this name is replaced. It takes effect with the commit, falls due while nothing
+        comes in, too, and is gone when the run ends. It comes late where the process was away, or older events had
+        to be read first; never early.
+
+        Args:
+            name: Of the timer, for this node and run: 1 to 200 characters.
+            after: From 0 to ten years; to the millisecond, rounded up.
+
+        Raises:
+            TimerError: The node has no `on_timer`, or the timer can't be.
+        """
+        self._ask(TimerSet(name, due_in(name, after, self._own_timers())))
 
     def cancel_timer(self, name: str) -> None:
-        """Take back a timer (later release)."""
-        raise NotAvailableError("ctx.cancel_timer")
+        """Take back this node's timer of this run; nothing happens if there is none.
+
+        Raises:
+            TimerError: The node has no `on_timer`.
+        """
+        self._own_timers()
+        self._ask(TimerSet(name, None))
+
+    def _own_timers(self) -> int:
+        if not self._sets_timers:
+            raise TimerError(
+                f"{self._node} has no on_timer, so it can't have timers: derive it from Node, and write"
+                " def on_timer(self, timer, ctx)"
+            )
+        return self._now_ms
 
     def stream(self, name: str) -> AbstractAsyncContextManager[Writer[Any]]:
         """Open the stream `name` of this event, for followers (later release)."""

@@ -70,7 +70,7 @@ class Dispatcher:
     def start(self, epochs: Iterable[Epoch], now: int) -> list[Dispatch]:
         """All calls that may go out now."""
         started: list[Dispatch] = []
-        occupied = [False] * len(self._plan.regions)
+        occupied = [False] * max(1, len(self._plan.regions))
         for epoch in epochs:
             if not epoch.entered:
                 break
@@ -122,6 +122,7 @@ class Dispatcher:
             keys=[run.key for run in runs], numbers=[run.number for run in runs],
             bases=[run.versions[unit] for run in runs], states=self._states(unit, runs),
             shared=[run.shared for run in runs] if self._plan.run_state is not None else None,
+            timers=[run.timers for run in runs] if self._plan.firing_type >= 0 else None,
             runs=list(map(places.__getitem__, of_runs)), nodes=[node for _, node in items], origins=epoch.origins,
             **(_whole(epoch) if whole else _part(epoch, slots)),
         )  # fmt: skip

@@ -9,12 +9,13 @@ from .context import Run
 from .plan import Plan
 from .program import NodeProgram, UnitProgram
 from .state_versions import StateUnread
+from .timers import RunTimers, timers_of
 
 
 class Entry(Run[Any]):
     """A run as one unit holds it; it is also the `ctx.run` that nodes see."""
 
-    __slots__ = ("blobs", "ended", "number", "owner", "shared", "states", "stopped", "unread", "version")
+    __slots__ = ("blobs", "ended", "number", "owner", "shared", "states", "stopped", "timers", "unread", "version")
 
     def __init__(self, workflow: str, key: str, number: int, owner: str) -> None:
         super().__init__(workflow, key, None)
@@ -28,6 +29,8 @@ class Entry(Run[Any]):
         self.ended = False
         self.stopped: dict[int, int] | None = None
         """Nodes before which something of it stands still, in this call; see `holding`."""
+        self.timers: RunTimers
+        """There where nodes of the workflow set timers."""
         self.unread: StateUnread | None = None
         """Why a state of it can't be read; then no event of the run is processed here."""
 
@@ -72,6 +75,9 @@ class EntryTable:
                     self.restore_shared(entry)
                 except Exception as error:  # noqa: BLE001  a migration, or a type of the user's: it may raise anything
                     self._set_unread(entry, error)
+        if call.timers is not None and not need:
+            for entry, blob in zip(entries, call.timers, strict=True):
+                entry.timers = timers_of(blob)
         if len(held) > self._limit:
             self._trim(call)
         return entries, need

@@ -19,6 +19,7 @@ from .transfers import Misplaced
 if TYPE_CHECKING:
     from .records import Records
     from .saving import Save
+    from .timers import Due
     from .tracing import Trace
 
 Place = tuple[int, int]
@@ -60,6 +61,8 @@ class Pending:
     writes: dict[RunRecord, dict[int, Blobs]] = field(default_factory=dict)
     """States by run and unit, as of this epoch (the run itself may be further)."""
     shared: dict[RunRecord, bytes | None] = field(default_factory=dict)
+    timers: dict[RunRecord, bytes | None] = field(default_factory=dict)
+    """What nodes have set for these runs, and not taken back, as of this epoch."""
     ended: dict[RunRecord, End] = field(default_factory=dict)
     outputs: list[tuple[int, Path, RunRecord | None, Output]] = field(default_factory=list)
     sent: list[tuple[list[int], Path, list[RunRecord], list[Output]]] = field(default_factory=list)
@@ -111,13 +114,19 @@ class Epoch:
         """Those of them that have not entered their node, by slot."""
         self.roots_of: dict[int, Ticket] = {}
         """The same by slot of the source's event, and kept."""
+        self.firings: dict[int, tuple[Due, int]] = {}
+        """What fell due, and when it was to, by slot."""
+        self.rang: dict[Due, int | None] = {}
+        """Of that, what is done with; or when it is due again."""
+        self.told_idle: set[RunRecord] = set()
+        """Runs that an idle time-out of the epoch is for."""
         self.stopped: dict[RunRecord, set[int]] = {}
         """Nodes at which events of a run have failed in this epoch and are to be tried again."""
         self.targets: list[tuple[int, int, str, tuple[Target, ...]]] = []
         """(first slot, end, source, where to) of each batch of records: entered when the runs are loaded."""
         self.missing: set[str] = set()
         self.entered = False
-        self.load = [0] * regions
+        self.load = [0] * max(1, regions)
         """By region: events waiting or being processed there."""
         self.waiting: dict[int, list[Item]] = {}
         """By region that has not begun: the events before it."""

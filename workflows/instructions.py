@@ -25,7 +25,16 @@ class Recall:
     tickets: list[Ticket]
 
 
-Instruction: TypeAlias = Load | Recall | Dispatch | Save
+@dataclass(slots=True)
+class Ring:
+    """Instruction: ask the store for what is due until `before`, at most `limit`; answer by `rang`."""
+
+    before: int
+    """Milliseconds since 1970 UTC."""
+    limit: int
+
+
+Instruction: TypeAlias = Load | Recall | Ring | Dispatch | Save
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,5 +51,7 @@ class Limits:
     """The same of one key."""
     recall: int = 500
     """Events that stood still and go on together, at most."""
+    firings: int = 1_000
+    """Timers and time-outs that fall due together, at most."""
     retention: int = 24 * 3600 * 1000
     """Milliseconds that an ended run can still be read."""

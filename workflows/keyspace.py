@@ -92,6 +92,11 @@ class PartitionKeys:
         return f"{self.prefix}due"
 
     @property
+    def timers(self) -> str:
+        """Sorted set: what falls due of runs, by when (milliseconds); see `timers.Due`."""
+        return f"{self.prefix}timers"
+
+    @property
     def inbox(self) -> str:
         """Stream of requests."""
         return f"{self.prefix}inbox"

@@ -13,9 +13,9 @@ from dataclasses import dataclass, field, replace
 
 from headrace.workflows.commit import Answer, Commit, DeadLetter, Head, Output, Reply
 from headrace.workflows.errors import SourceClosed
+from headrace.workflows.heads import RESERVED_FIELDS, head_of
 from headrace.workflows.keyspace import INTERNAL
 from headrace.workflows.store import (
-    RESERVED_FIELDS,
     Chunk,
     DestinationEnded,
     PartitionTorn,
@@ -24,25 +24,9 @@ from headrace.workflows.store import (
     StalePlacement,
     StoreFull,
     TransfersMissing,
-    head_of,
     internal_full,
 )
-
-
-@dataclass(slots=True)
-class StreamEntry:
-    """One event of a channel, or one request of an inbox."""
-
-    id: str
-    """Of the stream, `<n>-0`: what `Commit.trims` and `Records.offsets` speak of."""
-    event: str
-    """Of the event: chosen by the sender, or the same as `id`."""
-    key: str
-    data: bytes
-    time: int = 0
-    """Milliseconds since 1970 UTC."""
-    source: str = ""
-    reply: str | None = None
+from headrace.workflows.stream_entry import StreamEntry, order
 
 
 @dataclass(slots=True)
@@ -58,6 +42,7 @@ class _Partition:
     origins: dict[str, int] = field(default_factory=dict)
     parked: dict[str, bytes] = field(default_factory=dict)
     due: dict[str, int] = field(default_factory=dict)
+    timers: dict[str, int] = field(default_factory=dict)
     appended: int = 0
     closed: set[str] = field(default_factory=set)
 
@@ -131,6 +116,7 @@ class MemoryStore:
         fields.update(owner=owner, term=str(term), placement=str(placement), worker=worker)
         head = head_of(owner, fields, held.positions)
         head.parked, head.due = list(held.parked), dict(held.due)
+        head.first_timer = min(held.timers.values(), default=None)
         return head
 
     def parked(self, partition: int, fields: Sequence[str]) -> list[bytes | None]:
@@ -142,6 +128,12 @@ class MemoryStore:
         """Fields of all events that stand still, and when those are due that are the first of their queues."""
         held = self._of(partition)
         return {field: held.due.get(field) for field in held.parked}
+
+    def timers(self, partition: int, before: int, limit: int) -> tuple[list[tuple[str, int]], int | None]:
+        """What is due; see `StoreContract.timers`."""
+        rows = sorted(self._of(partition).timers.items(), key=lambda row: (row[1], row[0]))
+        count = sum(time <= before for _, time in rows[:limit])
+        return rows[:count], rows[count][1] if count < len(rows) else None
 
     def load(self, partition: int, keys: Sequence[str]) -> list[dict[str, bytes]]:
         """The hashes of runs; see `StoreContract.load`."""
@@ -199,13 +191,16 @@ class MemoryStore:
             held.dead.append((f"{held.appended}-0", letter))
         for origin, (through, _) in commit.trims.items():
             entries = held.streams.get(origin, [])
-            held.streams[origin] = [entry for entry in entries if _order(entry.id) > _order(through)]
+            held.streams[origin] = [entry for entry in entries if order(entry.id) > order(through)]
         for ticket in commit.unparked:
             held.parked.pop(ticket, None)
         for ticket in (*commit.unparked, *commit.not_due):
             held.due.pop(ticket, None)
         held.parked.update(commit.parked)
         held.due.update(commit.due)
+        for member in commit.no_timers:
+            held.timers.pop(member, None)
+        held.timers.update(commit.timers)
         if commit.counters.get("ended"):
             held.closed.update(self._channels)
         held.fields.update({name: str(number) for name, number in commit.counters.items()})
@@ -337,7 +332,7 @@ class MemoryStore:
     def stream(self, partition: int, origin: str, after: str = "0-0") -> list[StreamEntry]:
         """What lies in a channel or the inbox, after the id `after`."""
         entries = self._of(partition).streams.get(origin, [])
-        return [entry for entry in entries if _order(entry.id) > _order(after)]
+        return [entry for entry in entries if order(entry.id) > order(after)]
 
     def head(self, partition: int) -> Head:
         """A partition's head as it is now; nothing is acquired."""
@@ -386,8 +381,3 @@ class MemoryStore:
     def tear(self, partition: int) -> None:
         """Let the partition's next commit stop half-way."""
         self._tear_next.add(partition)
-
-
-def _order(stream_id: str) -> tuple[int, int]:
-    time, _, number = stream_id.partition("-")
-    return int(time), int(number or "0")

@@ -11,6 +11,7 @@ import msgspec
 
 from .actions import Reject
 from .calls import ENTER, Call, CallResult, Effect, Ended, Exit, Failed, Path, Sent
+from .context import Effect as Asked
 from .context import Replied
 from .deadline import DeadlineExceeded
 from .entries import Entry
@@ -155,9 +156,15 @@ class Outcome:
         result = (item.blob or b"null").decode()
         self.result.ended.append(Ended(index, node, item.step.outcome, result, item.event.path[len(base) :]))
 
-    def effects(self, index: int, collected: list[Replied]) -> None:
+    def effects(self, index: int, collected: list[Asked], entry: Entry, node: str) -> None:
         """What a node asked for by its context while it processed the event."""
-        self.result.effects.extend(Effect(index, "reply", "", effect.body) for effect in collected)
+        for effect in collected:
+            if isinstance(effect, Replied):
+                self.result.effects.append(Effect(index, "reply", "", effect.body))
+            elif effect.due is None:
+                entry.timers.cancel(node, effect.name)
+            else:
+                entry.timers.set(node, effect.name, effect.due)
 
     def failed(
         self, index: int, node: int, error: BaseException, item: Item | None = None, entry: Entry | None = None

@@ -17,6 +17,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from .records import Headers, Records, Reentry
+from .timers import due_of
 
 PARKED: Final = "parked"
 """What records of parked events have in place of an origin; and the counter of a head with the last ticket's number."""
@@ -72,6 +73,8 @@ class Parked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """When it first stood still: milliseconds since 1970 UTC."""
     due: int = 0
     """When the next attempt is to be: milliseconds since 1970 UTC; 0: when it is the first of its queue."""
+    timer: str = ""
+    """What fell due and has not begun, see `timers.Due`; whether it still counts, shows when it goes on."""
 
 
 encode: Final = msgspec.msgpack.Encoder().encode
@@ -264,7 +267,7 @@ def as_records(rows: Sequence[tuple[Ticket, Parked]], sources: Mapping[str, int]
         sources: Name -> index of each source of the workflow.
     """
     batches: list[Records] = []
-    for (node, type, visits, source), group in groupby(rows, key=_kind):
+    for (node, type, visits, source, *timer), group in groupby(rows, key=_kind):
         tickets, parked = zip(*group, strict=True)
         own = sources.get(source, -1)
         batches.append(
@@ -276,14 +279,17 @@ def as_records(rows: Sequence[tuple[Ticket, Parked]], sources: Mapping[str, int]
                 requests=[(row.request, row.reply) if row.reply else None for row in parked],
                 entry=Reentry(node=node, type=type, visits=visits), original=_original(parked),
                 standing=list(zip(tickets, parked, strict=True)),
+                firings=[(due_of(row.timer), row.time) for row in parked] if any(timer) else None,
             )
         )  # fmt: skip
     return batches
 
 
-def _kind(row: tuple[Ticket, Parked]) -> tuple[str, str, int, str]:
+def _kind(row: tuple[Ticket, Parked]) -> tuple[str, str, int, str, str, str]:
     ticket, parked = row
-    return ticket.node, parked.type, parked.visits, parked.source
+    timer = due_of(parked.timer) if parked.timer else None
+    kind, node = (timer.kind, timer.node) if timer else ("", "")
+    return ticket.node, parked.type, parked.visits, parked.source, kind, node
 
 
 def _original(parked: Sequence[Parked]) -> Records | None:

@@ -12,28 +12,26 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from .admission import Admission
 from .calls import CallResult
 from .commit import Answer, DeadLetter, Head
 from .dispatch import Dispatcher
 from .epoch import Epoch
 from .errors import HeadraceError
-from .instructions import Instruction, Limits, Load, Recall
-from .intake import SourceIntake, Taken
-from .keyspace import partition_of
+from .instructions import Instruction, Limits, Load, Recall, Ring
 from .packing import Packer
 from .parking import PARKED, Parked, Parking, Ticket, as_records
 from .parking import decode as decode_parked
-from .plan import SINK, Plan
-from .program import is_sink, unit_programs
+from .plan import Plan
+from .program import unit_programs
 from .records import Records
-from .reentry import Way, taken_back, way_of
 from .router import Router
 from .runs import RUNNING, STATUS_FIELD, RunRecord, RunTable
 from .saving import CommitBuilder
 from .standing import Standing
-from .traced_epoch import begin_traces, end_traces
+from .timekeeping import Timekeeping
+from .traced_epoch import end_traces
 from .tracing import Tracer
-from .transfers import MOST_HOPS, Misplaced
 
 
 class PartitionCore:
@@ -70,7 +68,8 @@ class PartitionCore:
         self.standing = Standing(self, self.parking)
         self.router = Router(self)
         self.dispatcher = Dispatcher(plan, self.programs, partition, head.owner, self.router.open, self.parking)
-        self.builder = CommitBuilder(plan, self.runs, head, self.limits.retention, self.parking)
+        self.time = Timekeeping(self, head)
+        self.builder = CommitBuilder(plan, self.runs, head, self.limits.retention, self.parking, self.time)
         self.epochs: deque[Epoch] = deque()
         self.ended = bool(head.counters.get("ended"))
         """The unkeyed workflow's run has ended (committed or about to be): nothing more is taken."""
@@ -82,7 +81,7 @@ class PartitionCore:
         self.moved: Counter[str] = Counter()
         """Events that were sent on to the partitions of their keys, by source."""
         self._instructions: deque[Instruction] = deque()
-        self._intakes = [SourceIntake(plan, source, event_cap=self.limits.event_cap) for source in plan.sources]
+        self.admission = Admission(self)
         self._saving = False
         self._epoch_count = 0
         self._recalled: list[Ticket] = []
@@ -116,6 +115,16 @@ class PartitionCore:
         """When there is something to do, should nothing happen before: milliseconds since 1970 UTC."""
         return None if self._recalled or self.draining or self.ended else self.parking.next_due()
 
+    @property
+    def timers_at(self) -> int | None:
+        """When something of a run is due (milliseconds since 1970 UTC), and may be asked for by `ring`.
+
+        That is to be done once all that sources had at some later time has been offered.
+        """
+        if self.ended or self.draining or len(self.epochs) > self.limits.epochs_in_flight:
+            return None
+        return self.time.next_due
+
     def instructions(self) -> list[Instruction]:
         """What is to be done now; each instruction is given once."""
         taken = list(self._instructions)
@@ -133,7 +142,7 @@ class PartitionCore:
         epoch = Epoch(self._epoch_count, len(self.plan.regions))
         epoch.began = now
         for records in batches:
-            self._take(epoch, records, now)
+            self.admission.take(epoch, records, now)
         epoch.count = len(epoch.runs)
         epoch.roots = list(range(epoch.count))
         for run in epoch.touched:
@@ -161,17 +170,50 @@ class PartitionCore:
             reason: Kept as its result; anything that JSON can carry.
             now: Milliseconds since 1970 UTC.
         """
+        epoch = self._epoch_of_the_run(now)
+        epoch.finale = (outcome, msgspec.json.encode(reason).decode())
+        self.epochs.append(epoch)
+        self.advance(now)
+
+    def open(self, now: int) -> None:
+        """The partition has been acquired. The run of an unkeyed workflow begins now, if it may time out.
+
+        Args:
+            now: Milliseconds since 1970 UTC, by the store's clock.
+        """
+        if self.plan.timeouts and not (self.plan.keyed or self.ended):
+            self.epochs.append(self._epoch_of_the_run(now))
+            self.advance(now)
+
+    def _epoch_of_the_run(self, now: int) -> Epoch:
+        """An epoch without events, for the run of an unkeyed workflow."""
         self._epoch_count += 1
         epoch = Epoch(self._epoch_count, len(self.plan.regions))
+        epoch.began = now
         run = self.runs.get("") or self.runs.add("")
+        run.wanted = True
+        self.begin_if_absent(run)
         if run.loading:
             epoch.missing.add("")
             self._instructions.append(Load([""]))
         epoch.touched.add(run)
         run.busy += 1
-        epoch.finale = (outcome, msgspec.json.encode(reason).decode())
-        self.epochs.append(epoch)
-        self.advance(now)
+        return epoch
+
+    def ring(self, before: int) -> None:
+        """Ask for what is due until then: all that sources had at that time has been offered.
+
+        Args:
+            before: Milliseconds since 1970 UTC.
+        """
+        self.time.ask()
+        self._instructions.append(Ring(before, self.limits.firings))
+
+    def rang(self, rows: Sequence[tuple[str, int]], following: int | None, now: int) -> None:
+        """The store's answer to `Ring`: members of its index with their times, and when the next one is due."""
+        batches = self.time.came(rows, following)
+        if batches:
+            self.offer(batches, now)
 
     def bury(self, letters: Sequence[DeadLetter], counters: Mapping[str, int], now: int) -> None:
         """Commit dead letters of events that have left the graph: a sink refused them for good.
@@ -196,18 +238,30 @@ class PartitionCore:
             if run is None or not run.loading:
                 continue
             if not fields:
-                self._begin(run, replaces=False)
+                self._absent(run, replaces=False)
             elif fields[STATUS_FIELD] == RUNNING.encode():
                 self.dispatcher.calls += 1
                 self.runs.restore(run, fields, self.dispatcher.calls)
             elif self.plan.keyed:
-                self._begin(run, replaces=True)
+                self._absent(run, replaces=True)
             else:
                 run.loading, run.ended, self.ended = False, True, True
         done = set(keys)
         for epoch in self.epochs:
             epoch.missing -= done
         self.advance(now)
+
+    def _absent(self, run: RunRecord, *, replaces: bool) -> None:
+        """The store has no such run that goes on: it begins, if an event has come for it."""
+        run.loading, run.absent, run.replaces = False, True, replaces
+        if run.wanted:
+            self.begin_if_absent(run)
+
+    def begin_if_absent(self, run: RunRecord) -> None:
+        """An event has come for a run: it begins, if it is not there."""
+        if run.absent:
+            run.absent = False
+            self._begin(run, replaces=run.replaces)
 
     def _begin(self, run: RunRecord, *, replaces: bool) -> None:
         self.run_count += 1
@@ -231,6 +285,17 @@ class PartitionCore:
         """Whatever can go on now does: epochs enter, calls start, a finished epoch is to be saved."""
         self.router.now = now
         self._recall(now)
+        self._enter_and_save(now)
+        self._instructions.extend(self.dispatcher.start(self.epochs, now))
+        while (first := next((epoch for epoch in self.epochs if epoch.save is None), None)) is not None and first.done:
+            # Where its region began, all of it came to an end without a call.
+            self._enter_and_save(now)
+            self._instructions.extend(self.dispatcher.start(self.epochs, now))
+        if not self._saving and self.epochs and self.epochs[0].save is not None:
+            self._saving = True
+            self._instructions.append(self.epochs[0].save)
+
+    def _enter_and_save(self, now: int) -> None:
         earlier_done = True
         for epoch in self.epochs:
             if not epoch.entered:
@@ -241,10 +306,6 @@ class PartitionCore:
             earlier_done = earlier_done and epoch.done
             if earlier_done and epoch.save is None:
                 epoch.save = self.builder.build(epoch, self.run_count, now)
-        self._instructions.extend(self.dispatcher.start(self.epochs, now))
-        if not self._saving and self.epochs and self.epochs[0].save is not None:
-            self._saving = True
-            self._instructions.append(self.epochs[0].save)
 
     def _recall(self, now: int) -> None:
         """Let those that are due go on: some of them at a time, beside an epoch of the sources' events."""
@@ -287,6 +348,9 @@ class PartitionCore:
         self.positions.update(epoch.save.commit.positions)
         misplaced = epoch.pending.misplaced
         self.events_done += (epoch.count if epoch.cut is None else epoch.cut + 1) - len(misplaced) - len(epoch.tickets)
+        if self.plan.timed:
+            self.time.committed(epoch)
+            self.events_done -= len(epoch.firings.keys() - epoch.roots_of.keys())
         if epoch.tickets:
             self.parking.committed(self._recalled)
             self._recalled = []
@@ -299,89 +363,3 @@ class PartitionCore:
             self.epochs.clear()  # the run has ended: what was offered behind it is not processed
         self.advance(now)
         return True
-
-    def _take(self, epoch: Epoch, records: Records, now: int) -> None:
-        name = records.unknown or self.plan.sources[records.source].name
-        first = len(epoch.runs)
-        way: Way | None = None
-        if records.entry is not None:
-            way = way_of(self.plan, self.programs, records, records.entry)
-            taken = taken_back(records, way)
-            targets, type = way.targets, way.type
-            if way.hops:
-                epoch.hops.update(dict.fromkeys(range(first, first + len(records)), way.hops))
-        elif records.source >= 0:
-            source = self.plan.sources[records.source]
-            taken, targets, type = self._intakes[records.source].take(records), source.targets, source.type
-        else:
-            taken, targets, type = Taken.unknown(records), (), -1
-        epoch.records.append(records)
-        epoch.targets.append((first, first + len(records), name, targets))
-        runs = {key: None if key is None else self._run_of(key) for key in dict.fromkeys(taken.keys)}
-        epoch.runs += map(runs.__getitem__, taken.keys)
-        touched = [run for run in runs.values() if run is not None]
-        epoch.missing.update(run.key for run in touched if run.loading)
-        epoch.touched.update(touched)
-        if len(touched) < len(runs):
-            for index, key in enumerate(taken.keys):
-                if key is not None and runs[key] is None:
-                    self._send_on(epoch, taken, index)
-        for index, reason, error in taken.bad:
-            self.router.dead(epoch, first + index, (), taken.letter(name, index, reason, error, now))
-        self._columns(epoch, taken, type)
-        if records.standing is not None:
-            self._goes_on(epoch, first, records.standing, taken, now)
-        if self.tracer is not None:
-            begin_traces(self.tracer, epoch, taken, name)
-        if way is not None and is_sink(way.targets):
-            self.router.emitter.resend(epoch, first, records, way.targets[0] - SINK)
-
-    def _goes_on(
-        self, epoch: Epoch, first: int, standing: Sequence[tuple[Ticket, Parked]], taken: Taken, now: int
-    ) -> None:
-        """Events from the slot `first` on stood still until now."""
-        for index, (ticket, parked) in enumerate(standing):
-            epoch.tickets[ticket] = parked
-            epoch.standing[first + index] = epoch.roots_of[first + index] = ticket
-        self.standing.gone_on(epoch, [first + index for index, *_ in taken.bad], now)
-
-    def _run_of(self, key: str) -> RunRecord | None:
-        run = self.runs.get(key)
-        if run is None and (not self.plan.keyed or partition_of(key, self.partitions) == self.partition):
-            run = self.runs.add(key)
-        return run
-
-    def _send_on(self, epoch: Epoch, taken: Taken, index: int) -> None:
-        """A record's key belongs to another partition: it goes there with this epoch's commit."""
-        records, key = taken.records, taken.keys[index]
-        assert key is not None
-        if records.hops is not None and records.hops[index] >= MOST_HOPS:
-            error = f"its key is another one each time that it is taken from the data, now {key!r}"
-            taken.bad.append((index, "key", error))
-            return
-        name = records.unknown or self.plan.sources[records.source].name
-        epoch.pending.misplaced.append(Misplaced(records, index, name, key, partition_of(key, self.partitions)))
-
-    def _columns(self, epoch: Epoch, taken: Taken, type: int) -> None:
-        records, data = taken.records, taken.data if taken.decoded else None
-        count = len(records)
-        before = len(epoch.blobs)
-        epoch.types += [type] * count
-        epoch.blobs += taken.values  # type: ignore[arg-type]  # None only where the record was bad
-        epoch.times += taken.times
-        epoch.origins.append("" if records.ids else records.identity)
-        epoch.origin_of += [len(epoch.origins) - 1] * count
-        epoch.offsets += records.ids or records.offsets
-        if records.headers is not None or epoch.headers is not None:
-            epoch.headers = (epoch.headers or [()] * before) + (records.headers or [()] * count)
-        if records.replies is not None:
-            ids = records.ids or records.offsets
-            epoch.replies.update(
-                {before + index: (str(ids[index]), channel) for index, channel in enumerate(records.replies) if channel}
-            )
-        if records.requests is not None:
-            epoch.replies.update({before + index: asked for index, asked in enumerate(records.requests) if asked})
-        if before == 0:
-            epoch.data = list(data) if data is not None else None
-        elif epoch.data is not None:
-            epoch.data = [*epoch.data, *data] if data is not None else None

@@ -27,6 +27,8 @@ COMPLETE: Final = -1
 """Target: the run ends, completed, with the event's data as its result."""
 TERMINATE: Final = -2
 """Target: the run ends, terminated, with the event's data as the reason."""
+TIMED_OUT: Final = -3
+"""Target: the run ends as timed out; where a time-out leads that has no route."""
 
 
 class Codec(Protocol):
@@ -123,6 +125,23 @@ class NodePlan:
     """`file.py:38`, for messages."""
     renamed_from: tuple[str, ...] = ()
     """Names that it had in versions before: what is stored under them is its own."""
+    on_timer: Callable[..., Any] | None = None
+    """`on_timer(timer, ctx)`; None: it sets no timers."""
+
+
+@dataclass(frozen=True, slots=True)
+class TimeoutPlan:
+    """A time-out of the workflow's runs: where its event goes."""
+
+    kind: str
+    """`idle`: so long after the run's last event; `total`: so long after its first one."""
+    after: int
+    """Milliseconds."""
+    data: bytes
+    """JSON of its event's data, a `Timeout`."""
+    type: int
+    """Number of the type of that."""
+    targets: tuple[Target, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +212,18 @@ class Plan:
     serial: bool
     """One event of a run at a time in the whole graph (shared state, or a node that may end the run)."""
     hop_limit: int = 100
+    timeouts: tuple[TimeoutPlan, ...] = ()
+    firing_type: int = -1
+    """Number of the type of nodes' timers as they come to them; -1: no node sets any."""
+
+    @property
+    def timed(self) -> bool:
+        """Something of its runs may fall due."""
+        return bool(self.timeouts) or self.firing_type >= 0
+
+    def timeout(self, kind: str) -> TimeoutPlan | None:
+        """Its time-out of this kind."""
+        return next((row for row in self.timeouts if row.kind == kind), None)
 
     def node_called(self, name: str | None) -> NodePlan | None:
         """The node that has this name, or had it in a version before."""

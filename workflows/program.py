@@ -15,6 +15,7 @@ from typing import Any, Final
 from .actions import Complete, Terminate
 from .codec import Quick
 from .deadline import within
+from .ontimer import with_timers
 from .plan import COMPLETE, SINK, TERMINATE, Codec, NodePlan, Plan, StateCodec, Target, UnitPlan
 
 NOTHING: Final = 0
@@ -79,7 +80,8 @@ class NodeProgram:
         self.plan = node
         self.index = node.index
         self.name = node.name
-        self.process = within(node.process, node.timeout) if node.timeout and node.is_async else node.process
+        process: Callable[..., Any] = node.process if node.on_timer is None else with_timers(node)
+        self.process = within(process, node.timeout) if node.timeout and node.is_async else process
         self.instance = node.instance
         self.is_async = node.is_async
         self.is_batch = node.is_batch

@@ -9,6 +9,7 @@ import msgspec
 
 if TYPE_CHECKING:
     from .parking import Parked, Ticket
+    from .timers import Due
 
 Headers: TypeAlias = tuple[tuple[str, bytes], ...]
 
@@ -79,6 +80,8 @@ class Records:
     """Where they enter the graph; None: where their source leads."""
     standing: list[tuple[Ticket, Parked]] | None = None
     """What each was while it stood still; None: they come from where they were sent to."""
+    firings: list[tuple[Due, int]] | None = None
+    """What fell due and when it was to, of each; None: they are no timers and time-outs."""
     requests: list[tuple[str, str] | None] | None = None
     """Id and reply channel of the request that each came of, where `replies` with `ids` does not say it."""
 

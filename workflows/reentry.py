@@ -16,7 +16,7 @@ from .codec import TOMBSTONE
 from .commit import DeadLetter
 from .intake import Taken
 from .plan import SINK, DataType, Plan, Target
-from .program import UnitProgram, is_sink
+from .program import UnitProgram
 from .records import Records, Reentry
 from .transfers import Transfer
 from .waves import goes_in_waves
@@ -93,15 +93,19 @@ def _gone(what: str, name: str) -> Way:
 def taken_back(records: Records, way: Way) -> Taken:
     """The same records as columns of events."""
     taken = Taken(records, decoded=False)
-    if is_sink(way.targets):  # past the graph: they are no events of a run
-        taken.keys = [None] * len(records)
-        return taken
     bad = {index: ("decode", fault) for index, fault in (records.faults or {}).items()}
     if way.problem is not None:
         bad = dict.fromkeys(range(len(records)), way.problem)
     taken.keys = [None if index in bad else (key or b"").decode() for index, key in enumerate(records.keys)]
     taken.values = [TOMBSTONE if value is None else value for value in records.values]
     taken.bad = [(index, *problem) for index, problem in bad.items()]
+    return taken
+
+
+def no_events(records: Records) -> Taken:
+    """Messages of a sink, which go past the graph: they are no events of a run."""
+    taken = Taken(records, decoded=False)
+    taken.keys = [None] * len(records)
     return taken
 
 

@@ -13,17 +13,18 @@ from .dispatch import Dispatch, is_serial
 from .emitting import Emitter
 from .epoch import End, Epoch, Flow, Item
 from .outcome import END_COMPLETED, END_TERMINATED
-from .plan import COMPLETE, SINK, TERMINATE, Target
+from .plan import COMPLETE, SINK, TERMINATE, TIMED_OUT, Target
 from .program import is_sink
 from .records import Reentry
 from .reentry import type_name
 from .runs import RunRecord
+from .timers import as_taken
 from .traced_epoch import note_hops
 
 if TYPE_CHECKING:
     from .partition import PartitionCore
 
-_OUTCOME = {COMPLETE: "completed", TERMINATE: "terminated"}
+_OUTCOME = {COMPLETE: "completed", TERMINATE: "terminated", TIMED_OUT: "timed out"}
 
 
 class Router:
@@ -40,6 +41,8 @@ class Router:
     def enter(self, epoch: Epoch) -> None:
         """All events of an epoch go to where their source's route leads."""
         plan = self._plan
+        if epoch.firings:
+            self._core.time.admit(epoch, self.now)
         if plan.serial:
             self._current_runs(epoch)
         if epoch.finale is not None:
@@ -118,6 +121,10 @@ class Router:
                 if blobs != run.blobs[unit]:
                     run.blobs[unit] = blobs
                     writes.setdefault(run, {})[unit] = blobs
+        if result.timers is not None:
+            for run, blob in zip(dispatch.runs, result.timers, strict=True):
+                if blob != run.timers:
+                    run.timers = pending.timers[run] = blob
         if result.shared is not None:
             for run, blob in zip(dispatch.runs, result.shared, strict=True):
                 if blob != run.shared:
@@ -142,6 +149,8 @@ class Router:
             entry = None  # it stood still before anybody had looked at it
         if changed:
             data = epoch.blobs[slot] if row.data is None else row.data
+        if epoch.types[slot] == plan.firing_type:
+            data = as_taken(epoch.blobs[slot])
         if is_event:
             came_as = entry.type if entry else ""
             entry = Reentry(node=name, type=type if changed else came_as, visits=row.hops)
@@ -181,6 +190,8 @@ class Router:
                 slot = slots[index]
                 if index in dispatch.tickets and dispatch.tickets[index].node:
                     continue  # it stood still in the midst of the run that has ended
+                if epoch.roots[slot] in epoch.firings:
+                    continue  # what falls due does so with its run
                 run = epoch.runs[slot]
                 assert run is not None
                 end = epoch.pending.ended.get(run)
@@ -281,7 +292,9 @@ class Router:
             return
         # another target of the same event's source: it belongs to the run that ended
         rest = deque(
-            item for item in queue if epoch.roots[item[0]] != end.root and epoch.standing.get(item[0]) not in void
+            item
+            for item in queue
+            if epoch.roots[item[0]] not in {end.root, *epoch.firings} and epoch.standing.get(item[0]) not in void
         )
         if rest:
             following = self._core.successor(epoch, run)

@@ -162,6 +162,8 @@ class UnitRunner:
         result.states = [entry.blobs.copy() for entry in entries]
         if self.plan.run_state is not None:
             result.shared = [entry.shared for entry in entries]
+        if out.call.timers is not None:
+            result.timers = [entry.timers.field for entry in entries]
         if result.failed and self.settings.hidden:
             result.failed = [self._without_secrets(row) for row in result.failed]
         result.seconds = time.thread_time() - started
@@ -323,7 +325,7 @@ class UnitRunner:
                     if shared:
                         entry.shared = common
                     if context._effects:
-                        out.effects(index, context._effects)
+                        out.effects(index, context._effects, entry, node.name)
                         context._effects = None
                 # Where it goes; then the next branch of what it came to, until one enters a node.
                 while (kind := step.kind) != INNER:
@@ -365,6 +367,7 @@ class UnitRunner:
         for position, node in enumerate(nodes):
             context: Context[Any, Any] = Context(self.plan.name, node.name, self.settings)
             context._now_ms, context.state, context._traced = call.now, None, traced
+            context._sets_timers = node.plan.on_timer is not None
             rows.append((node, context, node.process, node.slot, node.singles, node.outputs, mark_of(position)))
         return rows
 

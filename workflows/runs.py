@@ -9,6 +9,7 @@ from typing import Final
 from .calls import Blobs
 from .plan import Plan
 from .program import UnitProgram
+from .timers import TIMERS
 
 RUNNING: Final = "running"
 
@@ -16,10 +17,11 @@ RUNNING: Final = "running"
 class RunRecord:
     """One run: what is committed of it and what the epochs in flight have made of it."""
 
-    __slots__ = ("blobs", "busy", "ended", "former", "fresh", "hash", "key", "loading", "next", "number", "replaces",
-                 "sent", "shared", "versions")  # fmt: skip
+    __slots__ = ("absent", "blobs", "busy", "ended", "former", "fresh", "hash", "idle_set", "key", "loading", "next",
+                 "number", "replaces", "seen", "seen_kept", "sent", "shared", "timers", "timers_kept", "versions",
+                 "wanted")  # fmt: skip
 
-    def __init__(self, key: str, units: int) -> None:
+    def __init__(self, key: str, units: int, *, wanted: bool = True) -> None:
         self.key = key
         self.number = 0
         self.hash = zlib.crc32(key.encode())
@@ -40,6 +42,17 @@ class RunRecord:
         """It began after the last commit: status and number are still to be written."""
         self.replaces = False
         """Its key was used before: what the store has under it belongs to another run."""
+        self.absent = False
+        """The store does not have it (any more), and only what fell due has come for it: it does not begin."""
+        self.wanted = wanted
+        """It begins if it is not there."""
+        self.seen = self.seen_kept = 0
+        """When its last event came: milliseconds since 1970 UTC; and as it is in the store."""
+        self.idle_set = False
+        """The store's index has when it has been idle for too long."""
+        self.timers: bytes | None = None
+        self.timers_kept: bytes | None = None
+        """What its nodes have set, as `RunTimers` writes it; and as it is in the store."""
         self.next: RunRecord | None = None
         """The run that took its key over: held as long as this one is, for epochs that still name this one."""
 
@@ -52,6 +65,7 @@ class RunTable:
         self._names = [program.state_names for program in programs]
         self._former = [program.former_names if any(program.former_names) else None for program in programs]
         self._limit = limit
+        self._wanted = not plan.timed
         self._runs: dict[str, RunRecord] = {}
 
     def __len__(self) -> int:
@@ -63,7 +77,7 @@ class RunTable:
 
     def add(self, key: str) -> RunRecord:
         """Hold a run of this key; its states are to be loaded (or it is to begin)."""
-        run = self._runs[key] = RunRecord(key, self._units)
+        run = self._runs[key] = RunRecord(key, self._units, wanted=self._wanted)
         return run
 
     def begin(self, run: RunRecord, number: int, *, replaces: bool) -> None:
@@ -74,6 +88,10 @@ class RunTable:
         """It is a run that the store has: take over its states, as version `version`."""
         run.number, run.loading = int(fields[NUMBER_FIELD]), False
         run.shared = fields.get(SHARED_FIELD)
+        run.timers = run.timers_kept = fields.get(TIMERS) or None
+        run.seen_kept = int(fields.get(SEEN_FIELD) or b"0")
+        run.idle_set = bool(run.seen_kept)
+        run.seen = max(run.seen, run.seen_kept)
         for unit, names in enumerate(self._names):
             blobs: Blobs = [fields.get(name) or None for name in names]
             former = self._former[unit]
@@ -111,7 +129,7 @@ class RunTable:
                 run.busy -= 1
                 if run.busy:
                     break
-                if run.ended and held.get(run.key) is run:
+                if (run.ended or run.absent) and held.get(run.key) is run:
                     del held[run.key]
                 run = run.next
         if len(held) > self._limit:
@@ -139,5 +157,8 @@ NUMBER_FIELD: Final = "number"
 SHARED_FIELD: Final = "state"
 RESULT_FIELD: Final = "result"
 """JSON text: the result of a completed run, the reason of a terminated one."""
+SEEN_FIELD: Final = "seen"
+"""When its last event came (milliseconds since 1970 UTC), where runs may be idle for too long; empty: it was told that
+it is."""
 ENDED_FIELD: Final = "ended"
 """Milliseconds since 1970 UTC."""

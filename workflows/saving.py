@@ -15,6 +15,7 @@ from .parking import encode as encode_parked
 from .plan import Plan
 from .records import Records
 from .runs import ENDED_FIELD, NUMBER_FIELD, RESULT_FIELD, RUNNING, SHARED_FIELD, STATUS_FIELD, RunRecord, RunTable
+from .timekeeping import Timekeeping
 from .transfers import LINK, Numbering
 
 _order: Final = itemgetter(0, 1)
@@ -37,7 +38,9 @@ class Save:
 class CommitBuilder:
     """Builds the commits of one owner of one partition, with consecutive sequences."""
 
-    def __init__(self, plan: Plan, runs: RunTable, head: Head, retention: int, parking: Parking) -> None:
+    def __init__(
+        self, plan: Plan, runs: RunTable, head: Head, retention: int, parking: Parking, time: Timekeeping
+    ) -> None:
         self._parking = parking
         self._plan = plan
         self._runs = runs
@@ -45,6 +48,7 @@ class CommitBuilder:
         self.sequence = head.sequence
         """Of the last commit that was built."""
         self._outbox = head.outbox
+        self._time = time
         self._numbering = Numbering(head.counters)
         self._links = {row.index: row.sink for row in plan.sinks if getattr(row.sink, "kind", "") == LINK}
 
@@ -56,6 +60,8 @@ class CommitBuilder:
         commit.counters = {"runs": run_count, **epoch.counters}
         self._parked(commit, pending)
         self._positions(commit, epoch)
+        if self._plan.timed:
+            self._time.write(epoch, commit, self._runs.get, self._start_of)
         self._states(commit, epoch)
         self._ends(commit, epoch, now)
         last = len(epoch.runs) if epoch.cut is None else epoch.cut
@@ -96,7 +102,7 @@ class CommitBuilder:
     def _positions(self, commit: Commit, epoch: Epoch) -> None:
         first = 0
         for records in epoch.records:
-            if records.standing is not None:
+            if records.standing is not None or records.firings is not None:
                 first += len(records)
                 continue
             if not records.offsets:  # it only tells where the log begins for us

@@ -82,15 +82,19 @@ class _Reader:
         returns, awaited = self._returns(process)
         if takes is None or returns is None:
             return None
+        sets_timers = isinstance(self.user, Node) and type(self.user).on_timer is not Node.on_timer
+        is_async = awaited or inspect.iscoroutinefunction(hints.underlying(process))
+        if sets_timers:
+            self._read_on_timer(returns, is_async=is_async)
         return Signature(
             process=process,
             takes=takes,
             state=state,
             run_state=run_state,
             returns=returns,
-            is_async=awaited or inspect.iscoroutinefunction(hints.underlying(process)),
+            is_async=is_async,
             is_batch=self.is_batch,
-            sets_timers=isinstance(self.user, Node) and type(self.user).on_timer is not Node.on_timer,
+            sets_timers=sets_timers,
         )
 
     def _process(self) -> Callable[..., Any]:
@@ -214,6 +218,33 @@ class _Reader:
         returns, faults = read_returns(said, batch=self.is_batch)
         self.faults.extend(faults)
         return returns, awaited
+
+    def _read_on_timer(self, returns: Returns, *, is_async: bool) -> None:
+        """What `on_timer` may return besides what `process` does: goes to `returns`."""
+        on_timer = self.user.on_timer
+        try:
+            signature = inspect.signature(on_timer)
+            signature.bind(None, None)
+        except (TypeError, ValueError) as error:
+            message = f"on_timer can't be called with (timer, ctx): {error}"
+            self.faults.append(Fault("on-timer", message, "Let it take two arguments: (timer, ctx)"))
+            return
+        said = self._evaluated(on_timer, signature.return_annotation, "what on_timer returns", needed=False)
+        awaited = False
+        if said is not UNSAID:
+            said = hints.expand(said)
+            if get_origin(said) in (Awaitable, Coroutine):
+                said, awaited = get_args(said)[-1], True
+            own, faults = read_returns(said)
+            self.faults.extend(faults)
+            if own.actions:
+                message = "on_timer returns an action, but there is no event that could go on by it"
+                self.faults.append(Fault("on-timer", message, "Return data, and route it: .on(Alert).to(...)"))
+            returns.ends = returns.ends or own.ends
+            returns.data.extend(data for data in own.data if data not in returns.data)
+        if is_async != (awaited or inspect.iscoroutinefunction(hints.underlying(on_timer))):
+            message = "one of process and on_timer is async, the other is not"
+            self.faults.append(Fault("on-timer", message, "Make both async, or neither"))
 
 
 def _none(said: Any) -> Any:

@@ -13,6 +13,7 @@ from .codec import TOMBSTONE
 from .dispatch import is_serial
 from .parking import BEHIND, RETRY, Parked, Parking, Queue, Ticket
 from .reentry import type_name
+from .timers import as_taken
 from .waves import goes_in_waves
 
 if TYPE_CHECKING:
@@ -192,10 +193,13 @@ class Standing:
         type = type_name(self._plan.types[row.type]) if changed else entry.type if entry else ""
         if data == TOMBSTONE and not changed:
             data = None
+        if epoch.types[slot] == self._plan.firing_type and not row.behind:
+            data = as_taken(data)
         request, reply = epoch.replies.get(root, ("", ""))
         return Parked(
             id=epoch.event_id(slot, row.path), key=run.key, source=epoch.source(root), time=epoch.times[root],
             data=data, type=type, headers=headers, original=None if changed or came == data else came,
             visits=row.hops, request=request, reply=reply, reason=BEHIND if row.behind else RETRY,
             attempts=row.attempts, error=row.error, since=now, due=0 if row.behind else now + (row.wait or 0),
+            timer=epoch.firings[root][0].member if row.node < 0 and root in epoch.firings else "",
         )  # fmt: skip

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, TypeAlias
+from typing import ClassVar, Protocol, TypeAlias
 
 import msgspec
 
@@ -296,6 +296,20 @@ class StoreContract(Protocol):
         """Events that stand still, by the fields of their tickets, in that order; None: there is none."""
         ...
 
+    async def timers(self, partition: int, before: int, limit: int) -> tuple[list[tuple[str, int]], int | None]:
+        """What is due of runs until `before`, at most `limit`, the earliest first.
+
+        Args:
+            partition: Number of the partition.
+            before: Milliseconds since 1970 UTC.
+            limit: How many at most.
+
+        Returns:
+            Members of the index (see `timers.Due`) with their times, and when the next one is due that is not among
+            them; None: there is none.
+        """
+        ...
+
     async def commit(self, partition: int, owner: str, commit: Commit) -> Answer:
         """Apply all of `commit`, or nothing. May be asked again, unchanged, when the answer was lost.
 
@@ -378,23 +392,3 @@ class StoreContract(Protocol):
 def internal_full(workflow: str, partition: int, entries: int) -> StoreFull:
     """A partition has as many events of other partitions as may lie there."""
     return StoreFull(f"partition {partition} of {workflow}", f"{entries} events of other partitions wait there")
-
-
-RESERVED_FIELDS = frozenset({
-    "owner", "sequence", "term", "placement", "worker", "since", "torn", "torn_reason", "outbox", "deployment",
-    "acquirer", "attempt", "touched",
-})  # fmt: skip
-"""Fields of a head that are no counters."""
-
-
-def head_of(owner: str, fields: Mapping[str, str], positions: Mapping[str, str]) -> Head:
-    """A head from the text that the store keeps of it."""
-    extra: dict[str, Any] = {name: value for name, value in fields.items() if name in RESERVED_FIELDS}
-    return Head(
-        owner=owner,
-        sequence=int(fields.get("sequence", "0")),
-        counters={name: int(value) for name, value in fields.items() if name not in RESERVED_FIELDS},
-        outbox=int(fields.get("outbox", "0")),
-        positions=dict(positions),
-        extra=extra,
-    )

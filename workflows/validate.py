@@ -9,11 +9,23 @@ from headrace.workflows.codec import type_name
 from headrace.workflows.compatible import accepts
 from headrace.workflows.errors import Problem
 from headrace.workflows.findings import Findings
-from headrace.workflows.graph import Fuse, Graph, NodeItem, Route, SinkItem, SourceItem, Start, Unknown, WaitItem
+from headrace.workflows.graph import (
+    Fuse,
+    Graph,
+    NodeItem,
+    Route,
+    SinkItem,
+    SourceItem,
+    Start,
+    TimeoutItem,
+    Unknown,
+    WaitItem,
+)  # fmt: skip
 from headrace.workflows.routing import Routing, flowing, routing_of, written
 from headrace.workflows.validate_later import check_later
 from headrace.workflows.validate_parts import check_parts
 from headrace.workflows.validate_states import check_states
+from headrace.workflows.validate_times import check_times
 
 
 def problems_of(graph: Graph, fuse: Fuse, now: datetime) -> list[Problem]:
@@ -27,6 +39,7 @@ def problems_of(graph: Graph, fuse: Fuse, now: datetime) -> list[Problem]:
     findings = Findings(graph)
     check_parts(findings, fuse, now)
     check_states(findings)
+    check_times(findings)
     routings = {node: routing_of(node, findings) for node in graph.nodes}
     _check_starts(findings)
     _check_targets(findings)
@@ -54,7 +67,7 @@ def _check_starts(findings: Findings) -> None:
                         f"Write one route; to send it to both: {start.name}.to(one, other)",
                     )
         awaited = isinstance(start, SourceItem) and any(wait.source is start for wait in graph.waits)
-        if None not in seen and not awaited:
+        if None not in seen and not awaited and not isinstance(start, TimeoutItem):
             message, cure = "goes nowhere", f"Add: {start.name}.to(...), or take it out"
             findings.add(start.where, start.name, "no-route", message, cure)
 

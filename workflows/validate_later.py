@@ -29,20 +29,9 @@ def check_later(findings: Findings) -> None:
             later(sink.where, sink.name, type(sink.sink).__name__)
     for wait in graph.waits:
         later(wait.where, wait.name, "workflow.wait")
-    for timeout in graph.timeouts:
-        later(timeout.where, timeout.name, "workflow.timeout")
     for node in graph.nodes:
-        for what in _uses(node):
-            later(node.where, node.name, what)
+        if node.inner:
+            later(node.where, node.name, "a workflow as a node")
     for route in graph.routes:
         if isinstance(route.start, NodeItem) and not route.start.inner and Failure in (route.match or ()):
             later(route.where, route.start.name, "`.on(Failure)`")
-
-
-def _uses(node: NodeItem) -> list[str]:
-    signature = node.signature
-    uses = {
-        "a workflow as a node": node.inner,
-        "on_timer": signature is not None and signature.sets_timers,
-    }
-    return [what for what, used in uses.items() if used]

@@ -16,7 +16,7 @@ import msgspec
 from msgspec.structs import replace
 
 from .calls import Path, Sent
-from .context import Context, Replied
+from .context import Context, Effect
 from .entries import Entry, EntryTable
 from .events import Event
 from .holding import come_in
@@ -42,8 +42,8 @@ class _Call:
     out: Outcome
     entries: Sequence[Entry]
     events: Sequence[Event[Any] | None]
-    effects: list[tuple[int, Path, list[Replied]]]
-    """What nodes asked for: the event's index and path, and what."""
+    effects: list[tuple[int, Path, list[Effect], Entry, str]]
+    """What nodes asked for: the event's index and path, what, and by which node of which run."""
 
 
 class Waves:
@@ -82,8 +82,8 @@ class Waves:
         for first in range(0, len(indexes), _CHUNK):
             self._take(indexes[first : first + _CHUNK], call)
         call.effects.sort(key=_by_index_and_path)
-        for index, _, collected in call.effects:
-            out.effects(index, collected)
+        for index, _, collected, entry, node in call.effects:
+            out.effects(index, collected, entry, node)
 
     def _take(self, part: Sequence[int], call: _Call) -> None:
         """Take a part of the events through all nodes."""
@@ -194,7 +194,7 @@ class Waves:
                 entry.states[slot] = state
                 entry.blobs[slot] = saved
             if context._effects:
-                call.effects.append((index, event.path, context._effects))
+                call.effects.append((index, event.path, context._effects, entry, node.name))
                 context._effects = None
             if step is None:
                 self._place(index, entry, items or [], waves, call)
@@ -257,5 +257,5 @@ def _by_place(row: _Standing) -> tuple[int, Path]:
     return row[0], row[2].path
 
 
-def _by_index_and_path(row: tuple[int, Path, list[Replied]]) -> tuple[int, Path]:
+def _by_index_and_path(row: tuple[int, Path, list[Effect], Entry, str]) -> tuple[int, Path]:
     return row[0], row[1]

@@ -4,7 +4,7 @@
 -- attempt], all strings. An attempt that arrives after a later one of the same acquirer (it lay in the socket of a
 -- server that hung) is as stale as an older placement: it would fence the owner by a token that nobody knows.
 -- Answers {ACQUIRED, fields of the head, positions, run id of the server, fields of parked events, those due with their
--- times}, {STALE, term, placement} or {TORN, sequence, reason}.
+-- times, the first of the timers with its time}, {STALE, term, placement} or {TORN, sequence, reason}.
 -- include: room.lua
 -- include: settled.lua
 -- include: run_id.lua
@@ -34,4 +34,5 @@ for channel, capacity in pairs(asked[5]) do
   make_room(base, channel)
 end
 return {'ACQUIRED', redis.call('HGETALL', head), redis.call('HGETALL', base .. 'positions'), run_id(),
-  redis.call('HKEYS', base .. 'parked'), redis.call('ZRANGE', base .. 'due', 0, -1, 'WITHSCORES')}
+  redis.call('HKEYS', base .. 'parked'), redis.call('ZRANGE', base .. 'due', 0, -1, 'WITHSCORES'),
+  redis.call('ZRANGE', base .. 'timers', 0, 0, 'WITHSCORES')}

@@ -2,7 +2,7 @@
 -- All effects of an epoch, in one step. KEYS[1] head; ARGV[1] msgpack [owner, sequence, positions, runs, fresh,
 -- ended, number of outputs, number of dead letters, replies (request, channel to publish on or empty, body), trims,
 -- counters, number of parked events, those no longer parked, when the first of queues are due (field -> milliseconds),
--- those not due any more], numbers as strings; ARGV[2] blob of all outputs (may be empty); then for each dead letter its
+-- those not due any more, timers (member -> milliseconds), timers that are no more], numbers as strings; ARGV[2] blob of all outputs (may be empty); then for each dead letter its
 -- id and its blob, and for each parked event its field and its blob. Answers APPLIED, ALREADY, FENCED,
 -- ROLLED_BACK, or {TORN, sequence, reason}.
 -- A script is isolated, but an error in the middle leaves what was written before it. So everything is checked
@@ -16,6 +16,7 @@ local asked = cmsgpack.unpack(ARGV[1])
 local owner, sequence, positions, runs, fresh, ended = asked[1], asked[2], asked[3], asked[4], asked[5], asked[6]
 local outputs, dead, replies, trims, counters = asked[7], asked[8], asked[9], asked[10], asked[11]
 local parked, unparked, due, not_due = asked[12], asked[13], asked[14], asked[15]
+local timers, no_timers = asked[16], asked[17]
 local REPLY_MILLISECONDS = '86400000'
 local FIELDS_AT_ONCE = 2000
 local RESERVED = {owner = 1, sequence = 1, term = 1, placement = 1, worker = 1, since = 1, torn = 1,
@@ -54,6 +55,8 @@ local function invalid()
   for _, field in ipairs(unparked) do if not text(field) then return 'unparked' end end
   for field, time in pairs(due) do if not (text(field) and digits(time)) then return 'due' end end
   for _, field in ipairs(not_due) do if not text(field) then return 'due' end end
+  for member, time in pairs(timers) do if not (text(member) and digits(time)) then return 'timers' end end
+  for _, member in ipairs(no_timers) do if not text(member) then return 'timers' end end
   for _, reply in ipairs(replies) do
     if not (text(reply[1]) and text(reply[2]) and text(reply[3])) then return 'replies' end
   end
@@ -119,6 +122,11 @@ local function apply_parked(first)
   for field, time in pairs(due) do redis.call('ZADD', base .. 'due', time, field) end
 end
 
+local function apply_timers()
+  for _, member in ipairs(no_timers) do redis.call('ZREM', base .. 'timers', member) end
+  for member, time in pairs(timers) do redis.call('ZADD', base .. 'timers', time, member) end
+end
+
 local function close_all()
   local known = redis.call('HKEYS', base .. 'channels')
   for _, name in ipairs(known) do
@@ -135,6 +143,7 @@ local function apply()
     redis.call('XADD', base .. 'dead', '*', 'id', ARGV[i], 'blob', ARGV[i + 1])
   end
   apply_parked(first_parked)
+  apply_timers()
   apply_trims()
   if counters['ended'] == '1' then close_all() end
   local fields = pairs_list(counters)

@@ -61,7 +61,9 @@ MUTANTS = (
     Mutant(
         "a run that ended keeps what it had in hand", "router.py", "epoch.load[0] -= len(stack) + len(queue)", "pass"
     ),
-    Mutant("the end leaves another target of its event alone", "router.py", "epoch.roots[item[0]] != end.root and", ""),
+    Mutant(
+        "the end leaves another target of its event alone", "router.py", "{end.root, *epoch.firings}", "epoch.firings"
+    ),
     Mutant("an unkeyed end does not cut the epoch", "router.py", "epoch.cut = end.root", "pass"),
     Mutant("a broken record is several dead letters", "router.py", "epoch.pending.undecoded.add(root)", "pass"),
     Mutant(
@@ -170,15 +172,15 @@ MUTANTS += (
     ),
     Mutant(
         "keys are processed wherever they arrive",
-        "partition.py",
-        "partition_of(key, self.partitions) == self.partition",
+        "admission.py",
+        "partition_of(key, core.partitions) == core.partition",
         "True",
     ),
     Mutant(
         "dead letters go back in where their source leads",
-        "partition.py",
-        "targets, type = way.targets, way.type",
-        "targets, type = self.plan.sources[0].targets, way.type",
+        "admission.py",
+        "return taken, way.targets, way.type",
+        "return taken, self._plan.sources[0].targets, way.type",
     ),
     Mutant("dead letters go back in at the first node", "reentry.py", "Way((node.index,)", "Way((0,)"),
 )

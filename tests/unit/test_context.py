@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
 import pytest
 
@@ -59,8 +59,6 @@ def test_the_run_has_an_address_and_the_shared_state() -> None:
     [
         lambda ctx: ctx.set_value("view", 1),
         lambda ctx: ctx.send("o2", "hello", 1),
-        lambda ctx: ctx.set_timer("later", after=timedelta(seconds=1)),
-        lambda ctx: ctx.cancel_timer("later"),
         lambda ctx: ctx.stream("tokens"),
     ],
 )

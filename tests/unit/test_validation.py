@@ -28,6 +28,7 @@ from headrace import (
     Source,
     Terminate,
     Timeout,
+    Timer,
     WebhookSink,
     Workflow,
     WorkflowError,
@@ -633,10 +634,61 @@ def test_a_node_with_a_gpu_is_not_run_inside_the_worker() -> None:
     assert [problem.code for problem in workflow.check(fuse="all")] == ["fuse"]
 
 
-class Timed(Node[Reading]):
+class Acts(Node[Reading, None, Heat]):
+    def process(self, event: Event[Reading], ctx: Context) -> Heat:
+        return Heat.HIGH
+
+    def on_timer(self, timer: Timer, ctx: Context) -> Heat:
+        return Heat.HIGH
+
+
+class HalfAsync(Node[Reading]):
     def process(self, event: Event[Reading], ctx: Context) -> None: ...
 
-    def on_timer(self, timer: object, ctx: Context) -> None: ...
+    async def on_timer(self, timer: Timer, ctx: Context) -> None: ...
+
+
+class NoArguments(Node[Reading]):
+    def process(self, event: Event[Reading], ctx: Context) -> None: ...
+
+    def on_timer(self) -> None: ...  # type: ignore[override]
+
+
+@pytest.mark.parametrize(
+    ("node", "said"),
+    [(Acts(), "returns an action"), (HalfAsync(), "one of process and on_timer"), (NoArguments(), "(timer, ctx)")],
+)
+def test_on_timer_is_called_as_process_is(node: Any, said: str) -> None:
+    problems = with_node(node).check()
+
+    assert [problem.code for problem in problems if said in problem.message] == ["on-timer"]
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {},
+        {"idle": timedelta(1), "total": timedelta(2)},
+        {"idle": timedelta(0)},
+        {"total": timedelta(days=5000)},
+        {"idle": -timedelta(1)},
+        {"idle": 5},
+    ],
+)
+def test_an_absurd_timeout_is_a_mistake(given: Any) -> None:
+    workflow = with_node(count)
+    workflow.timeout(**given)
+
+    assert [problem.code for problem in workflow.check()] == ["timeout"]
+
+
+def test_a_workflow_has_one_timeout_of_a_kind() -> None:
+    workflow = with_node(count)
+    workflow.timeout(idle=timedelta(1))
+    workflow.timeout(total=timedelta(1))
+    workflow.timeout(idle=timedelta(2))
+
+    assert ["a time-out with idle= was added" in problem.message for problem in workflow.check()] == [True]
 
 
 def use_wait(workflow: Workflow, readings: Any) -> None:
@@ -659,12 +711,7 @@ def use_failure(workflow: Workflow, readings: Any) -> None:
         (use_wait, ["MessageSource", "workflow.wait"]),
         (use_failure, ["`.on(Failure)`"]),
         (lambda workflow, readings: readings.to(workflow.sink(WebhookSink(Reading))), ["WebhookSink"]),
-        (lambda workflow, readings: readings.to(workflow.node(Timed())), ["on_timer"]),
         (lambda workflow, readings: readings.to(workflow.node(Workflow("inner"))), ["a workflow as a node"]),
-        (
-            lambda workflow, readings: (readings.to(None), workflow.timeout(idle=timedelta(1)).to(None)),
-            ["workflow.timeout"],
-        ),
     ],
 )
 def test_what_this_version_cannot_run_is_drawn_but_refused(

@@ -25,7 +25,7 @@ from headrace.workflows.actions import Reject
 from headrace.workflows.commit import Answer, DeadLetter, Output
 from headrace.workflows.dispatch import Dispatch
 from headrace.workflows.effects import STEPS, CrashPlan, Effect
-from headrace.workflows.instructions import Instruction, Load, Recall
+from headrace.workflows.instructions import Instruction, Load, Recall, Ring
 from headrace.workflows.memory_store import MemoryStore
 from headrace.workflows.parking import Parked
 from headrace.workflows.partition import PartitionCore
@@ -122,6 +122,8 @@ class Engine:
                 await self._start(unit.index, replica)
         for opened in self._opened():
             await opened.open()
+        if self.plan.timeouts and not self.plan.keyed:
+            await self.settle()  # its run begins now, before its first event
 
     async def close(self) -> None:
         """Close all nodes, the last opened first."""
@@ -146,8 +148,9 @@ class Engine:
         await self.settle()
 
     def _next_due(self) -> int | None:
-        """When the next occurrence of a schedule, or the next attempt at an event, is due."""
-        times = [self._clockwork.next(), *(tenure.core.wakes_at for tenure in self._tenures.values())]
+        """When the next occurrence of a schedule, attempt at an event, or timer is due."""
+        cores = [tenure.core for tenure in self._tenures.values()]
+        times = [self._clockwork.next(), *(core.wakes_at for core in cores), *(core.timers_at for core in cores)]
         return min((time for time in times if time is not None), default=None)
 
     async def outage(self, milliseconds: int) -> None:
@@ -216,6 +219,7 @@ class Engine:
         core = PartitionCore(self.plan, number, self.partitions, head, packers=self.packers)
         tenure = self._tenures[number] = _Tenure(core, dict(head.positions))
         tenure.outgoing.extend(self.store.outbox(number, 0, head.outbox + 1))
+        core.open(self.now)
         return tenure
 
     async def _turn(self, number: int) -> bool:
@@ -226,7 +230,15 @@ class Engine:
         instructions = tenure.core.instructions()
         for instruction in instructions:
             await self._do(number, tenure, instruction)
-        return bool(instructions) or self._offer(number, tenure) or self._relay(number, tenure)
+        return bool(instructions) or self._offer(number, tenure) or self._ring(tenure) or self._relay(number, tenure)
+
+    def _ring(self, tenure: _Tenure) -> bool:
+        """What is due comes behind all that sources have."""
+        due = tenure.core.timers_at
+        if due is None or due > self.now:
+            return False
+        tenure.core.ring(self.now)
+        return True
 
     async def _do(self, number: int, tenure: _Tenure, instruction: Instruction) -> None:
         core = tenure.core
@@ -238,6 +250,8 @@ class Engine:
             core.recalled(
                 instruction.tickets, self.store.parked(number, [row.field for row in instruction.tickets]), self.now
             )
+        elif isinstance(instruction, Ring):
+            core.rang(*self.store.timers(number, instruction.before, instruction.limit), self.now)
         elif isinstance(instruction, Save):
             self._save(number, tenure, instruction)
         else:

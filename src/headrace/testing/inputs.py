@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from headrace.workflows.keyspace import INTERNAL
-from headrace.workflows.memory_store import MemoryStore, StreamEntry
+from headrace.workflows.memory_store import MemoryStore
 from headrace.workflows.plan import Plan, SourcePlan
 from headrace.workflows.records import Headers, Records
+from headrace.workflows.stream_entry import StreamEntry
 from headrace.workflows.transfers import as_records, decode
 
 INBOX = "inbox"

@@ -1,0 +1,47 @@
+"""Checks time-outs and nodes' timers: what can never fall due, or would be taken for something else."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Final
+
+from headrace.workflows.findings import Findings
+from headrace.workflows.graph import TimeoutItem
+from headrace.workflows.timers import LONGEST
+
+SHORTEST: Final = timedelta(milliseconds=1)
+
+
+def check_times(findings: Findings) -> None:
+    """All of `workflow.timeout(...)`."""
+    seen: dict[str, TimeoutItem] = {}
+    for item in findings.graph.timeouts:
+        given = {"idle": item.idle, "total": item.total}
+        chosen = [word for word, time in given.items() if time is not None]
+        if len(chosen) != 1:
+            message = "takes one of idle= and total="
+            cure = "Write workflow.timeout(idle=timedelta(minutes=5)), or total=; for both, two time-outs"
+            findings.add(item.where, item.name, "timeout", message, cure)
+            continue
+        word = chosen[0]
+        _check_duration(findings, item, word, given[word])
+        first = seen.setdefault(word, item)
+        if first is not item:
+            message = f"a time-out with {word}= was added at {first.where}"
+            findings.add(item.where, item.name, "timeout", message, "Leave one of them out")
+
+
+def _check_duration(findings: Findings, item: TimeoutItem, word: str, time: Any) -> None:
+    problem = duration_problem(time)
+    if problem is not None:
+        message = f"{word}={time!r} {problem}"
+        findings.add(item.where, item.name, "timeout", message, f"Write {word}=timedelta(minutes=5), or whatever it is")
+
+
+def duration_problem(time: Any) -> str | None:
+    """What is wrong with a time to wait, as a sentence goes on; None: nothing."""
+    if not isinstance(time, timedelta):
+        return "is no timedelta"
+    if not SHORTEST <= time <= LONGEST:
+        return f"is not within a millisecond and {LONGEST.days} days"
+    return None
