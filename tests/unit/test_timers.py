@@ -187,6 +187,31 @@ def test_a_timer_may_set_itself_again_at_once(fuse: Fuse) -> None:
         assert len({message.id for message in harness.messages(said)}) == 5
 
 
+class Puts(Node[Reading, None, str]):
+    """One timer puts the other off, and takes a third back."""
+
+    def process(self, event: Event[Reading], ctx: Context) -> None:
+        for seconds, name in enumerate(("first", "second", "third"), 1):
+            ctx.set_timer(name, after=seconds * SECOND)
+
+    def on_timer(self, timer: Timer, ctx: Context) -> str:
+        if timer.name == "first":
+            ctx.set_timer("second", after=60 * SECOND)
+            ctx.cancel_timer("third")
+        return f"{timer.name} at {timer.due:%M:%S}"
+
+
+def test_of_timers_that_were_missed_together_one_may_put_off_another(fuse: Fuse) -> None:
+    workflow, readings, said, _ = watched(fuse, Puts())
+    with Harness(workflow) as harness:
+        harness.send(readings, Reading("a", 1))
+        harness.outage(30 * SECOND)
+        assert harness.sent(said) == ["first at 00:01"]
+        harness.advance(90 * SECOND)
+
+        assert harness.sent(said) == ["first at 00:01", "second at 01:30"]
+
+
 class Flaky(Node[Reading, Tally, str]):
     def __init__(self, failures: int) -> None:
         self.failures = failures
