@@ -11,6 +11,7 @@ from headrace.sources.feeding import OnClosed, Surroundings
 from headrace.sources.internal_tail import InternalTail
 from headrace.sources.problems import Problems
 from headrace.sources.reader import OnProblem, OnReady, Reached
+from headrace.sources.requests import INBOX_KINDS
 from headrace.sources.routing import is_cluster
 from headrace.sources.stream_group import StreamGroup
 from headrace.sources.tail import Tail
@@ -61,7 +62,7 @@ class StreamReader:
         self._address = address_of(url)
         self._workflow = workflow
         self._channels = {f"channel:{plan.name}": plan.index for plan in sources if plan.source.kind == "channel"}
-        self._requests = {plan.name: plan.index for plan in sources if plan.source.kind == "requests"}
+        self._requests = {plan.name: plan.index for plan in sources if plan.source.kind in INBOX_KINDS}
         self._sources = {plan.name: plan.index for plan in sources}
         self._on_ready = on_ready
         self._on_closed = on_closed

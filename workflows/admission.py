@@ -60,20 +60,20 @@ class Admission:
 
     def _entering(self, epoch: Epoch, records: Records, first: int) -> tuple[Taken, tuple[Target, ...], int]:
         """Records as columns, where they enter, and the number of their type."""
-        core = self._core
+        core, plan = self._core, self._plan
         if records.firings is not None:
             epoch.firings.update(enumerate(records.firings, first))
             way = core.time.enter(records)
             return taken_back(records, way), way.targets, way.type
         if records.entry is not None:
-            way = way_of(self._plan, core.programs, records, records.entry)
+            way = way_of(plan, core.programs, records, records.entry)
             if way.hops:
                 epoch.hops.update(dict.fromkeys(range(first, first + len(records)), way.hops))
             taken = no_events(records) if records.entry.sink and way.targets else taken_back(records, way)
             return taken, way.targets, way.type
         if records.source >= 0:
-            source = self._plan.sources[records.source]
-            return self._intakes[records.source].take(records), source.targets, source.type
+            source = plan.sources[records.source]
+            return self._intakes[records.source].take(records), plan.entrance(source.index), source.type
         return Taken.unknown(records), (), -1
 
     def _goes_on(

@@ -131,10 +131,15 @@ class Effect(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     index: int
     kind: str
-    """`reply` or `value`."""
+    """`reply` or `send`."""
     name: str
+    """Of a message."""
     body: str
     """JSON text."""
+    to: str = ""
+    """Key of the run that a message is for."""
+    id: str = ""
+    """Of a message."""
 
 
 class Ended(msgspec.Struct, array_like=True, frozen=True, gc=False):

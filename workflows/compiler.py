@@ -10,7 +10,7 @@ from headrace.workflows.actions import Complete, Terminate, Timeout
 from headrace.workflows.codec import encode_json, json_codec
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.findings import Findings
-from headrace.workflows.graph import Destination, Fuse, Graph, NodeItem, Route, SinkItem, TimeoutItem
+from headrace.workflows.graph import Destination, Fuse, Graph, NodeItem, Route, SinkItem, TimeoutItem, WaitItem
 from headrace.workflows.immutable import deeply_immutable
 from headrace.workflows.nodes import BatchNode, Node
 from headrace.workflows.plan import (
@@ -18,6 +18,7 @@ from headrace.workflows.plan import (
     SINK,
     TERMINATE,
     TIMED_OUT,
+    WAITS,
     DataType,
     NodePlan,
     Plan,
@@ -26,6 +27,7 @@ from headrace.workflows.plan import (
     Target,
     TimeoutPlan,
     UnitPlan,
+    WaitPlan,
 )  # fmt: skip
 from headrace.workflows.regions import regions_of
 from headrace.workflows.routing import routing_of
@@ -47,8 +49,10 @@ def compile_graph(graph: Graph, fuse: Fuse) -> Plan:
     units, unit_of = _units(graph, nodes, fuse)
     starts = [row.targets for row in sources] + [row.targets for row in timeouts]
     ends = any(node.may_end for node in nodes) or any(map(_ends, starts))
-    serial = graph.state is not None or ends or sets_timers
-    regions, region_of = regions_of(_edges(nodes, unit_of), len(units), whole=serial)
+    waits = tuple(compiler.wait(index) for index in range(len(graph.waits)))
+    ends = ends or any(_ends(row.targets + row.over) for row in waits)
+    serial = graph.state is not None or ends or sets_timers or bool(waits)
+    regions, region_of = regions_of(_edges(nodes, unit_of), len(units), whole=serial, singly=bool(waits))
     firing_type = compiler.types.number(TimerFiring) if sets_timers else -1
     return Plan(
         name=graph.name,
@@ -66,6 +70,9 @@ def compile_graph(graph: Graph, fuse: Fuse) -> Plan:
         serial=serial,
         timeouts=timeouts,
         firing_type=firing_type,
+        waits=waits,
+        awaited=frozenset(row.source for row in waits),
+        messages=frozenset(row.index for row in sources if row.source.kind == "messages"),
     )
 
 
@@ -104,6 +111,7 @@ class _Compiler:
         self.types = _Types()
         self._nodes = {item: index for index, item in enumerate(graph.nodes)}
         self._sinks = {item: index for index, item in enumerate(graph.sinks)}
+        self._waits = {item: index for index, item in enumerate(graph.waits)}
 
     def targets(self, route: Route) -> tuple[Target, ...]:
         return tuple(self._target(target) for target in route.targets)
@@ -113,6 +121,8 @@ class _Compiler:
             return self._nodes[target]
         if isinstance(target, SinkItem):
             return SINK + self._sinks[target]
+        if isinstance(target, WaitItem):
+            return WAITS - self._waits[target]
         if target is Complete:
             return COMPLETE
         if target is Terminate:
@@ -171,6 +181,22 @@ class _Compiler:
             renamed_from=options.former_names,
             on_timer=getattr(item.user, "on_timer", None) if signature.sets_timers else None,
         )
+
+    def wait(self, index: int) -> WaitPlan:
+        item = self.graph.waits[index]
+        targets: tuple[Target, ...] = ()
+        over: tuple[Target, ...] = (TIMED_OUT,)
+        for route in self.graph.routes_of(item):
+            if route.match is None:
+                targets = self.targets(route)
+            else:
+                over = self.targets(route)
+        after, data, type = None, b"null", -1
+        if item.timeout is not None:
+            after, data = whole_milliseconds(item.timeout), encode_json(Timeout(item.timeout))
+            type = self.types.number(Timeout)
+        source = self.graph.sources.index(item.source)
+        return WaitPlan(index, item.name, source, targets, after, data, type, over if after is not None else ())
 
     def timeout(self, item: TimeoutItem) -> TimeoutPlan:
         kind, after = (IDLE, item.idle) if item.idle is not None else (TOTAL, item.total)

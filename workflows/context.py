@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeAlias
 
 import msgspec
 from typing_extensions import TypeVar
 
 from headrace.workflows.codec import encode_json
-from headrace.workflows.errors import NotAvailableError
+from headrace.workflows.errors import HeadraceError, NotAvailableError
 from headrace.workflows.events import Event
 from headrace.workflows.settings import NO_SETTINGS, Settings
 from headrace.workflows.timers import TimerError, due_in
@@ -38,8 +39,30 @@ class TimerSet(msgspec.Struct, frozen=True, gc=False):
     """Milliseconds since 1970 UTC; None: it is taken back."""
 
 
-Effect: TypeAlias = Replied | TimerSet
+class SentMessage(msgspec.Struct, frozen=True, gc=False):
+    """Effect: a message to a run of the workflow."""
+
+    id: str
+    name: str
+    to: str
+    """Key of the run."""
+    body: str
+    """JSON text."""
+
+
+Effect: TypeAlias = Replied | TimerSet | SentMessage
 """What a node asked for through its context."""
+
+
+Encoders: TypeAlias = Mapping[str, Callable[[Any], bytes]]
+"""By name of a `MessageSource`: what checks its data and puts it into JSON."""
+NO_MESSAGES: Final[Encoders] = {}
+
+
+class MessageError(HeadraceError):
+    """A node sent a message that can't be: the event fails, and is not tried again."""
+
+    final = True
 
 
 class Writer(Protocol[V_contra]):
@@ -88,6 +111,7 @@ class Context(Generic[State, RunState]):
         "_effects",
         "_event",
         "_hop",
+        "_messages",
         "_node",
         "_now_ms",
         "_run",
@@ -101,13 +125,16 @@ class Context(Generic[State, RunState]):
     state: State
     """This node's state of this run: change it or set it, it is kept when the event succeeds."""
 
-    def __init__(self, workflow: str, node: str, settings: Settings = NO_SETTINGS) -> None:
+    def __init__(
+        self, workflow: str, node: str, settings: Settings = NO_SETTINGS, messages: Encoders = NO_MESSAGES
+    ) -> None:
         self._workflow = workflow
         self._node = node
         self._settings = settings
         self._hop = 0
         self._attempt = 1
         self._now_ms = 0
+        self._messages = messages
         self._sets_timers = False
         """The node has an `on_timer`."""
         self._effects: list[Effect] | None = None
@@ -184,8 +211,30 @@ class Context(Generic[State, RunState]):
         raise NotAvailableError("ctx.set_value")
 
     def send(self, run: str, name: str, data: object) -> None:
-        """Send a message to another run (later release)."""
-        raise NotAvailableError("ctx.send")
+        """Send a message to a run of this workflow, for its wait on the `MessageSource` of that name.
+
+        It leaves with the commit, and arrives once; messages of one event in their order. If the run has not reached
+        the wait, it is kept until then; one for a run that is not there is a dead letter, `no-run`.
+
+        Args:
+            run: Its key, or its address `workflow/key`, as `ctx.run.id` has it.
+            name: Of the source.
+            data: Of the source's type.
+
+        Raises:
+            MessageError: The workflow has no such source, or the data is not of its type.
+        """
+        encode = self._messages.get(name)
+        if encode is None:
+            known = ", ".join(map(repr, self._messages)) or "none"
+            raise MessageError(f"the workflow has no MessageSource {name!r}. There are: {known}")
+        try:
+            body = encode(data).decode()
+        except (HeadraceError, msgspec.MsgspecError, TypeError, ValueError) as error:
+            raise MessageError(f"{data!r} can't be a message {name!r}: {error}") from error
+        number = sum(isinstance(effect, SentMessage) for effect in self._effects or ())
+        key = run.removeprefix(f"{self._workflow}/")
+        self._ask(SentMessage(f"{self.idempotency_key}/{number}", name, key, body))
 
     def set_timer(self, name: str, *, after: timedelta) -> None:
         """Have this node's `on_timer` called for this run, so long after this call (`ctx.now`).

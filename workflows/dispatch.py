@@ -37,11 +37,6 @@ class Dispatch:
     """How often it went to a replica, because one was lost with it."""
 
 
-def is_serial(region: Region) -> bool:
-    """Whether the core keeps the order in a region. A lone unit does so by itself, depth first."""
-    return region.serial and len(region.units) > 1
-
-
 class Dispatcher:
     """Starts calls for one partition: one at a time for each replica of a unit, epochs in order.
 
@@ -87,7 +82,7 @@ class Dispatcher:
         if waiting and region.index in epoch.merged:
             epoch.merged.discard(region.index)
             waiting.sort(key=epoch.order)
-        if is_serial(region):
+        if region.by_core:
             flow = self._open(epoch, region.index, waiting) if waiting else epoch.flows[region.index]
             ready = flow.ready
         else:

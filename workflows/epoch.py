@@ -14,12 +14,12 @@ from .parking import Parked, Ticket
 from .plan import Target
 from .records import Headers, Reentry
 from .runs import RunRecord
-from .transfers import Misplaced
+from .transfers import Message, Misplaced
 
 if TYPE_CHECKING:
     from .records import Records
     from .saving import Save
-    from .timers import Due
+    from .timers import Due, Stand
     from .tracing import Trace
 
 Place = tuple[int, int]
@@ -63,6 +63,8 @@ class Pending:
     shared: dict[RunRecord, bytes | None] = field(default_factory=dict)
     timers: dict[RunRecord, bytes | None] = field(default_factory=dict)
     """What nodes have set for these runs, and not taken back, as of this epoch."""
+    stands: dict[RunRecord, Stand] = field(default_factory=dict)
+    """Waits that these runs stand at, as of this epoch."""
     ended: dict[RunRecord, End] = field(default_factory=dict)
     outputs: list[tuple[int, Path, RunRecord | None, Output]] = field(default_factory=list)
     sent: list[tuple[list[int], Path, list[RunRecord], list[Output]]] = field(default_factory=list)
@@ -73,6 +75,8 @@ class Pending:
     undecoded: set[int] = field(default_factory=set)
     """Source's events that were no data of their type: one dead letter each, at however many nodes it showed."""
     replies: list[tuple[int, Reply]] = field(default_factory=list)
+    messages: list[tuple[int, Message]] = field(default_factory=list)
+    """What nodes have sent to runs, by source's event."""
     parked: dict[Ticket, Parked | None] = field(default_factory=dict)
     """What stands still from here on; None: no longer."""
     due: dict[Ticket, int | None] = field(default_factory=dict)

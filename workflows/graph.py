@@ -132,7 +132,8 @@ class WaitItem:
     name: str
     where: Where
     source: SourceItem
-    timeout: timedelta | None
+    timeout: Any
+    """A `timedelta`, or None; checked when the workflow is."""
 
 
 @dataclass(slots=True, eq=False)
@@ -141,8 +142,9 @@ class TimeoutItem:
 
     name: str
     where: Where
-    idle: timedelta | None
-    total: timedelta | None
+    idle: Any
+    total: Any
+    """A `timedelta`, or None; checked when the workflow is."""
 
 
 Start: TypeAlias = SourceItem | NodeItem | WaitItem | TimeoutItem

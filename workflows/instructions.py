@@ -49,6 +49,8 @@ class Limits:
     """Events that may stand still; beyond it, no more are taken from sources until some have gone on."""
     parked_of_key: int = 1_000
     """The same of one key."""
+    kept_of_run: int = 20_000
+    """Messages of one source that are kept for one run, until it gets to a wait for them."""
     recall: int = 500
     """Events that stood still and go on together, at most."""
     firings: int = 1_000

@@ -43,6 +43,7 @@ class _Partition:
     parked: dict[str, bytes] = field(default_factory=dict)
     due: dict[str, int] = field(default_factory=dict)
     timers: dict[str, int] = field(default_factory=dict)
+    requests: dict[str, str] = field(default_factory=dict)
     appended: int = 0
     closed: set[str] = field(default_factory=set)
 
@@ -296,7 +297,7 @@ class MemoryStore:
         """Put an event into a channel (`channel:<name>`) or a request into the `inbox`.
 
         Returns:
-            Its id in the stream.
+            Its id in the stream; of a request whose id the inbox has had, that one's.
 
         Raises:
             SourceClosed: The channel is closed.
@@ -308,9 +309,13 @@ class MemoryStore:
             raise SourceClosed(channel)
         if origin != channel and self.room(partition, channel) <= 0:
             raise StoreFull(f"channel {channel!r}", f"all {self._channels.get(channel, 0)} places are taken")
+        if origin == channel and event in held.requests:
+            return held.requests[event]
         held.appended += 1
         entry = StreamEntry(f"{held.appended}-0", event or f"{held.appended}-0", key, data, time, source, reply)
         held.streams.setdefault(origin, []).append(entry)
+        if origin == channel and event is not None:
+            held.requests[event] = entry.id
         return entry.id
 
     def internal(self, partition: int) -> list[tuple[str, bytes]]:

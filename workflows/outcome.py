@@ -12,7 +12,7 @@ import msgspec
 from .actions import Reject
 from .calls import ENTER, Call, CallResult, Effect, Ended, Exit, Failed, Path, Sent
 from .context import Effect as Asked
-from .context import Replied
+from .context import Replied, SentMessage
 from .deadline import DeadlineExceeded
 from .entries import Entry
 from .errors import HeadraceError
@@ -161,6 +161,8 @@ class Outcome:
         for effect in collected:
             if isinstance(effect, Replied):
                 self.result.effects.append(Effect(index, "reply", "", effect.body))
+            elif isinstance(effect, SentMessage):
+                self.result.effects.append(Effect(index, "send", effect.name, effect.body, effect.to, effect.id))
             elif effect.due is None:
                 entry.timers.cancel(node, effect.name)
             else:

@@ -25,6 +25,10 @@ RETRY: Final = "retry"
 """Why one stands still: its node failed, and tries again when it is due."""
 BEHIND: Final = "behind"
 """It stands behind one of its key."""
+EARLY: Final = "early"
+"""It is a message for a wait that its run has not reached."""
+_KEPT: Final = "@"
+"""What stands in place of the node of a message that is kept begins with it; the source's name follows."""
 
 
 class Ticket(msgspec.Struct, array_like=True, frozen=True, order=True):
@@ -73,6 +77,8 @@ class Parked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """When it first stood still: milliseconds since 1970 UTC."""
     due: int = 0
     """When the next attempt is to be: milliseconds since 1970 UTC; 0: when it is the first of its queue."""
+    run: int = 0
+    """Of a message that is kept: the number of the run that it came for."""
     timer: str = ""
     """What fell due and has not begun, see `timers.Due`; whether it still counts, shows when it goes on."""
 
@@ -80,8 +86,20 @@ class Parked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 encode: Final = msgspec.msgpack.Encoder().encode
 decode: Final = msgspec.msgpack.Decoder(Parked).decode
 ticket_of: Final = msgspec.json.Decoder(Ticket).decode
+NEVER: Final = -1
+"""No time: it is not due by itself."""
 Queue: TypeAlias = tuple[str, str]
 """(node, key) of a queue; the node is "" in a serial workflow."""
+
+
+def kept_before(source: str) -> str:
+    """What stands in place of the node of messages of this source that are kept."""
+    return _KEPT + source
+
+
+def is_kept(ticket: Ticket) -> bool:
+    """Whether it is of a message that is kept until its run gets to the wait that it is for."""
+    return ticket.node.startswith(_KEPT)
 
 
 class Parking:
@@ -118,24 +136,49 @@ class Parking:
         self.under_way: set[Ticket] = set()
         """New, or taken out to go on: the store does not have (all of) it yet, they are not taken before it does."""
         self.count = 0
+        """How many stand still, without messages that are kept."""
+        self.kept = 0
         self._long: Queue | None = None
         self._length = 0
         for ticket in sorted(map(ticket_of, fields)):
             self._put(ticket)
         times = {ticket_of(field): time for field, time in (due or {}).items()}
         for queue in self._queues.values():  # another version may have cut them otherwise: each has a first to go on
-            self._set(queue[0], times.get(queue[0], 0))
+            if not is_kept(queue[0]) or queue[0] in times:
+                self._set(queue[0], times.get(queue[0], 0))
 
     def blocks(self, key: str, node: str = "") -> int:
         """How many stand before the node (in a serial workflow: of the run, before whatever node)."""
         queue = self._queues.get(("" if self._serial else node, key))
         return len(queue) if queue else 0
 
+    def length(self, queue: str, key: str) -> int:
+        """How many messages are kept in a queue; see `kept_before`."""
+        return len(self._queues.get((queue, key), ()))
+
+    def is_first(self, queue: str, key: str, ticket: Ticket | None) -> bool:
+        """Whether this one is the first message that is kept there; a new one (None): that there is none."""
+        kept = self._queues.get((queue, key))
+        return not kept or kept[0] == ticket
+
+    def head(self, queue: str, key: str) -> Ticket | None:
+        """The first message that is kept there."""
+        kept = self._queues.get((queue, key))
+        return kept[0] if kept else None
+
+    def hold(self, ticket: Ticket) -> bool:
+        """It is not due (any more). Returns whether it was."""
+        if self._due.pop(ticket, None) is None:
+            return False
+        self._first.pop(self.queue(ticket), None)
+        return True
+
     @property
     def longest(self) -> int:
         """Length of the longest queue, or of one that was the longest a while ago and still has as many."""
         if self._long is not None and len(self._queues.get(self._long, ())) < self._length:
-            self._long = max(self._queues, key=lambda name: len(self._queues[name]), default=None)
+            names = (name for name in self._queues if not name[0].startswith(_KEPT))
+            self._long = max(names, key=lambda name: len(self._queues[name]), default=None)
             self._length = len(self._queues[self._long]) if self._long is not None else 0
         return self._length
 
@@ -162,6 +205,10 @@ class Parking:
         queue.remove(ticket)
         if not queue:
             del self._queues[self.queue(ticket)]
+        self._due.pop(ticket, None)
+        if is_kept(ticket):
+            self.kept -= 1
+            return
         nodes = self._nodes[ticket.key]
         name = self._name(ticket)
         nodes[name] -= 1
@@ -169,7 +216,6 @@ class Parking:
             del nodes[name]
             if not nodes:
                 del self._nodes[ticket.key]
-        self._due.pop(ticket, None)
         self.count -= 1
 
     def settle(self, queues: Iterable[Queue], wanted: Mapping[Ticket, int], now: int) -> dict[Ticket, int | None]:
@@ -189,7 +235,10 @@ class Parking:
             if first is None:
                 self._first.pop(name, None)
                 continue
-            time = wanted.get(first, self._due.get(first, now))
+            time = wanted.get(first, self._due.get(first, NEVER if is_kept(first) else now))
+            if time == NEVER:
+                self._first.pop(name, None)
+                continue
             if self._due.get(first) != time:
                 self._set(first, time)
                 changed[first] = time
@@ -232,6 +281,8 @@ class Parking:
 
     def queue(self, ticket: Ticket) -> Queue:
         """The queue that it stands in."""
+        if is_kept(ticket):
+            return ticket.node, ticket.key
         return "" if self._serial else self._name(ticket), ticket.key
 
     def _is_settled(self, ticket: Ticket) -> bool:
@@ -244,10 +295,13 @@ class Parking:
     def _put(self, ticket: Ticket) -> None:
         queue = self._queues.setdefault(self.queue(ticket), [])
         queue.append(ticket)
-        if len(queue) > self._length:
-            self._long, self._length = self.queue(ticket), len(queue)
         if len(queue) > 1 and queue[-2] > ticket:
             queue.sort()
+        if is_kept(ticket):
+            self.kept += 1
+            return
+        if len(queue) > self._length:
+            self._long, self._length = self.queue(ticket), len(queue)
         nodes = self._nodes.setdefault(ticket.key, {})
         name = self._name(ticket)
         nodes[name] = nodes.get(name, 0) + 1
@@ -277,7 +331,8 @@ def as_records(rows: Sequence[tuple[Ticket, Parked]], sources: Mapping[str, int]
                 headers=[row.headers for row in parked] if any(row.headers for row in parked) else None,
                 ids=[row.id for row in parked], unknown="" if own >= 0 else source,
                 requests=[(row.request, row.reply) if row.reply else None for row in parked],
-                entry=Reentry(node=node, type=type, visits=visits), original=_original(parked),
+                entry=Reentry(node="" if node.startswith(_KEPT) else node, type=type, visits=visits),
+                original=_original(parked),
                 standing=list(zip(tickets, parked, strict=True)),
                 firings=[(due_of(row.timer), row.time) for row in parked] if any(timer) else None,
             )

@@ -26,12 +26,13 @@ from .plan import Plan
 from .program import unit_programs
 from .records import Records
 from .router import Router
-from .runs import RUNNING, STATUS_FIELD, RunRecord, RunTable
+from .runs import RUNNING, STATUS_FIELD, RunRecord, RunTable, latest
 from .saving import CommitBuilder
 from .standing import Standing
 from .timekeeping import Timekeeping
 from .traced_epoch import end_traces
 from .tracing import Tracer
+from .waiting import Waiting
 
 
 class PartitionCore:
@@ -66,10 +67,11 @@ class PartitionCore:
             renamed={former: node.name for node in plan.nodes for former in node.renamed_from},
         )
         self.standing = Standing(self, self.parking)
+        self.waiting = Waiting(self)
         self.router = Router(self)
         self.dispatcher = Dispatcher(plan, self.programs, partition, head.owner, self.router.open, self.parking)
         self.time = Timekeeping(self, head)
-        self.builder = CommitBuilder(plan, self.runs, head, self.limits.retention, self.parking, self.time)
+        self.builder = CommitBuilder(plan, self.runs, head, self.limits.retention, self.parking, self.time, partitions)
         self.epochs: deque[Epoch] = deque()
         self.ended = bool(head.counters.get("ended"))
         """The unkeyed workflow's run has ended (committed or about to be): nothing more is taken."""
@@ -269,9 +271,7 @@ class PartitionCore:
 
     def successor(self, epoch: Epoch, run: RunRecord) -> RunRecord:
         """The run that takes over the key of one that ended: its number is the next, its states are new."""
-        while run.next is not None:
-            run = run.next
-        new = run
+        new = run = latest(run)
         if run.ended:
             new = run.next = self.runs.add(run.key)
             new.busy += 1

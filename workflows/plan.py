@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -29,6 +30,14 @@ TERMINATE: Final = -2
 """Target: the run ends, terminated, with the event's data as the reason."""
 TIMED_OUT: Final = -3
 """Target: the run ends as timed out; where a time-out leads that has no route."""
+WAITS: Final = -10_000
+"""Targets from here down are waits, where the run stands from then on: `WAITS - target` is the wait's index."""
+ARRIVALS: Final = -20_000
+"""Targets from here down: where the run stands decides, once the event is its next one. `ARRIVALS - target` is the
+index of the source that it came from."""
+OVERS: Final = -30_000
+"""Targets from here down: a wait has lasted for too long, if the run still stands there. `OVERS - target` is its index.
+"""
 
 
 class Codec(Protocol):
@@ -145,6 +154,26 @@ class TimeoutPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitPlan:
+    """A wait: which events go on from there while a run stands at it."""
+
+    index: int
+    name: str
+    """Identity of where runs stand: unique, kept over versions."""
+    source: int
+    """Index of the source of the events that are waited for."""
+    targets: tuple[Target, ...]
+    after: int | None
+    """Milliseconds until it is over; None: it never is."""
+    data: bytes
+    """JSON of the data of the event that it is over, a `Timeout`."""
+    type: int
+    """Number of the type of that; -1: there is none."""
+    over: tuple[Target, ...]
+    """Where that event goes."""
+
+
+@dataclass(frozen=True, slots=True)
 class SinkPlan:
     """A sink: what arrives there."""
 
@@ -186,6 +215,14 @@ class Region:
     serial: bool
     before: frozenset[int]
     """Regions from which this one can be reached (itself not among them)."""
+    singly: bool = False
+    """Serial, and where an event goes may hang on what the one before it came to: none goes in a call with others of
+    its run, even if there is a single unit."""
+
+    @property
+    def by_core(self) -> bool:
+        """Whether the core keeps the order in it. A lone unit does so by itself, depth first."""
+        return self.serial and (len(self.units) > 1 or self.singly)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,10 +253,30 @@ class Plan:
     firing_type: int = -1
     """Number of the type of nodes' timers as they come to them; -1: no node sets any."""
 
+    waits: tuple[WaitPlan, ...] = ()
+    awaited: frozenset[int] = frozenset()
+    """Indexes of sources that some wait is on."""
+    messages: frozenset[int] = frozenset()
+    """Indexes of sources of messages: those for a wait that is not reached are kept, and no run begins with one."""
+
+    @property
+    def message_encoders(self) -> Mapping[str, Callable[[Any], bytes]]:
+        """By name of a source of messages: what checks its data and puts it into JSON."""
+        rows = (self.sources[index] for index in self.messages)
+        return {row.name: partial(_checked, self.types[row.type].codec) for row in rows}
+
     @property
     def timed(self) -> bool:
-        """Something of its runs may fall due."""
-        return bool(self.timeouts) or self.firing_type >= 0
+        """Something may come for a run that does not begin it: what falls due, messages."""
+        return bool(self.timeouts) or bool(self.waits) or self.firing_type >= 0
+
+    def entrance(self, source: int) -> tuple[Target, ...]:
+        """Where events of a source enter."""
+        return (ARRIVALS - source,) if source in self.awaited else self.sources[source].targets
+
+    def wait(self, name: str) -> WaitPlan | None:
+        """Its wait of this name."""
+        return next((row for row in self.waits if row.name == name), None)
 
     def timeout(self, kind: str) -> TimeoutPlan | None:
         """Its time-out of this kind."""
@@ -229,3 +286,10 @@ class Plan:
         """The node that has this name, or had it in a version before."""
         found = next((node for node in self.nodes if node.name == name), None)
         return found or next((node for node in self.nodes if name in node.renamed_from), None)
+
+
+def _checked(codec: Codec, value: Any) -> bytes:
+    """The value in JSON, if it is of the codec's type."""
+    blob = codec.encode(value)
+    codec.decode(blob)
+    return blob

@@ -180,7 +180,9 @@ class UnitProgram:
         if targets not in self.codes:
             self.codes.append(targets)
         region = self.plan.region_of[self.unit.index]
-        leaves = any(target < SINK and self.plan.region_of[self.plan.unit_of[target]] == region for target in targets)
+        leaves = any(
+            0 <= target < SINK and self.plan.region_of[self.plan.unit_of[target]] == region for target in targets
+        )
         return Step(EXIT, code=self.codes.index(targets), sends=is_sink(targets), leaves=leaves)
 
 

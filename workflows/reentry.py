@@ -64,7 +64,7 @@ def way_of(plan: Plan, programs: Sequence[UnitProgram], records: Records, entry:
     if not entry.node:  # it had not begun
         if records.source < 0:
             return _gone("source", records.unknown)
-        return Way(plan.sources[records.source].targets, plan.sources[records.source].type)
+        return Way(plan.entrance(records.source), plan.sources[records.source].type)
     node = plan.node_called(entry.node)
     if node is None:
         return _gone("node", entry.node)

@@ -7,7 +7,9 @@ from collections.abc import Mapping
 from headrace.workflows.plan import Region
 
 
-def regions_of(edges: Mapping[int, set[int]], count: int, *, whole: bool) -> tuple[tuple[Region, ...], tuple[int, ...]]:
+def regions_of(
+    edges: Mapping[int, set[int]], count: int, *, whole: bool, singly: bool = False
+) -> tuple[tuple[Region, ...], tuple[int, ...]]:
     """Regions of units, and for each unit the index of its region.
 
     A way of a unit back to itself stays inside the unit and makes nothing serial; a way through another
@@ -17,11 +19,12 @@ def regions_of(edges: Mapping[int, set[int]], count: int, *, whole: bool) -> tup
         edges: Unit -> units that it sends to.
         count: Number of units.
         whole: All units are one serial region: a run has one event at a time.
+        singly: See `Region.singly`.
     """
-    if not count:
+    if not count and not singly:
         return (), ()
     if whole:
-        return (Region(0, tuple(range(count)), serial=True, before=frozenset()),), (0,) * count
+        return (Region(0, tuple(range(count)), serial=True, before=frozenset(), singly=singly),), (0,) * count
     components = components_of(edges, count)
     region_of = [0] * count
     for index, units in enumerate(components):

@@ -7,19 +7,21 @@ from collections.abc import Sequence
 from itertools import repeat
 from typing import TYPE_CHECKING
 
-from .calls import ENTER, CallResult, Ended, Exit, Failed, Path
+from .calls import ENTER, CallResult, Effect, Ended, Exit, Failed, Path
 from .commit import DeadLetter, Reply
-from .dispatch import Dispatch, is_serial
+from .dispatch import Dispatch
 from .emitting import Emitter
 from .epoch import End, Epoch, Flow, Item
 from .outcome import END_COMPLETED, END_TERMINATED
-from .plan import COMPLETE, SINK, TERMINATE, TIMED_OUT, Target
+from .plan import COMPLETE, SINK, TERMINATE, TIMED_OUT, WAITS, Target
 from .program import is_sink
 from .records import Reentry
 from .reentry import type_name
-from .runs import RunRecord
+from .runs import RunRecord, latest
 from .timers import as_taken
 from .traced_epoch import note_hops
+from .transfers import Message
+from .waiting import NO_RUN
 
 if TYPE_CHECKING:
     from .partition import PartitionCore
@@ -36,7 +38,7 @@ class Router:
         self.emitter = Emitter(core)
         self.now = 0
         """Milliseconds since 1970 UTC, when the core was last told."""
-        self._serial = {region.index for region in core.plan.regions if is_serial(region)}
+        self._serial = {region.index for region in core.plan.regions if region.by_core}
 
     def enter(self, epoch: Epoch) -> None:
         """All events of an epoch go to where their source's route leads."""
@@ -55,15 +57,23 @@ class Router:
             if None in epoch.runs:
                 slots = [slot for slot in slots if epoch.runs[slot] is not None]
             if plan.serial and self._core.parking.count:
-                slots = self._those_that_may_begin(epoch, slots)
+                slots = self._those_that_may_begin(epoch, slots, targets)
             self._all(epoch, slots, targets)
 
-    def _those_that_may_begin(self, epoch: Epoch, slots: Sequence[int]) -> list[int]:
-        """Events of runs that stand still do so as well, but those that the runs stood still for."""
+    def _those_that_may_begin(self, epoch: Epoch, slots: Sequence[int], targets: tuple[Target, ...]) -> list[int]:
+        """Events of runs that stand still do so as well, but those that the runs stood still or wait for."""
         may: list[int] = []
+        waiting, target = self._core.waiting, targets[0] if targets else 0
+        messages = waiting.is_message(target)
         for slot in slots:
             run = epoch.runs[slot]
-            if slot in epoch.standing or run is None or not self._core.parking.blocks(run.key):
+            if (
+                slot in epoch.standing
+                or run is None
+                or not self._core.parking.blocks(run.key)
+                or messages
+                or waiting.passes(run, target)
+            ):
                 may.append(slot)
             else:
                 self._core.standing.behind(epoch, slot, None, self.now)
@@ -92,7 +102,7 @@ class Router:
         if dispatch.tickets or any(row.wait is not None for row in result.failed):
             self._core.standing.after(dispatch, result, now)
         for effect in result.effects:
-            self._reply(dispatch.epoch, dispatch.slots[effect.index], effect.body)
+            self._effect(dispatch.epoch, dispatch.slots[effect.index], effect)
         for sent in result.sent:
             self.emitter.many(dispatch, sent, self._core.programs[result.unit].codes[sent.code][0] - SINK)
         if self._plan.region_of[result.unit] in self._serial:
@@ -107,9 +117,14 @@ class Router:
 
     def _current_runs(self, epoch: Epoch) -> None:
         """Runs may have ended since the epoch was offered: their events belong to the runs that follow."""
-        for slot, run in enumerate(epoch.runs):
-            if run is not None and run.ended and self._plan.keyed:
-                epoch.runs[slot] = self._core.successor(epoch, run)
+        if not self._plan.keyed:
+            return
+        for first, end, _, targets in epoch.targets:
+            messages = bool(targets) and self._core.waiting.is_message(targets[0])
+            for slot in range(first, end):
+                run = epoch.runs[slot]
+                if run is not None and run.ended and not (messages and latest(run).ended):
+                    epoch.runs[slot] = self._core.successor(epoch, run)
 
     def _states(self, dispatch: Dispatch, result: CallResult) -> None:
         unit, number, epoch = result.unit, result.number, dispatch.epoch
@@ -161,8 +176,12 @@ class Router:
         )  # fmt: skip
         self.dead(epoch, root, epoch.path(slot) + row.path, letter)
 
-    def _reply(self, epoch: Epoch, slot: int, body: str) -> None:
-        root = epoch.roots[slot]
+    def _effect(self, epoch: Epoch, slot: int, effect: Effect) -> None:
+        root, body = epoch.roots[slot], effect.body
+        if effect.kind == "send":
+            message = Message(effect.id, effect.name, effect.to, epoch.times[root], body.encode())
+            epoch.pending.messages.append((root, message))
+            return
         asked = epoch.replies.get(root)
         if asked is not None:
             epoch.pending.replies.append((root, Reply(*asked, body)))
@@ -181,7 +200,7 @@ class Router:
                 self.emitter.one(epoch, slots[row.index], row.path, row.data, targets[0] - SINK)
                 continue
             slot = epoch.derive(slots[row.index], row.path, row.type, row.data, 0)
-            for item in self._resolve(epoch, slot, targets):
+            for item in self.resolve(epoch, slot, targets):
                 self._to_node(epoch, item)
         for ended in result.ended:
             self._ended(dispatch, ended)
@@ -216,7 +235,7 @@ class Router:
             items: list[Item] = []
             if codes[index]:
                 epoch.hops[slot] = (hops[index] if hops else 0) + 1
-                items = self._resolve(epoch, slot, table[codes[index]])
+                items = self.resolve(epoch, slot, table[codes[index]])
             for row in exits.get(index, ()):
                 items += self._serial_exit(epoch, slot, row, table)
             inner = [item for item in items if item[1] < 0 or self._region(item[1]) == region]
@@ -238,31 +257,45 @@ class Router:
             return [(new, COMPLETE)]
         if row.code == END_TERMINATED:
             return [(new, TERMINATE)]
-        return self._resolve(epoch, new, table[row.code])
+        return self.resolve(epoch, new, table[row.code])
 
     def _next(self, epoch: Epoch, flow: Flow, run: RunRecord) -> None:
         """A run of a serial region has nothing in hand: its next event gets ready, if there is one."""
+        while (item := self._following(epoch, flow, run)) is not None:
+            slot, node = item
+            if node >= 0:
+                unit = self._plan.unit_of[node]
+                replica = run.hash % self._plan.units[unit].replicas
+                flow.ready.setdefault((unit, replica), []).append(item)
+                return
+            epoch.load[0] -= 1
+            if node > WAITS:
+                self._core.standing.gone_on(epoch, (slot,), self.now)
+                self._end_by(epoch, slot, _OUTCOME[node])
+                return
+            items = self._core.waiting.step(epoch, slot, run, node, self.now)
+            epoch.load[0] += len(items)
+            flow.stacks.setdefault(run, []).extend(reversed(items))
+
+    def _following(self, epoch: Epoch, flow: Flow, run: RunRecord) -> Item | None:
+        """What is left of the run's event, else its next one; where it stands still, only what it waits for."""
         stack, queue = flow.stacks.get(run), flow.queues.get(run)
         if stack:
-            slot, node = stack.pop()
-        elif queue and self._plan.serial and run in epoch.stopped:
-            epoch.load[0] -= len(queue)
-            self._core.standing.queue(epoch, queue, flow.begun, self.now)
-            queue.clear()
-            return
-        elif queue:
-            slot, node = queue.popleft()
-            flow.begun.add(epoch.roots[slot])
-        else:
-            return
-        if node >= 0:
-            unit = self._plan.unit_of[node]
-            replica = run.hash % self._plan.units[unit].replicas
-            flow.ready.setdefault((unit, replica), []).append((slot, node))
-        else:
-            epoch.load[0] -= 1
-            self._core.standing.gone_on(epoch, (slot,), self.now)
-            self._end_by(epoch, slot, _OUTCOME[node])
+            return stack.pop()
+        if not queue:
+            return None
+        item = queue[0]
+        if self._plan.serial and run in epoch.stopped:
+            found = next((row for row in queue if self._core.waiting.passes(run, row[1])), None)
+            if found is None:
+                epoch.load[0] -= len(queue)
+                self._core.standing.queue(epoch, queue, flow.begun, self.now)
+                queue.clear()
+                return None
+            item = found
+        queue.remove(item)
+        flow.begun.add(epoch.roots[item[0]])
+        return item
 
     def _ended(self, dispatch: Dispatch, end: Ended) -> None:
         epoch, slot = dispatch.epoch, dispatch.slots[end.index]
@@ -282,7 +315,11 @@ class Router:
             return
         run.ended = True
         epoch.pending.ended[run] = end
-        void = self._core.standing.ended(epoch, run, self.now) if self._core.parking.count else set()
+        void = (
+            self._core.standing.ended(epoch, run, self.now)
+            if self._core.parking.count or self._core.parking.kept
+            else set()
+        )
         flow = epoch.flows.get(0) or Flow()
         stack, queue = flow.stacks.pop(run, []), flow.queues.pop(run, deque())
         epoch.load[0] -= len(stack) + len(queue)
@@ -296,6 +333,10 @@ class Router:
             for item in queue
             if epoch.roots[item[0]] not in {end.root, *epoch.firings} and epoch.standing.get(item[0]) not in void
         )
+        while rest and self._core.waiting.is_message(rest[0][1]):
+            slot, _ = rest.popleft()
+            self._core.waiting.refuse(epoch, slot, NO_RUN, "its run has ended")
+            self._core.standing.gone_on(epoch, (slot,), self.now)
         if rest:
             following = self._core.successor(epoch, run)
             for slot, _ in rest:
@@ -321,7 +362,7 @@ class Router:
                 epoch.waiting[region] = items
             return
         for slot in slots:
-            for item in self._resolve(epoch, slot, targets):
+            for item in self.resolve(epoch, slot, targets):
                 self._to_node(epoch, item)
 
     def _to_node(self, epoch: Epoch, item: Item) -> None:
@@ -330,7 +371,7 @@ class Router:
         epoch.waiting.setdefault(region, []).append(item)
         epoch.merged.add(region)
 
-    def _resolve(self, epoch: Epoch, slot: int, targets: tuple[Target, ...]) -> list[Item]:
+    def resolve(self, epoch: Epoch, slot: int, targets: tuple[Target, ...]) -> list[Item]:
         """The nodes (and ends) that an event goes to; for a sink its message is written down at once."""
         items: list[Item] = []
         many = len(targets) > 1

@@ -57,7 +57,7 @@ class UnitRunner:
         self.plan = plan
         self.settings = settings
         self._scope = scope
-        self._serial = plan.serial and len(plan.units) == 1
+        self._serial = plan.serial and not plan.regions[plan.region_of[unit]].by_core
         """What begins behind something that stands still is seen here; else the core lets nothing begin."""
         self._progress = progress or Progress()
         self._noting: list[NodeProgram] = []
@@ -365,7 +365,7 @@ class UnitRunner:
         """What is asked of each node for each event, with the one context that all events of a call share."""
         rows: list[_At] = []
         for position, node in enumerate(nodes):
-            context: Context[Any, Any] = Context(self.plan.name, node.name, self.settings)
+            context: Context[Any, Any] = Context(self.plan.name, node.name, self.settings, self.plan.message_encoders)
             context._now_ms, context.state, context._traced = call.now, None, traced
             context._sets_timers = node.plan.on_timer is not None
             rows.append((node, context, node.process, node.slot, node.singles, node.outputs, mark_of(position)))

@@ -9,7 +9,7 @@ from typing import Final
 from .calls import Blobs
 from .plan import Plan
 from .program import UnitProgram
-from .timers import TIMERS
+from .timers import NOWHERE, TIMERS, stand_of
 
 RUNNING: Final = "running"
 
@@ -18,8 +18,8 @@ class RunRecord:
     """One run: what is committed of it and what the epochs in flight have made of it."""
 
     __slots__ = ("absent", "blobs", "busy", "ended", "former", "fresh", "hash", "idle_set", "key", "loading", "next",
-                 "number", "replaces", "seen", "seen_kept", "sent", "shared", "timers", "timers_kept", "versions",
-                 "wanted")  # fmt: skip
+                 "number", "replaces", "seen", "seen_kept", "sent", "shared", "stand", "stand_kept", "timers",
+                 "timers_kept", "versions", "wanted")  # fmt: skip
 
     def __init__(self, key: str, units: int, *, wanted: bool = True) -> None:
         self.key = key
@@ -53,8 +53,17 @@ class RunRecord:
         self.timers: bytes | None = None
         self.timers_kept: bytes | None = None
         """What its nodes have set, as `RunTimers` writes it; and as it is in the store."""
+        self.stand = self.stand_kept = NOWHERE
+        """The wait that it stands at; and as it is in the store."""
         self.next: RunRecord | None = None
         """The run that took its key over: held as long as this one is, for epochs that still name this one."""
+
+
+def latest(run: RunRecord) -> RunRecord:
+    """The run that has its key now: itself, or one that followed it."""
+    while run.next is not None:
+        run = run.next
+    return run
 
 
 class RunTable:
@@ -89,6 +98,7 @@ class RunTable:
         run.number, run.loading = int(fields[NUMBER_FIELD]), False
         run.shared = fields.get(SHARED_FIELD)
         run.timers = run.timers_kept = fields.get(TIMERS) or None
+        run.stand = run.stand_kept = stand_of(fields.get(WAIT_FIELD))
         run.seen_kept = int(fields.get(SEEN_FIELD) or b"0")
         run.idle_set = bool(run.seen_kept)
         run.seen = max(run.seen, run.seen_kept)
@@ -157,6 +167,8 @@ NUMBER_FIELD: Final = "number"
 SHARED_FIELD: Final = "state"
 RESULT_FIELD: Final = "result"
 """JSON text: the result of a completed run, the reason of a terminated one."""
+WAIT_FIELD: Final = "wait"
+"""JSON of a `Stand`: the wait that it stands at."""
 SEEN_FIELD: Final = "seen"
 """When its last event came (milliseconds since 1970 UTC), where runs may be idle for too long; empty: it was told that
 it is."""

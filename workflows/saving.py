@@ -39,7 +39,14 @@ class CommitBuilder:
     """Builds the commits of one owner of one partition, with consecutive sequences."""
 
     def __init__(
-        self, plan: Plan, runs: RunTable, head: Head, retention: int, parking: Parking, time: Timekeeping
+        self,
+        plan: Plan,
+        runs: RunTable,
+        head: Head,
+        retention: int,
+        parking: Parking,
+        time: Timekeeping,
+        partitions: int,
     ) -> None:
         self._parking = parking
         self._plan = plan
@@ -49,6 +56,7 @@ class CommitBuilder:
         """Of the last commit that was built."""
         self._outbox = head.outbox
         self._time = time
+        self._partitions = partitions
         self._numbering = Numbering(head.counters)
         self._links = {row.index: row.sink for row in plan.sinks if getattr(row.sink, "kind", "") == LINK}
 
@@ -70,6 +78,10 @@ class CommitBuilder:
             commit.outputs = [self._linked(output, commit) for output in commit.outputs]
         if pending.misplaced:
             commit.outputs += self._numbering.moved(pending.misplaced, commit.counters)
+        if pending.messages:
+            rows = sorted(pending.messages, key=_by_root)
+            sent = [message for root, message in rows if root <= last]
+            commit.outputs += self._numbering.sent(sent, self._partitions, commit.counters)
         commit.dead = [letter for root, _, letter in sorted(pending.dead, key=_order) if root <= last]
         commit.replies = [reply for root, reply in sorted(pending.replies, key=_by_root) if root <= last]
         first = self._outbox + 1

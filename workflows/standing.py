@@ -10,8 +10,7 @@ import msgspec
 
 from .calls import CallResult, Failed
 from .codec import TOMBSTONE
-from .dispatch import is_serial
-from .parking import BEHIND, RETRY, Parked, Parking, Queue, Ticket
+from .parking import BEHIND, EARLY, RETRY, Parked, Parking, Queue, Ticket, kept_before
 from .reentry import type_name
 from .timers import as_taken
 from .waves import goes_in_waves
@@ -101,6 +100,32 @@ class Standing:
                 if epoch.standing.pop(slot, None) is None:
                     self.behind(epoch, root, None, now)
 
+    def keep(self, epoch: Epoch, slot: int, queue: str, now: int) -> None:
+        """A message is kept until its run gets to a wait for it; in its place, if it was kept before."""
+        ticket, run = epoch.standing.pop(slot, None), epoch.runs[slot]
+        assert run is not None
+        pending, parking = epoch.pending, self._parking
+        if ticket is not None and ticket.node == queue:
+            if parking.hold(ticket):
+                pending.due[ticket] = None
+            return
+        if ticket is not None:
+            self._remove(epoch, [ticket], now)
+        row = Failed(0, (), -1, EARLY, "", None, epoch.types[slot], None, 0, 0, 0)
+        parked = msgspec.structs.replace(self._parked(epoch, slot, row, now), reason=EARLY, run=run.number)
+        pending.parked[parking.ticket(queue, run.key)] = parked
+
+    def release(self, epoch: Epoch, queue: str, key: str, now: int) -> None:
+        """The first message that is kept there is to go on now."""
+        head = self._parking.head(queue, key)
+        if head is not None:
+            epoch.pending.due.update(self._parking.settle([(queue, key)], {head: now}, now))
+
+    def release_all(self, epoch: Epoch, key: str, now: int) -> None:
+        """The run has ended: messages that are kept for it go on, to where those go that come too late."""
+        for source in self._plan.messages:
+            self.release(epoch, kept_before(self._plan.sources[source].name), key, now)
+
     @staticmethod
     def _undo(epoch: Epoch, root: int) -> None:
         """What went from the source to sinks at once has not left: it will when the event begins."""
@@ -115,6 +140,7 @@ class Standing:
 
     def ended(self, epoch: Epoch, run: RunRecord, now: int) -> set[Ticket]:
         """A run has ended: what stood still of it, having begun, is no more. What has not begun is the next run's."""
+        self.release_all(epoch, run.key, now)
         tickets = self._parking.of_run(run.key)
         self._remove(epoch, tickets, now)
         return set(tickets)
@@ -131,7 +157,7 @@ class Standing:
     def _not_begun(self, dispatch: Dispatch, rows: Sequence[Failed]) -> dict[int, int]:
         """Events that stand behind others as a whole, with all that they were to enter: index of the first part."""
         region = self._plan.regions[self._plan.region_of[dispatch.call.unit]]
-        if not self._plan.serial or is_serial(region):  # there each is taken singly, and only once it may begin
+        if not self._plan.serial or region.by_core:  # there each is taken singly, and only once it may begin
             return {}
         roots, epoch = dispatch.epoch.roots, dispatch.epoch
         behind = [row.index for row in rows if row.behind and self._at_entry(dispatch, row)]

@@ -13,11 +13,24 @@ from typing import TYPE_CHECKING
 
 from .commit import Commit, Head
 from .epoch import Epoch
-from .plan import NodePlan
+from .plan import OVERS, NodePlan
 from .records import Records, Reentry
 from .reentry import Way, type_name
-from .runs import SEEN_FIELD, RunRecord
-from .timers import IDLE, NODE, SOURCE, TIMERS, TOTAL, Due, RunTimers, due_of, firing_of, timers_of
+from .runs import SEEN_FIELD, WAIT_FIELD, RunRecord
+from .timers import (
+    IDLE,
+    NODE,
+    SOURCE,
+    TIMERS,
+    TOTAL,
+    WAIT,
+    Due,
+    RunTimers,
+    due_of,
+    encode_stand,
+    firing_of,
+    timers_of,
+)  # fmt: skip
 
 if TYPE_CHECKING:
     from .partition import PartitionCore
@@ -71,7 +84,7 @@ class Timekeeping:
         """Where firings enter the graph, all of one kind (and node); new ones get the data of their events."""
         assert records.firings
         due = records.firings[0][0]
-        node, timeout = self._node(due.node), self._plan.timeout(due.kind)
+        node, timeout, wait = self._node(due.node), self._plan.timeout(due.kind), self._plan.wait(due.node)
         way = Way()
         values: list[bytes | None] = [b"null"] * len(records)
         if due.kind == NODE and node is not None:
@@ -80,6 +93,9 @@ class Timekeeping:
         elif timeout is not None:
             way = Way(timeout.targets, timeout.type)
             values = [timeout.data] * len(records)
+        elif due.kind == WAIT and wait is not None and wait.type >= 0:
+            way = Way((OVERS - wait.index,), wait.type)
+            values = [wait.data] * len(records)
         if records.standing is None:
             records.values = values
             records.entry = Reentry(type=type_name(self._plan.types[way.type]) if way.type >= 0 else "")
@@ -89,11 +105,13 @@ class Timekeeping:
         """Events have come for these runs: they are not idle, and those that are not there begin."""
         if records.firings is not None:
             return
+        is_message = records.source in self._plan.messages and not (records.entry and records.entry.node)
         for run in runs:
-            run.wanted = True
+            run.wanted = run.wanted or not is_message
             if records.standing is None:
                 run.seen = max(run.seen, now)
-            self._core.begin_if_absent(run)
+            if not is_message:
+                self._core.begin_if_absent(run)
 
     def admit(self, epoch: Epoch, now: int) -> None:
         """Of an epoch that enters: what fell due and no longer counts is no event."""
@@ -109,6 +127,8 @@ class Timekeeping:
             return False
         if due.kind == NODE:
             return self._node(due.node) is not None  # whether it was taken back, the node's unit finds out
+        if due.kind == WAIT:
+            return self._plan.wait(due.node) is not None  # whether it still stands there, shows when it is its turn
         timeout = self._plan.timeout(due.kind)
         if timeout is None:
             return False
@@ -159,6 +179,14 @@ class Timekeeping:
                 if not run.idle_set:
                     run.idle_set = True
                     commit.timers[Due(IDLE, run.key, run.number).member] = run.seen + idle.after
+        if run in epoch.pending.stands:
+            stand, before = epoch.pending.stands[run], run.stand_kept
+            fields_of(run, commit).extend((WAIT_FIELD, encode_stand(stand).decode()))
+            if before.due:
+                commit.no_timers.append(Due(WAIT, run.key, run.number, before.wait, "", before.generation).member)
+            if stand.due:
+                commit.timers[Due(WAIT, run.key, run.number, stand.wait, "", stand.generation).member] = stand.due
+            run.stand_kept = stand
         if run in epoch.pending.timers:
             blob = epoch.pending.timers[run]
             assert blob is not None
@@ -178,6 +206,8 @@ class Timekeeping:
         """Nothing of a run that has ended falls due."""
         members = [Due(kind, run.key, run.number).member for kind in (IDLE, TOTAL)]
         members += [due.member for due, _ in timers_of(run.timers_kept).all_of(run.key, run.number)]
+        if (stand := run.stand_kept).due:
+            members.append(Due(WAIT, run.key, run.number, stand.wait, "", stand.generation).member)
         for member in members:
             commit.timers.pop(member, None)
         commit.no_timers += members

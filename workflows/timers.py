@@ -79,6 +79,28 @@ _encode: Final = msgspec.json.Encoder().encode
 due_of: Final = msgspec.json.Decoder(Due).decode
 
 
+class Stand(msgspec.Struct, array_like=True, frozen=True):
+    """Where a run stands."""
+
+    wait: str
+    """Name of the wait; "": at none."""
+    generation: int
+    """How often it has come to a wait."""
+    since: int = 0
+    due: int = 0
+    """When it has stood there for too long: milliseconds since 1970 UTC, as `since`; 0: never."""
+
+
+NOWHERE: Final = Stand("", 0)
+encode_stand: Final = msgspec.json.Encoder().encode
+_decode_stand: Final = msgspec.json.Decoder(Stand).decode
+
+
+def stand_of(blob: bytes | None) -> Stand:
+    """Where a run stands, from its field."""
+    return NOWHERE if not blob else _decode_stand(blob)
+
+
 class RunTimers(msgspec.Struct):
     """What the nodes of one run have set, and not taken back."""
 

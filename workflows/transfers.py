@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import groupby
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from .commit import Output
-from .keyspace import INTERNAL
+from .keyspace import INTERNAL, partition_of
 from .records import Headers, Records, Reentry
 
 TRANSFER: Final = -2
@@ -64,6 +64,20 @@ class Misplaced:
     destination: int
 
 
+class Message(NamedTuple):
+    """What a node sends to a run of its workflow."""
+
+    id: str
+    source: str
+    """Name of the `MessageSource`."""
+    key: str
+    """Of the run."""
+    time: int
+    """Milliseconds since 1970 UTC."""
+    data: bytes
+    """JSON."""
+
+
 encode: Final = msgspec.msgpack.Encoder().encode
 decode: Final = msgspec.msgpack.Decoder(Transfer).decode
 
@@ -92,6 +106,16 @@ class Numbering:
                 records.replies[index] if records.replies else None, records.entry,
             )  # fmt: skip
             outputs.append(Output(TRANSFER, id_, row.key, transfer.time, encode(transfer)))
+        return outputs
+
+    def sent(self, messages: Iterable[Message], partitions: int, counters: dict[str, int]) -> list[Output]:
+        """Messages to runs of the workflow, as outputs to their partitions; `counters` gets the numbers to keep."""
+        outputs: list[Output] = []
+        for row in messages:
+            to = partition_of(row.key, partitions) if row.key else 0
+            number = self._next(str(to), counters)
+            transfer = Transfer(to, number, 0, row.source, row.id, row.time, row.key.encode() or None, row.data)
+            outputs.append(Output(TRANSFER, row.id, row.key, row.time, encode(transfer)))
         return outputs
 
     def linked(self, output: Output, workflow: str, sink: str, source: str, counters: dict[str, int]) -> Output:

@@ -25,7 +25,7 @@ from headrace.workflows.routing import Routing, flowing, routing_of, written
 from headrace.workflows.validate_later import check_later
 from headrace.workflows.validate_parts import check_parts
 from headrace.workflows.validate_states import check_states
-from headrace.workflows.validate_times import check_times
+from headrace.workflows.validate_times import check_times, check_waits
 
 
 def problems_of(graph: Graph, fuse: Fuse, now: datetime) -> list[Problem]:
@@ -40,6 +40,7 @@ def problems_of(graph: Graph, fuse: Fuse, now: datetime) -> list[Problem]:
     check_parts(findings, fuse, now)
     check_states(findings)
     check_times(findings)
+    check_waits(findings)
     routings = {node: routing_of(node, findings) for node in graph.nodes}
     _check_starts(findings)
     _check_targets(findings)
@@ -67,7 +68,8 @@ def _check_starts(findings: Findings) -> None:
                         f"Write one route; to send it to both: {start.name}.to(one, other)",
                     )
         awaited = isinstance(start, SourceItem) and any(wait.source is start for wait in graph.waits)
-        if None not in seen and not awaited and not isinstance(start, TimeoutItem):
+        messages = isinstance(start, SourceItem) and getattr(start.source, "kind", "") == "messages"
+        if None not in seen and not (awaited or messages or isinstance(start, TimeoutItem)):
             message, cure = "goes nowhere", f"Add: {start.name}.to(...), or take it out"
             findings.add(start.where, start.name, "no-route", message, cure)
 

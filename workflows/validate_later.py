@@ -27,8 +27,6 @@ def check_later(findings: Findings) -> None:
     for sink in graph.sinks:
         if isinstance(sink.sink, Sink) and not sink.sink.available:
             later(sink.where, sink.name, type(sink.sink).__name__)
-    for wait in graph.waits:
-        later(wait.where, wait.name, "workflow.wait")
     for node in graph.nodes:
         if node.inner:
             later(node.where, node.name, "a workflow as a node")

@@ -11,7 +11,7 @@ from headrace.workflows.codec import json_codec, state_codec, type_name, without
 from headrace.workflows.errors import CodecError
 from headrace.workflows.fields import missing_field
 from headrace.workflows.findings import Findings
-from headrace.workflows.graph import Fuse, Fused, NodeItem, SinkItem, SourceItem, Unknown, Where
+from headrace.workflows.graph import Fuse, Fused, NodeItem, SinkItem, SourceItem, Unknown, WaitItem, Where
 from headrace.workflows.nodes import BatchNode
 from headrace.workflows.ports import Sink, Source
 from headrace.workflows.retry import retry_faults
@@ -28,7 +28,12 @@ def check_parts(findings: Findings, fuse: Fuse, now: datetime) -> None:
     """All parts of the graph, each for itself."""
     graph = findings.graph
     _check_workflow(findings)
-    for kind, items in (("source", graph.sources), ("node", graph.nodes), ("sink", graph.sinks)):
+    for kind, items in (
+        ("source", graph.sources),
+        ("node", graph.nodes),
+        ("sink", graph.sinks),
+        ("wait", graph.waits),
+    ):
         _check_names(findings, kind, items)
     for source in graph.sources:
         _check_source(findings, source, now)
@@ -63,7 +68,7 @@ def _whole(number: Any, least: int, most: int) -> bool:
     return isinstance(number, int) and not isinstance(number, bool) and least <= number <= most
 
 
-def _check_names(findings: Findings, kind: str, items: Iterable[SourceItem | NodeItem | SinkItem]) -> None:
+def _check_names(findings: Findings, kind: str, items: Iterable[SourceItem | NodeItem | SinkItem | WaitItem]) -> None:
     seen: dict[str, Where] = {}
     for item in items:
         if not _PART_NAME.fullmatch(item.name):

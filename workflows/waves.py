@@ -125,7 +125,7 @@ class Waves:
         """Take a wave through one node. The loop that every event goes through: attributes in locals."""
         node, depth, out, events = self._nodes[position], self._depth[position], call.out, call.events
         base, paths, attempts, starts = out.call.hops, out.call.paths, out.call.attempts, out.call.nodes
-        context: Context[Any, Any] = Context(self._plan.name, node.name, self._settings)
+        context: Context[Any, Any] = Context(self._plan.name, node.name, self._settings, self._plan.message_encoders)
         context._now_ms, context.state, context._hop = out.call.now, None, depth
         process, slot, singles, outputs = node.process, node.slot, node.singles, node.outputs
         codes, written, mutable, large = out.codes, out.written, self._mutable, self._sizes.large

@@ -147,17 +147,40 @@ class Workflow:
         )
         self._graph.fused.append(Fused(items, caller(1)))
 
-    def wait(self, stream: SourceHandle[D], /, *, timeout: timedelta | None = None) -> WaitHandle[D]:
-        """A place where a run stands until its next event of `stream` comes (later release)."""
+    def wait(
+        self, stream: SourceHandle[D], /, *, timeout: timedelta | None = None, name: str | None = None
+    ) -> WaitHandle[D]:
+        """A place where a run stands until its next event of `stream` comes.
+
+        What is routed to it brings the run there; from then on the run's next event of that source goes on from the
+        wait, whatever the source's own route. A run stands at one wait at a time. Messages (`MessageSource`) for a
+        wait that it has not reached yet are kept until it does. Then one event of a run at a time is in the graph.
+
+        Args:
+            stream: A source of this workflow.
+            timeout: So long it stands there at most (a millisecond to ten years): then an event with data `Timeout`
+                goes on by `.on(Timeout)`; without that route, the run ends as timed out.
+            name: Where runs stand is kept under it, so keep it. Default: the source's name.
+        """
         start = stream._start
         if stream._graph is not self._graph or not isinstance(start, SourceItem):
             raise HeadraceError("workflow.wait takes a source of the same workflow, as workflow.source gave it")
-        item = WaitItem(f"wait for {start.name}", caller(1), start, timeout)
+        item = WaitItem(name or start.name, caller(1), start, timeout)
         self._graph.waits.append(item)
         return WaitHandle(self._graph, item)
 
     def timeout(self, *, idle: timedelta | None = None, total: timedelta | None = None) -> TimeoutHandle[Timeout]:
-        """What happens to runs that had no event for `idle`, or are older than `total` (later release)."""
+        """What happens to runs that had no event for `idle`, or are older than `total`.
+
+        Its event, with data `Timeout`, goes on by `.to(...)`: the run ends only if that leads to `Complete` or
+        `Terminate`. Without a route it ends, as timed out. The run of an unkeyed workflow begins with the workflow.
+        A run is told once for each time that it is idle. None of it comes because we were away, or had not read
+        on: what sources had by then comes first.
+
+        Args:
+            idle: A millisecond to ten years; or
+            total: The same.
+        """
         item = TimeoutItem("timeout", caller(1), idle, total)
         self._graph.timeouts.append(item)
         return TimeoutHandle(self._graph, item)

@@ -499,3 +499,25 @@ def test_what_goes_on_stands_still_no_more_and_the_next_is_due(store: Driver) ->
 
     assert store.parked_fields(0) == {FIELDS[1]: None, FIELDS[2]: 7}
     assert store.parked(0, [FIELDS[1]]) == [b"b2"]
+
+
+def test_what_falls_due_is_asked_for_by_time(store: Driver) -> None:
+    owner = acquired(store)
+    assert store.timers(0, 1 << 50, 10) == ([], None)
+    store.commit(0, owner, Commit(1, timers={"[1]": 1_700_000_000_003, "[2]": 1_700_000_000_001, "[3]": 5 * 10**12}))
+
+    assert store.timers(0, 1_700_000_000_000, 10) == ([], 1_700_000_000_001)
+    assert store.timers(0, 1_700_000_000_002, 10) == ([("[2]", 1_700_000_000_001)], 1_700_000_000_003)
+    assert store.timers(0, 1_700_000_000_003, 1) == ([("[2]", 1_700_000_000_001)], 1_700_000_000_003)
+    assert store.timers(0, 6 * 10**12, 3)[1] is None
+    assert store.timers(1, 6 * 10**12, 3) == ([], None)
+    assert store.acquire(0, term=1, placement=1, worker="w").first_timer == 1_700_000_000_001
+
+
+def test_what_has_fallen_due_is_taken_out_before_it_is_set_again(store: Driver) -> None:
+    owner = acquired(store)
+    store.commit(0, owner, Commit(1, timers={"[1]": 3, "[2]": 4, "[3]": 5}))
+    store.commit(0, owner, Commit(2, timers={"[1]": 7}, no_timers=["[1]", "[2]", "[9]"]))
+
+    assert store.timers(0, 100, 10) == ([("[3]", 5), ("[1]", 7)], None)
+    assert store.acquire(1, term=1, placement=1, worker="w").first_timer is None

@@ -58,7 +58,6 @@ def test_the_run_has_an_address_and_the_shared_state() -> None:
     "use",
     [
         lambda ctx: ctx.set_value("view", 1),
-        lambda ctx: ctx.send("o2", "hello", 1),
         lambda ctx: ctx.stream("tokens"),
     ],
 )

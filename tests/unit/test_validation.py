@@ -691,12 +691,45 @@ def test_a_workflow_has_one_timeout_of_a_kind() -> None:
     assert ["a time-out with idle= was added" in problem.message for problem in workflow.check()] == [True]
 
 
-def use_wait(workflow: Workflow, readings: Any) -> None:
+def waiting(**options: Any) -> tuple[Workflow, Any, Any]:
+    workflow = Workflow("temperature")
+    readings = workflow.source(KafkaSource("readings", Reading, key="sensor"))
     approvals = workflow.source(MessageSource("approval", Reading))
-    wait = workflow.wait(approvals, timeout=timedelta(hours=1))
+    wait = workflow.wait(approvals, **options)
     readings.to(wait)
     wait.to(None)
+    return workflow, approvals, wait
+
+
+@pytest.mark.parametrize("timeout", [timedelta(0), timedelta(days=4000), 5])
+def test_an_absurd_time_to_wait_is_a_mistake(timeout: Any) -> None:
+    workflow, _, _ = waiting(timeout=timeout)
+
+    assert [problem.code for problem in workflow.check()] == ["wait"]
+
+
+def test_a_wait_is_over_only_with_a_timeout_and_has_no_other_outcome() -> None:
+    workflow, _, wait = waiting()
     wait.on(Timeout).to(None)
+    wait.on(Failure).to(None)
+
+    assert [problem.code for problem in workflow.check()] == ["wait", "wait"]
+
+
+def test_messages_go_on_from_waits_only() -> None:
+    workflow, approvals, _ = waiting()
+    approvals.to(None)
+    workflow.source(MessageSource("other", Reading))
+
+    assert [problem.code for problem in workflow.check()] == ["wait", "wait"]
+
+
+def test_two_waits_on_one_source_have_names_of_their_own() -> None:
+    workflow, approvals, _ = waiting()
+    second = workflow.wait(approvals)
+    second.to(None)
+
+    assert {problem.code for problem in workflow.check()} == {"duplicate-name", "unreached"}
 
 
 def use_failure(workflow: Workflow, readings: Any) -> None:
@@ -708,7 +741,6 @@ def use_failure(workflow: Workflow, readings: Any) -> None:
 @pytest.mark.parametrize(
     ("write", "what"),
     [
-        (use_wait, ["MessageSource", "workflow.wait"]),
         (use_failure, ["`.on(Failure)`"]),
         (lambda workflow, readings: readings.to(workflow.sink(WebhookSink(Reading))), ["WebhookSink"]),
         (lambda workflow, readings: readings.to(workflow.node(Workflow("inner"))), ["a workflow as a node"]),

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from headrace.sources.requests import INBOX_KINDS
 from headrace.workflows.keyspace import INTERNAL
 from headrace.workflows.memory_store import MemoryStore
 from headrace.workflows.plan import Plan, SourcePlan
@@ -45,7 +46,7 @@ class Inputs:
         self._logs: dict[tuple[int, int], list[LogEntry]] = {}
         self._others = [source for source in plan.sources if not in_store(source)]
         self._channels = [source for source in plan.sources if source.source.kind == "channel"]
-        self._requests = {source.name: source.index for source in plan.sources if source.source.kind == "requests"}
+        self._requests = {source.name: source.index for source in plan.sources if source.source.kind in INBOX_KINDS}
         self._names = {source.name: source.index for source in plan.sources}
 
     def take_over(self, before: Inputs) -> None:
@@ -134,7 +135,7 @@ class Inputs:
 
 def in_store(source: SourcePlan) -> bool:
     """Its events lie in streams of the store (channels, requests); those of all others in a log of their own."""
-    return source.source.kind in ("channel", "requests")
+    return source.source.kind in ("channel", *INBOX_KINDS)
 
 
 def _origin(source: SourcePlan, partition: int) -> str:
@@ -142,7 +143,7 @@ def _origin(source: SourcePlan, partition: int) -> str:
     match source.source.kind:
         case "channel":
             return f"channel:{source.name}"
-        case "requests":
+        case "requests" | "messages":
             return INBOX
         case _:
             return f"{source.name}/{partition}"

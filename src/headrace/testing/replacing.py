@@ -33,6 +33,12 @@ def _index(rows: Sequence[Any], name: str) -> int | None:
     return next((row.index for row in rows if row.name == name), None)
 
 
+def _on_timer(instance: Node[Any, Any, Any] | BatchNode[Any, Any, Any] | None) -> Callable[..., Any] | None:
+    if not isinstance(instance, Node) or type(instance).on_timer is Node.on_timer:
+        return None
+    return instance.on_timer
+
+
 def _node(node: NodePlan, replacement: Any) -> NodePlan:
     instance = replacement if isinstance(replacement, Node | BatchNode) else None
     process = replacement if instance is None else instance.process
@@ -40,5 +46,5 @@ def _node(node: NodePlan, replacement: Any) -> NodePlan:
         raise HarnessError(f"{node.name} can't be replaced by {replacement!r}: give a function, or a Node")
     return replace(
         node, instance=instance, process=process, is_async=inspect.iscoroutinefunction(process),
-        is_batch=isinstance(instance, BatchNode),
+        is_batch=isinstance(instance, BatchNode), on_timer=_on_timer(instance),
     )  # fmt: skip

@@ -14,7 +14,16 @@ from headrace.workflows.keyspace import partition_of
 from headrace.workflows.memory_store import MemoryStore
 from headrace.workflows.plan import Plan
 from headrace.workflows.program import node_field
-from headrace.workflows.runs import NUMBER_FIELD, RESULT_FIELD, SHARED_FIELD, STATUS_FIELD, find_former
+from headrace.workflows.runs import (
+    NUMBER_FIELD,
+    RESULT_FIELD,
+    RUNNING,
+    SHARED_FIELD,
+    STATUS_FIELD,
+    WAIT_FIELD,
+    find_former,
+)
+from headrace.workflows.timers import stand_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +36,7 @@ class RunView:
 
     @property
     def status(self) -> str:
-        """`running`, `completed`, `terminated`, or `source closed`."""
+        """`running`, `completed`, `terminated`, `timed out`, or `source closed`."""
         return self._fields[STATUS_FIELD].decode()
 
     @property
@@ -40,6 +49,11 @@ class RunView:
         """Result of a completed run, reason of a terminated one; None while it runs."""
         blob = self._fields.get(RESULT_FIELD)
         return None if blob is None else msgspec.json.decode(blob)
+
+    @property
+    def waits_at(self) -> str | None:
+        """Name of the wait that it stands at; None: at none."""
+        return (stand_of(self._fields.get(WAIT_FIELD)).wait or None) if self.status == RUNNING else None
 
     @property
     def shared(self) -> Any:
