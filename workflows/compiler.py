@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
-from headrace.workflows.actions import Complete, Terminate, Timeout
+from headrace.workflows.actions import Complete, Failure, Terminate, Timeout
 from headrace.workflows.codec import encode_json, json_codec
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.findings import Findings
@@ -19,6 +19,7 @@ from headrace.workflows.plan import (
     TERMINATE,
     TIMED_OUT,
     DataType,
+    FailurePlan,
     NodePlan,
     Plan,
     SinkPlan,
@@ -92,7 +93,10 @@ class _Routes:
         self._compiler = compiler
 
     def number(self, route: Route) -> int:
-        targets = self._compiler.targets(route)
+        return self.place(self._compiler.targets(route))
+
+    def place(self, targets: tuple[Target, ...]) -> int:
+        """The number of these targets."""
         if targets not in self.rows:
             self.rows.append(targets)
         return self.rows.index(targets)
@@ -145,6 +149,9 @@ class _Compiler:
             route = routing.route_of(cls)
             if route is not None and route is not routing.default:
                 outputs[cls] = routes.number(route)
+        failure: FailurePlan | None = None
+        if routing.failure is not None:
+            failure = FailurePlan(routes.number(routing.failure), self.types.number(Failure))
         run_state = self.graph.state is not None and signature.run_state is not None
         return NodePlan(
             index=index,
@@ -169,6 +176,7 @@ class _Compiler:
             resources={"num_cpus": options.cpus, "num_gpus": options.gpus, **(options.resources or {})},
             where=str(item.where),
             renamed_from=options.former_names,
+            failure=failure,
             on_timer=getattr(item.user, "on_timer", None) if signature.sets_timers else None,
         )
 

@@ -144,7 +144,8 @@ class NodeHandle(Accepts[Given[D]], Generic[D, O]):
         """What goes on when the node returns one of these actions, or data of one of these classes.
 
         For an action the node's input event goes on, for a class what was returned. `Complete`, `Timeout`
-        and `Failure` are outcomes of an inner workflow; `Failure` also of a node that failed for good.
+        and `Failure` are outcomes of an inner workflow; `Failure` also of a node that failed for good: what it
+        could not do goes on, in place of a dead letter.
         """
         return Branch(self._graph, self._item, matches)
 

@@ -86,6 +86,16 @@ class SourcePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class FailurePlan:
+    """What `.on(Failure)` of a node comes to."""
+
+    route: int
+    """Route number."""
+    type: int
+    """Number of the type `Failure`."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodePlan:
     """A node: what it runs, what it may return, and where that goes."""
 
@@ -125,6 +135,8 @@ class NodePlan:
     """`file.py:38`, for messages."""
     renamed_from: tuple[str, ...] = ()
     """Names that it had in versions before: what is stored under them is its own."""
+    failure: FailurePlan | None = None
+    """Where a `Failure` goes when it fails for good. None: nowhere, the event is a dead letter."""
     on_timer: Callable[..., Any] | None = None
     """`on_timer(timer, ctx)`; None: it sets no timers."""
 

@@ -19,7 +19,7 @@ from .records import Reentry
 from .reentry import type_name
 from .runs import RunRecord
 from .timers import as_taken
-from .traced_epoch import note_hops
+from .traced_epoch import note_hops, note_rerouted
 
 if TYPE_CHECKING:
     from .partition import PartitionCore
@@ -89,6 +89,8 @@ class Router:
         for row in result.failed:
             if row.wait is None:
                 self._failed(dispatch, row, now)
+        if dispatch.epoch.traces and result.rerouted:
+            note_rerouted(dispatch, result, self._plan)
         if dispatch.tickets or any(row.wait is not None for row in result.failed):
             self._core.standing.after(dispatch, result, now)
         for effect in result.effects:
@@ -130,7 +132,8 @@ class Router:
                 if blob != run.shared:
                     run.shared = pending.shared[run] = blob
 
-    def _failed(self, dispatch: Dispatch, row: Failed, now: int) -> None:
+    def _failed(self, dispatch: Dispatch, row: Failed, now: int) -> bool:
+        """A dead letter; False where it was never an event, as it can't be decoded."""
         epoch, slot, plan = dispatch.epoch, dispatch.slots[row.index], self._plan
         root, run = epoch.roots[slot], epoch.runs[slot]
         if root in epoch.traces:
@@ -141,7 +144,7 @@ class Router:
         is_event = changed or row.reason != "decode"
         if not is_event:
             if root in epoch.pending.undecoded:
-                return
+                return False
             epoch.pending.undecoded.add(root)
             slot = root
         data, headers, entry = epoch.came(root)
@@ -153,13 +156,15 @@ class Router:
             data = as_taken(epoch.blobs[slot])
         if is_event:
             came_as = entry.type if entry else ""
-            entry = Reentry(node=name, type=type if changed else came_as, visits=row.hops)
+            depth = len(epoch.path(slot)) + len(row.path)
+            entry = Reentry(node=name, type=type if changed else came_as, visits=row.hops, depth=depth)
         letter = DeadLetter(
             id=epoch.event_id(slot, row.path), key=run.key if run else "", source=source, node=name if entry else None,
             reason=row.reason, error=row.error, traceback=row.traceback, attempts=row.attempts, time=now,
             event_time=epoch.times[root], type=type, data=data, headers=headers, reentry=entry,
         )  # fmt: skip
         self.dead(epoch, root, epoch.path(slot) + row.path, letter)
+        return is_event
 
     def _reply(self, epoch: Epoch, slot: int, body: str) -> None:
         root = epoch.roots[slot]
