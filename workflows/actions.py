@@ -62,7 +62,7 @@ class Timeout(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Data of the event that arrives by `.on(Failure)`: a node, or an inner workflow, failed for good.
+    """Data of the event that arrives by `.on(Failure)`: a node, a join or an inner workflow failed for good.
 
     Examples:
         >>> failure = Failure("OSError: out of stock", node="ship", data={"item": "lamp", "price": 30})
@@ -73,7 +73,8 @@ class Failure(msgspec.Struct, frozen=True):
     error: str
     """Class and text of the error, what `Reject` says, or the reason of an inner `Terminate`."""
     reason: str = "error"
-    """A stable word, as dead letters have it: `error`, `reject`, `output`, `timeout`, `poison`, `state`."""
+    """A stable word, as dead letters have it: `error`, `reject`, `output`, `timeout`, `poison`, `state`; `join`: of a
+    join, too few branches are left."""
     node: str = ""
     """Name of the node that failed."""
     attempts: int = 1

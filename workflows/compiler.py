@@ -12,6 +12,8 @@ from headrace.workflows.errors import HeadraceError
 from headrace.workflows.findings import Findings
 from headrace.workflows.graph import Destination, Fuse, Graph, NodeItem, Route, SinkItem, TimeoutItem
 from headrace.workflows.immutable import deeply_immutable
+from headrace.workflows.join_routes import with_joins
+from headrace.workflows.joins import sign_joins
 from headrace.workflows.nodes import BatchNode, Node
 from headrace.workflows.plan import (
     COMPLETE,
@@ -36,6 +38,8 @@ from headrace.workflows.timers import IDLE, TOTAL, TimerFiring, whole_millisecon
 
 def compile_graph(graph: Graph, fuse: Fuse) -> Plan:
     """The plan of a graph in which `problems_of` found nothing."""
+    sign_joins(graph)
+    graph = with_joins(graph)
     compiler = _Compiler(graph)
     sources = tuple(compiler.source(index) for index in range(len(graph.sources)))
     nodes = tuple(compiler.node(index) for index in range(len(graph.nodes)))
@@ -152,6 +156,13 @@ class _Compiler:
         failure: FailurePlan | None = None
         if routing.failure is not None:
             failure = FailurePlan(routes.number(routing.failure), self.types.number(Failure))
+            if item.join is not None:  # it gives them itself, too
+                types[Failure], outputs[Failure] = failure.type, failure.route
+        nothing: int | None = None
+        if item in self.graph.lost:
+            lost = routes.place(tuple(map(self._target, self.graph.lost[item])))
+            nothing = None if item.join is not None else lost
+            failure = failure or FailurePlan(lost, self.types.number(Failure), letter=True)
         run_state = self.graph.state is not None and signature.run_state is not None
         return NodePlan(
             index=index,
@@ -177,6 +188,7 @@ class _Compiler:
             where=str(item.where),
             renamed_from=options.former_names,
             failure=failure,
+            nothing=nothing,
             on_timer=getattr(item.user, "on_timer", None) if signature.sets_timers else None,
         )
 

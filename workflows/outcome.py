@@ -191,14 +191,29 @@ class Outcome:
         step, plan, row, hops = node.failure, node.plan.failure, rows[-1], item.hops
         if step is None or plan is None or row.wait is not None:
             return item
-        if context._event is not item.event or isinstance(error, HopLimit):
+        if plan.letter:
+            hops = 0
+        elif context._event is not item.event or isinstance(error, HopLimit):
             return item
-        self.result.rerouted.append(rows.pop())
+        else:
+            self.result.rerouted.append(rows.pop())
         came = item.blob
         if item.type == self._plan.firing_type and item.blob is not None:  # what the engine adds is nobody's
             came = encode_json(Timer(item.event.data.name, item.event.data.due))
         failure, blob = self._failure(node, plan, row, came)
         return Item(step, emitted(item.event, failure, 0), plan.type, blob, hops)
+
+    def unread(self, index: int, error: BaseException) -> None:
+        """An event can't be had by the node that it was to enter: it is a dead letter, and joins are told."""
+        call = self.call
+        self.failed(index, call.nodes[index], error)
+        node = next(row for row in self._program.nodes if row.index == call.nodes[index])
+        plan = node.plan.failure
+        if plan is not None and plan.letter:
+            _, blob = self._failure(node, plan, self.result.failed[-1], call.blobs[index])
+            base = call.paths[index] if call.paths else ()
+            for branch, target in enumerate(node.plan.routes[plan.route]):
+                self.exit(index, ENTER + target, (*base, 0, branch), plan.type, blob, 0)
 
     def _failure(self, node: NodeProgram, plan: FailurePlan, row: Failed, blob: bytes | None) -> tuple[Failure, bytes]:
         failure = Failure(row.error, row.reason, node.name, row.attempts, json_of(blob))

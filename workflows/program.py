@@ -95,7 +95,7 @@ class NodeProgram:
         """By identity: hashing an enum member costs 150 ns, and there is one a call."""
         self.failure = None if node.failure is None else steps[node.failure.route]
         """Where a `Failure` goes; None: there is no route for it."""
-        self.singles = {id(None): Step(NOTHING), **self.actions}
+        self.singles = {id(None): Step(NOTHING) if node.nothing is None else steps[node.nothing], **self.actions}
         """Steps of all results that are one object for ever, by identity."""
         self.kinds: dict[type, int] = {
             type(None): NONE_KIND, list: LIST_KIND, Complete: COMPLETE_KIND, Terminate: TERMINATE_KIND,

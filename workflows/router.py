@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from itertools import repeat
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from .calls import ENTER, CallResult, Ended, Exit, Failed, Path
 from .commit import DeadLetter, Reply
 from .dispatch import Dispatch, is_serial
@@ -86,9 +88,9 @@ class Router:
         self._states(dispatch, result)
         if result.hops:
             note_hops(dispatch, result, self._plan)
-        for row in result.failed:
-            if row.wait is None:
-                self._failed(dispatch, row, now)
+        no_events = {row.index for row in result.failed if row.wait is None and not self._failed(dispatch, row, now)}
+        if no_events:  # there is nothing to tell joins of
+            result = replace(result, exits=[row for row in result.exits if row.index not in no_events])
         if dispatch.epoch.traces and result.rerouted:
             note_rerouted(dispatch, result, self._plan)
         if dispatch.tickets or any(row.wait is not None for row in result.failed):
@@ -181,7 +183,7 @@ class Router:
                 chosen = slots if whole else [slot for slot, c in zip(slots, codes, strict=True) if c == code]
                 self._all(epoch, chosen, table[code])
         for row in result.exits:
-            targets = table[row.code]
+            targets = table[row.code] if row.code < ENTER else (row.code - ENTER,)
             if is_sink(targets):  # it leaves the graph: no slot for it
                 self.emitter.one(epoch, slots[row.index], row.path, row.data, targets[0] - SINK)
                 continue
