@@ -89,7 +89,7 @@ class WorkerMetrics:
         for node, count in zip(self._plan.units[result.unit].nodes, result.processed, strict=False):
             if count:
                 self._ok[node].inc(count)
-        for row in result.failed:
+        for row in (*result.failed, *result.rerouted):
             self._node_events.labels(self._plan.nodes[row.node].name, row.reason).inc()
 
     def called(self, unit: int, seconds: float) -> None:

@@ -62,10 +62,33 @@ class Timeout(msgspec.Struct, frozen=True):
 
 
 class Failure(msgspec.Struct, frozen=True):
-    """Data of the event that arrives by `.on(Failure)`: a node, or an inner workflow, failed for good."""
+    """Data of the event that arrives by `.on(Failure)`: a node, a join or an inner workflow failed for good.
+
+    Examples:
+        >>> failure = Failure("OSError: out of stock", node="ship", data={"item": "lamp", "price": 30})
+        >>> failure.read(dict[str, str | int])["price"]
+        30
+    """
 
     error: str
-    """Class and text of the error, or the reason of an inner `Terminate`."""
+    """Class and text of the error, what `Reject` says, or the reason of an inner `Terminate`."""
+    reason: str = "error"
+    """A stable word, as dead letters have it: `error`, `reject`, `output`, `timeout`, `poison`, `state`; `join`: of a
+    join, too few branches are left."""
+    node: str = ""
+    """Name of the node that failed."""
+    attempts: int = 1
+    """How often it has tried."""
+    data: Any = None
+    """Data of the event that it failed at, as JSON has it (dict, list, str ...); see `read`."""
+
+    def read(self, type: type[O]) -> O:
+        """The data of the event that the node failed at, as the type that the node takes.
+
+        Raises:
+            msgspec.ValidationError: It is no such data.
+        """
+        return msgspec.convert(self.data, type, str_keys=True)
 
 
 class Timer(msgspec.Struct, frozen=True):

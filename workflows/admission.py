@@ -12,7 +12,7 @@ from .parking import Parked, Ticket
 from .plan import SINK, Target
 from .program import is_sink
 from .records import Records
-from .reentry import no_events, taken_back, way_of
+from .reentry import no_events, roots_and_paths, taken_back, way_of
 from .runs import RunRecord
 from .traced_epoch import begin_traces
 from .transfers import MOST_HOPS, Misplaced
@@ -112,7 +112,12 @@ class Admission:
         epoch.times += taken.times
         epoch.origins.append("" if records.ids else records.identity)
         epoch.origin_of += [len(epoch.origins) - 1] * count
-        epoch.offsets += records.ids or records.offsets
+        if records.entry is not None and records.entry.depth and records.ids:
+            roots, paths = roots_and_paths(records.ids, records.entry.depth)
+            epoch.offsets += roots
+            epoch.paths.update(enumerate(paths, before))
+        else:
+            epoch.offsets += records.ids or records.offsets
         if records.headers is not None or epoch.headers is not None:
             epoch.headers = (epoch.headers or [()] * before) + (records.headers or [()] * count)
         if records.replies is not None:

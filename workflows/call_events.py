@@ -47,7 +47,7 @@ def _decode(out: Outcome, decoders: Sequence[Callable[[bytes], Any]]) -> list[An
         try:
             values.append(decoders[type](blob))  # type: ignore[arg-type]
         except (msgspec.MsgspecError, HeadraceError, ValueError, TypeError) as error:
-            out.failed(index, call.nodes[index], error)
+            out.unread(index, error)
             values.append(_UNDECODED)
     return values
 
@@ -60,6 +60,6 @@ def without_unread(
     for index, run in enumerate(out.call.runs):
         fault = entries[run].unread
         if fault is not None and left[index] is not None:
-            out.failed(index, out.call.nodes[index], fault)
+            out.unread(index, fault)
             left[index] = None
     return left

@@ -201,6 +201,8 @@ class CallResult(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     """By node of the unit, in its order: events that it processed without an error."""
     hops: list[Hop] = []
     """Of traced events only, in the order in which nodes had them."""
+    rerouted: list[Failed] = []
+    """Events that stopped at a node for good, and of which a `Failure` has gone on by the node's route for it."""
     sent: list[Sent] = []
     """What leaves the graph, where a node returned it as the only thing: not in `exits`."""
     timers: list[bytes | None] | None = None

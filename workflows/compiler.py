@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any
 
-from headrace.workflows.actions import Complete, Terminate, Timeout
+from headrace.workflows.actions import Complete, Failure, Terminate, Timeout
 from headrace.workflows.codec import encode_json, json_codec
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.findings import Findings
 from headrace.workflows.graph import Destination, Fuse, Graph, NodeItem, Route, SinkItem, TimeoutItem, WaitItem
 from headrace.workflows.immutable import deeply_immutable
+from headrace.workflows.join_routes import with_joins
+from headrace.workflows.joins import sign_joins
 from headrace.workflows.nodes import BatchNode, Node
 from headrace.workflows.plan import (
     COMPLETE,
@@ -20,6 +22,7 @@ from headrace.workflows.plan import (
     TIMED_OUT,
     WAITS,
     DataType,
+    FailurePlan,
     NodePlan,
     Plan,
     SinkPlan,
@@ -37,6 +40,8 @@ from headrace.workflows.timers import IDLE, TOTAL, TimerFiring, whole_millisecon
 
 def compile_graph(graph: Graph, fuse: Fuse) -> Plan:
     """The plan of a graph in which `problems_of` found nothing."""
+    sign_joins(graph)
+    graph = with_joins(graph)
     compiler = _Compiler(graph)
     sources = tuple(compiler.source(index) for index in range(len(graph.sources)))
     nodes = tuple(compiler.node(index) for index in range(len(graph.nodes)))
@@ -99,7 +104,10 @@ class _Routes:
         self._compiler = compiler
 
     def number(self, route: Route) -> int:
-        targets = self._compiler.targets(route)
+        return self.place(self._compiler.targets(route))
+
+    def place(self, targets: tuple[Target, ...]) -> int:
+        """The number of these targets."""
         if targets not in self.rows:
             self.rows.append(targets)
         return self.rows.index(targets)
@@ -155,6 +163,16 @@ class _Compiler:
             route = routing.route_of(cls)
             if route is not None and route is not routing.default:
                 outputs[cls] = routes.number(route)
+        failure: FailurePlan | None = None
+        if routing.failure is not None:
+            failure = FailurePlan(routes.number(routing.failure), self.types.number(Failure))
+            if item.join is not None:  # it gives them itself, too
+                types[Failure], outputs[Failure] = failure.type, failure.route
+        nothing: int | None = None
+        if item in self.graph.lost:
+            lost = routes.place(tuple(map(self._target, self.graph.lost[item])))
+            nothing = None if item.join is not None else lost
+            failure = failure or FailurePlan(lost, self.types.number(Failure), letter=True)
         run_state = self.graph.state is not None and signature.run_state is not None
         return NodePlan(
             index=index,
@@ -179,6 +197,8 @@ class _Compiler:
             resources={"num_cpus": options.cpus, "num_gpus": options.gpus, **(options.resources or {})},
             where=str(item.where),
             renamed_from=options.former_names,
+            failure=failure,
+            nothing=nothing,
             on_timer=getattr(item.user, "on_timer", None) if signature.sets_timers else None,
         )
 

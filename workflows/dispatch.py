@@ -108,7 +108,11 @@ class Dispatcher:
         slots = [slot for slot, _ in items]
         self.calls += 1
         number = self.calls
-        whole = len(slots) == epoch.count == len(epoch.runs) and slots[-1] == epoch.count - 1 and not epoch.hops
+        whole = (
+            len(slots) == epoch.count == len(epoch.runs)
+            and slots[-1] == epoch.count - 1
+            and not (epoch.hops or epoch.paths)
+        )
         of_runs: list[RunRecord] = epoch.runs if whole else [epoch.runs[slot] for slot in slots]  # type: ignore[assignment,misc]
         places = dict(zip(dict.fromkeys(of_runs), count()))
         runs = list(places)

@@ -85,7 +85,7 @@ class _Picture:
             self.ends[name] = f"? {target.text}"
             return name
         else:
-            return self.ids[target]
+            return self.ids[(target.feeds or target) if isinstance(target, NodeItem) else target]
         self.ends[name] = f"{name}d"
         return name
 
@@ -102,6 +102,8 @@ def _title(item: Start | SinkItem) -> str:
         return f"{getattr(item.sink, 'kind', 'sink')}: {item.name}"
     if isinstance(item, WaitItem):
         return f"{item.name}, {item.timeout}" if item.timeout else item.name
+    if isinstance(item, NodeItem) and item.join is not None:
+        return f"{item.name} ({item.join.when})"
     if isinstance(item, NodeItem):
         return f"{item.name} ({item.options.replicas} replicas)" if item.options.replicas != 1 else item.name
     return "idle" if item.idle else "timeout"

@@ -114,6 +114,31 @@ class NodeItem:
     faults: list[Fault] = field(default_factory=list)
     inner: bool = False
     """It is a workflow."""
+    join: Join | None = None
+    """It is a join."""
+    feeds: NodeItem | None = None
+    """It is a part of this join: drawn, and spoken of, as that."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Join:
+    """What `workflow.join(...)` was given."""
+
+    branches: tuple[Branching, ...]
+    when: Any
+    limit: Any
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Branching:
+    """One branch of a join."""
+
+    name: str
+    port: NodeItem
+    """Where its results enter."""
+    start: Start
+    match: tuple[object, ...] | None
+    """Actions or classes of `.on(...)`; None: data that has no route of its own."""
 
 
 @dataclass(slots=True, eq=False)
@@ -172,6 +197,8 @@ class Route:
     targets: tuple[Destination, ...]
     """Empty: it is dropped."""
     where: Where
+    joins: bool = False
+    """It leads into a join, beside the one that the user writes for the same thing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,6 +228,8 @@ class Graph:
     timeouts: list[TimeoutItem] = field(default_factory=list)
     routes: list[Route] = field(default_factory=list)
     fused: list[Fused] = field(default_factory=list)
+    lost: dict[NodeItem, tuple[NodeItem, ...]] = field(default_factory=dict)
+    """Where it is to be told that nothing came of an event: see `join_routes.with_joins`."""
 
     def size(self) -> int:
         """Grows with everything that is added: a plan made before is out of date."""

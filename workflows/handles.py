@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeAlias, overload
 
 from typing_extensions import TypeVar
 
-from headrace.workflows.actions import Action, Complete, Terminate
+from headrace.workflows.actions import Action, Complete, Failure, Terminate
 from headrace.workflows.graph import (
     Destination,
     Graph,
@@ -29,6 +29,7 @@ from headrace.workflows.graph import (
 D = TypeVar("D")
 O = TypeVar("O")  # noqa: E741  read as "output"
 X = TypeVar("X")
+R = TypeVar("R")
 D_contra = TypeVar("D_contra", contravariant=True)
 A = TypeVar("A", bound=Action)
 
@@ -126,6 +127,36 @@ class WaitHandle(Accepts[Any], Generic[D]):
         return Branch(self._graph, self._item, (outcome,))
 
 
+class JoinHandle(Generic[R]):
+    """A place of this workflow where branches meet; what goes on from it has their results."""
+
+    __slots__ = ("_graph", "_item")
+
+    def __init__(self, graph: Graph, item: NodeItem) -> None:
+        self._graph = graph
+        self._item = item
+
+    @property
+    def name(self) -> str:
+        """Its name in the workflow."""
+        return self._item.name
+
+    def to(self, *targets: Accepts[R] | End) -> None:
+        """Where what has met goes: once for each event of a source."""
+        _route(self._graph, self._item, None, targets)
+
+    def on(self, outcome: type[Failure], /) -> Branch[Failure]:
+        """`on(Failure)`: what happens when too many branches have failed (with `when="any"`, or a number)."""
+        return Branch(self._graph, self._item, (outcome,))
+
+    def _flow(self, data: R, /) -> R:
+        """Never called: keeps the type parameter invariant for checkers that infer it."""
+        return data
+
+    def __repr__(self) -> str:
+        return f"<{self._item.name} of workflow {self._graph.name}>"
+
+
 class NodeHandle(Accepts[Given[D]], Generic[D, O]):
     """A node of this workflow, which takes `D` and returns `O`."""
 
@@ -144,7 +175,8 @@ class NodeHandle(Accepts[Given[D]], Generic[D, O]):
         """What goes on when the node returns one of these actions, or data of one of these classes.
 
         For an action the node's input event goes on, for a class what was returned. `Complete`, `Timeout`
-        and `Failure` are outcomes of an inner workflow; `Failure` also of a node that failed for good.
+        and `Failure` are outcomes of an inner workflow; `Failure` also of a node that failed for good: what it
+        could not do goes on, in place of a dead letter.
         """
         return Branch(self._graph, self._item, matches)
 
@@ -176,6 +208,8 @@ def _destination(graph: Graph, target: object) -> Destination:
 
 
 def _describe(target: object) -> str:
+    if isinstance(target, JoinHandle):
+        return f"{target.name!r}, which takes what `workflow.join` names, and nothing else"
     if isinstance(target, Branch):
         return f"{target._start.name!r}, which takes no events"
     if isinstance(target, type):

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Callable
 from operator import itemgetter
 from types import TracebackType
 from typing import Any
 
 import msgspec
 
-from .actions import Reject
+from .actions import Failure, Reject, Timer
 from .calls import ENTER, Call, CallResult, Effect, Ended, Exit, Failed, Path, Sent
+from .codec import encode_json
+from .context import Context, Replied, SentMessage
 from .context import Effect as Asked
-from .context import Replied, SentMessage
 from .deadline import DeadlineExceeded
 from .entries import Entry
 from .errors import HeadraceError
 from .events import Event
 from .holding import StandsBehind, stop
-from .plan import Plan
+from .plan import FailurePlan, Plan
 from .program import EXIT, INNER, MANY, NOTHING, NodeProgram, Step, UnitProgram
 from .progress import Seat
 from .suspicion import PoisonEvent
@@ -92,6 +94,8 @@ class Outcome:
         """Hops are counted from the unit's first node on, whatever node an event enters."""
         self.seat: Seat
         """Where the runner notes how far it is."""
+        self.mask: Callable[[str], str] = str
+        """Takes secrets out of what a node raised, which ends where many may read it."""
         self._plan = plan
         self._program = program
         self._sent: dict[tuple[int, Path], Sent] = {}
@@ -101,7 +105,7 @@ class Outcome:
         result = self.result
         result.codes = bytes(self.codes)
         result.processed = self.processed
-        for rows in (result.exits, result.failed, result.effects):
+        for rows in (result.exits, result.failed, result.rerouted, result.effects):
             rows.sort(key=_by_index)
         for sent in result.sent:
             _in_order(sent)
@@ -168,6 +172,55 @@ class Outcome:
             else:
                 entry.timers.set(node, effect.name, effect.due)
 
+    def failed_at(
+        self, node: NodeProgram, index: int, error: BaseException, item: Item, entry: Entry, context: Context[Any, Any]
+    ) -> Item:
+        """An event stops at a node.
+
+        Args:
+            node: The node.
+            index: Which event of the call it came from.
+            error: What was raised.
+            item: The event as it came to the node.
+            entry: Its run.
+            context: The node's: has the event if the node had it.
+
+        Returns:
+            What goes on: a `Failure` by the node's route for it; else the item, which goes nowhere.
+        """
+        rows = self.result.failed
+        self.failed(index, node.index, error, item, entry)
+        step, plan, row, hops = node.failure, node.plan.failure, rows[-1], item.hops
+        if step is None or plan is None or row.wait is not None:
+            return item
+        if plan.letter:
+            hops = 0
+        elif context._event is not item.event or isinstance(error, HopLimit):
+            return item
+        else:
+            self.result.rerouted.append(rows.pop())
+        came = item.blob
+        if item.type == self._plan.firing_type and item.blob is not None:  # what the engine adds is nobody's
+            came = encode_json(Timer(item.event.data.name, item.event.data.due))
+        failure, blob = self._failure(node, plan, row, came)
+        return Item(step, emitted(item.event, failure, 0), plan.type, blob, hops)
+
+    def unread(self, index: int, error: BaseException) -> None:
+        """An event can't be had by the node that it was to enter: it is a dead letter, and joins are told."""
+        call = self.call
+        self.failed(index, call.nodes[index], error)
+        node = next(row for row in self._program.nodes if row.index == call.nodes[index])
+        plan = node.plan.failure
+        if plan is not None and plan.letter:
+            _, blob = self._failure(node, plan, self.result.failed[-1], call.blobs[index])
+            base = call.paths[index] if call.paths else ()
+            for branch, target in enumerate(node.plan.routes[plan.route]):
+                self.exit(index, ENTER + target, (*base, 0, branch), plan.type, blob, 0)
+
+    def _failure(self, node: NodeProgram, plan: FailurePlan, row: Failed, blob: bytes | None) -> tuple[Failure, bytes]:
+        failure = Failure(row.error, row.reason, node.name, row.attempts, json_of(blob))
+        return failure, self._plan.types[plan.type].codec.encode(failure)
+
     def failed(
         self, index: int, node: int, error: BaseException, item: Item | None = None, entry: Entry | None = None
     ) -> None:
@@ -196,7 +249,12 @@ class Outcome:
             if wait is not None:
                 stop(entry, node)
         reason, text, trace = describe(error)
+        text, trace = self._told(text), trace and self._told(trace)
         self.result.failed.append(Failed(index, path, node, reason, text, trace, type, blob, hops, attempts, wait))
+
+    def _told(self, text: str) -> str:
+        """What a node raised, as text that JSON can carry."""
+        return self.mask(text).encode("utf-8", "backslashreplace").decode()
 
 
 def emitted(event: Event[Any], data: Any, branch: int) -> Event[Any]:
@@ -230,6 +288,16 @@ def describe(error: BaseException) -> tuple[str, str, str | None]:
         return reason, text, None
     lines = traceback.format_list(frames) + traceback.format_exception_only(error)
     return reason, text, "".join(lines)[-TRACEBACK_CAP:]
+
+
+def json_of(blob: bytes | None) -> Any:
+    """What JSON has of an event's data; its text where it holds more than its type reads, and that can't be read."""
+    if not blob:  # a tombstone
+        return None
+    try:
+        return msgspec.json.decode(blob)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return blob.decode("utf-8", "replace")
 
 
 def user_frames(trace: TracebackType | None) -> list[traceback.FrameSummary]:

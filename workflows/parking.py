@@ -77,6 +77,8 @@ class Parked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """When it first stood still: milliseconds since 1970 UTC."""
     due: int = 0
     """When the next attempt is to be: milliseconds since 1970 UTC; 0: when it is the first of its queue."""
+    depth: int = 0
+    """As `Reentry` has it."""
     run: int = 0
     """Of a message that is kept: the number of the run that it came for."""
     timer: str = ""
@@ -321,7 +323,7 @@ def as_records(rows: Sequence[tuple[Ticket, Parked]], sources: Mapping[str, int]
         sources: Name -> index of each source of the workflow.
     """
     batches: list[Records] = []
-    for (node, type, visits, source, *timer), group in groupby(rows, key=_kind):
+    for (node, type, visits, depth, source, *timer), group in groupby(rows, key=_kind):
         tickets, parked = zip(*group, strict=True)
         own = sources.get(source, -1)
         batches.append(
@@ -331,7 +333,9 @@ def as_records(rows: Sequence[tuple[Ticket, Parked]], sources: Mapping[str, int]
                 headers=[row.headers for row in parked] if any(row.headers for row in parked) else None,
                 ids=[row.id for row in parked], unknown="" if own >= 0 else source,
                 requests=[(row.request, row.reply) if row.reply else None for row in parked],
-                entry=Reentry(node="" if node.startswith(_KEPT) else node, type=type, visits=visits),
+                entry=Reentry(
+                    node="" if node.startswith(_KEPT) else node, type=type, visits=visits, depth=depth
+                ),
                 original=_original(parked),
                 standing=list(zip(tickets, parked, strict=True)),
                 firings=[(due_of(row.timer), row.time) for row in parked] if any(timer) else None,
@@ -340,11 +344,11 @@ def as_records(rows: Sequence[tuple[Ticket, Parked]], sources: Mapping[str, int]
     return batches
 
 
-def _kind(row: tuple[Ticket, Parked]) -> tuple[str, str, int, str, str, str]:
+def _kind(row: tuple[Ticket, Parked]) -> tuple[str, str, int, int, str, str, str]:
     ticket, parked = row
     timer = due_of(parked.timer) if parked.timer else None
     kind, node = (timer.kind, timer.node) if timer else ("", "")
-    return ticket.node, parked.type, parked.visits, parked.source, kind, node
+    return ticket.node, parked.type, parked.visits, parked.depth, parked.source, kind, node
 
 
 def _original(parked: Sequence[Parked]) -> Records | None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 Target: TypeAlias = int
 SINK: Final = 1_000_000
 """Targets from here on are sinks: `target - SINK` is the sink's index."""
+PART: Final = ":"
+"""In names of nodes that users don't write: parts of a join, as in `both:score`."""
 COMPLETE: Final = -1
 """Target: the run ends, completed, with the event's data as its result."""
 TERMINATE: Final = -2
@@ -95,6 +97,18 @@ class SourcePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class FailurePlan:
+    """What `.on(Failure)` of a node comes to."""
+
+    route: int
+    """Route number."""
+    type: int
+    """Number of the type `Failure`."""
+    letter: bool = False
+    """The event is a dead letter all the same: who gets the `Failure` is only to know."""
+
+
+@dataclass(frozen=True, slots=True)
 class NodePlan:
     """A node: what it runs, what it may return, and where that goes."""
 
@@ -134,6 +148,10 @@ class NodePlan:
     """`file.py:38`, for messages."""
     renamed_from: tuple[str, ...] = ()
     """Names that it had in versions before: what is stored under them is its own."""
+    failure: FailurePlan | None = None
+    """Where a `Failure` goes when it fails for good. None: nowhere, the event is a dead letter."""
+    nothing: int | None = None
+    """Route number of its event when it returns None; None: nowhere."""
     on_timer: Callable[..., Any] | None = None
     """`on_timer(timer, ctx)`; None: it sets no timers."""
 
@@ -197,8 +215,9 @@ class UnitPlan:
     resources: Mapping[str, float] = field(default_factory=dict)
 
     def name(self, plan: Plan) -> str:
-        """Names of its nodes, joined with `+`."""
-        return "+".join(plan.nodes[node].name for node in self.nodes)
+        """Names of its nodes, joined with `+`; parts of joins are not named."""
+        names = [plan.nodes[node].name for node in self.nodes]
+        return "+".join(name for name in names if PART not in name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,7 +72,7 @@ class NodeProgram:
     """One node, ready to run. Attributes are read once per event: kept flat."""
 
     __slots__ = (
-        "actions", "decode", "encode", "index", "instance", "is_async", "is_batch",
+        "actions", "decode", "encode", "failure", "index", "instance", "is_async", "is_batch",
         "kinds", "name", "new", "outputs", "plan", "process", "quick", "singles", "slot",
     )  # fmt: skip
 
@@ -93,7 +93,9 @@ class NodeProgram:
         self.new = codec.new if codec else None
         self.actions: dict[int, Step] = {id(member): steps[route] for member, route in node.actions.items()}
         """By identity: hashing an enum member costs 150 ns, and there is one a call."""
-        self.singles = {id(None): Step(NOTHING), **self.actions}
+        self.failure = None if node.failure is None else steps[node.failure.route]
+        """Where a `Failure` goes; None: there is no route for it."""
+        self.singles = {id(None): Step(NOTHING) if node.nothing is None else steps[node.nothing], **self.actions}
         """Steps of all results that are one object for ever, by identity."""
         self.kinds: dict[type, int] = {
             type(None): NONE_KIND, list: LIST_KIND, Complete: COMPLETE_KIND, Terminate: TERMINATE_KIND,

@@ -27,6 +27,8 @@ class Reentry(msgspec.Struct, frozen=True, omit_defaults=True):
     """How many nodes it had been through, with the one that it stopped at; 0: not known."""
     packed: bool = False
     """It is as the sink sends it: not to be encoded again."""
+    depth: int = 0
+    """How many branch numbers stand at the end of its id, behind that of the source's event; see `roots_and_paths`."""
 
 
 @dataclass(slots=True)

@@ -12,6 +12,7 @@ from typing import Final
 
 import msgspec
 
+from .calls import Path
 from .codec import TOMBSTONE
 from .commit import DeadLetter
 from .intake import Taken
@@ -100,6 +101,17 @@ def taken_back(records: Records, way: Way) -> Taken:
     taken.values = [TOMBSTONE if value is None else value for value in records.values]
     taken.bad = [(index, *problem) for index, problem in bad.items()]
     return taken
+
+
+def roots_and_paths(ids: Sequence[str], depth: int) -> tuple[list[str], list[Path]]:
+    """Ids of the source's events that events came from, and their branch numbers from there.
+
+    Args:
+        ids: See `Event.id`.
+        depth: How many branch numbers each of them ends with.
+    """
+    parts = [text.rsplit(".", depth) for text in ids]
+    return [root for root, *_ in parts], [tuple(map(int, path)) for _, *path in parts]
 
 
 def no_events(records: Records) -> Taken:

@@ -42,6 +42,8 @@ class Returns:
     """Types of data, each with a class of its own at run time."""
     ends: bool = False
     """`Complete` or `Terminate` is among them."""
+    lists: bool = False
+    """A list is: several things at once."""
 
 
 def read_returns(annotation: Any, *, batch: bool = False) -> tuple[Returns, list[Fault]]:
@@ -62,6 +64,7 @@ def _read(annotation: Any, returns: Returns, faults: list[Fault], *, batch: bool
         if part is None or part is type(None) or part in _NEVER:
             continue
         if get_origin(part) is list and not listed:
+            returns.lists = True
             _read(get_args(part)[0], returns, faults, batch=batch, listed=True)
         elif not (_ends(part, returns) or _acts(part, returns, faults) or (batch and part is Reject)):
             fault = _data_fault(part)

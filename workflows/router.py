@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from itertools import repeat
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from .calls import ENTER, CallResult, Effect, Ended, Exit, Failed, Path
 from .commit import DeadLetter, Reply
 from .dispatch import Dispatch
@@ -19,7 +21,7 @@ from .records import Reentry
 from .reentry import type_name
 from .runs import RunRecord, latest
 from .timers import as_taken
-from .traced_epoch import note_hops
+from .traced_epoch import note_hops, note_rerouted
 from .transfers import Message
 from .waiting import NO_RUN
 
@@ -96,9 +98,11 @@ class Router:
         self._states(dispatch, result)
         if result.hops:
             note_hops(dispatch, result, self._plan)
-        for row in result.failed:
-            if row.wait is None:
-                self._failed(dispatch, row, now)
+        no_events = {row.index for row in result.failed if row.wait is None and not self._failed(dispatch, row, now)}
+        if no_events:  # there is nothing to tell joins of
+            result = replace(result, exits=[row for row in result.exits if row.index not in no_events])
+        if dispatch.epoch.traces and result.rerouted:
+            note_rerouted(dispatch, result, self._plan)
         if dispatch.tickets or any(row.wait is not None for row in result.failed):
             self._core.standing.after(dispatch, result, now)
         for effect in result.effects:
@@ -145,7 +149,8 @@ class Router:
                 if blob != run.shared:
                     run.shared = pending.shared[run] = blob
 
-    def _failed(self, dispatch: Dispatch, row: Failed, now: int) -> None:
+    def _failed(self, dispatch: Dispatch, row: Failed, now: int) -> bool:
+        """A dead letter; False where it was never an event, as it can't be decoded."""
         epoch, slot, plan = dispatch.epoch, dispatch.slots[row.index], self._plan
         root, run = epoch.roots[slot], epoch.runs[slot]
         if root in epoch.traces:
@@ -156,7 +161,7 @@ class Router:
         is_event = changed or row.reason != "decode"
         if not is_event:
             if root in epoch.pending.undecoded:
-                return
+                return False
             epoch.pending.undecoded.add(root)
             slot = root
         data, headers, entry = epoch.came(root)
@@ -168,13 +173,15 @@ class Router:
             data = as_taken(epoch.blobs[slot])
         if is_event:
             came_as = entry.type if entry else ""
-            entry = Reentry(node=name, type=type if changed else came_as, visits=row.hops)
+            depth = len(epoch.path(slot)) + len(row.path)
+            entry = Reentry(node=name, type=type if changed else came_as, visits=row.hops, depth=depth)
         letter = DeadLetter(
             id=epoch.event_id(slot, row.path), key=run.key if run else "", source=source, node=name if entry else None,
             reason=row.reason, error=row.error, traceback=row.traceback, attempts=row.attempts, time=now,
             event_time=epoch.times[root], type=type, data=data, headers=headers, reentry=entry,
         )  # fmt: skip
         self.dead(epoch, root, epoch.path(slot) + row.path, letter)
+        return is_event
 
     def _effect(self, epoch: Epoch, slot: int, effect: Effect) -> None:
         root, body = epoch.roots[slot], effect.body
@@ -195,7 +202,7 @@ class Router:
                 chosen = slots if whole else [slot for slot, c in zip(slots, codes, strict=True) if c == code]
                 self._all(epoch, chosen, table[code])
         for row in result.exits:
-            targets = table[row.code]
+            targets = table[row.code] if row.code < ENTER else (row.code - ENTER,)
             if is_sink(targets):  # it leaves the graph: no slot for it
                 self.emitter.one(epoch, slots[row.index], row.path, row.data, targets[0] - SINK)
                 continue

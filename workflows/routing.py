@@ -47,9 +47,9 @@ def routing_of(node: NodeItem, findings: Findings) -> Routing:
     routing = Routing()
     for route in findings.graph.routes_of(node):
         if route.match is None:
-            if routing.default is not None:
+            if routing.default is not None and not beside(routing.default, route):
                 _twice(node, "its data", "", routing.default, route, findings)
-            routing.default = routing.default or route
+            routing.default = together(routing.default, route)
         elif not route.match:
             findings.add(route.where, node.name, "empty", "`.on()` names nothing", "Name an action or a class")
         for match in route.match or ():
@@ -57,6 +57,22 @@ def routing_of(node: NodeItem, findings: Findings) -> Routing:
     if node.signature is not None:
         _complete(node, node.signature, routing, findings)
     return routing
+
+
+def beside(first: Route, second: Route) -> bool:
+    """Whether two routes for the same thing may be: one of them leads into a join."""
+    return first.joins or second.joins
+
+
+def together(first: Route | None, second: Route) -> Route:
+    """Two routes for the same thing as one; where that may not be, the first one."""
+    if first is None:
+        return second
+    if not beside(first, second):
+        return first
+    written_by_user = second if first.joins else first
+    joins = first.joins and second.joins
+    return Route(first.start, first.match, first.targets + second.targets, written_by_user.where, joins)
 
 
 def flowing(route: Route, match: object, routing: Routing | None) -> list[Any]:
@@ -98,13 +114,15 @@ def _place(node: NodeItem, routing: Routing, match: object, route: Route, findin
         findings.add(route.where, node.name, code, message, cure)
         return
     if match is Failure:
-        before, routing.failure = routing.failure, routing.failure or route
+        before, routing.failure = routing.failure, together(routing.failure, route)
     elif isinstance(match, Action):
-        before = routing.actions.setdefault(match, route)
+        before = routing.actions.get(match)
+        routing.actions[match] = together(before, route)
     else:
         assert isinstance(match, type)
-        before = routing.classes.setdefault(match, route)
-    if before is not None and (before is not route or (route.match or ()).count(match) > 1):
+        before = routing.classes.get(match)
+        routing.classes[match] = together(before, route)
+    if before is not None and (not beside(before, route) or (route.match or ()).count(match) > 1):
         what = "action " if isinstance(match, Action) else ""
         _twice(node, f"{what}{written(match)}", f".on({written(match)})", before, route, findings)
 

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from .batching import BatchProcess, batches
 from .call_events import events_of, without_unread
-from .calls import Call, CallResult, Failed, Path
+from .calls import Call, CallResult, Path
 from .context import Context
 from .entries import Entry, EntryTable
 from .events import Event
@@ -143,6 +143,8 @@ class UnitRunner:
             return kept
         entries, need = self._entries.enter(call)
         out = Outcome(call, self.plan, self.program)
+        if self.settings.hidden:
+            out.mask = self.settings.mask
         if need:
             out.result.need = need
             return out.result
@@ -164,16 +166,9 @@ class UnitRunner:
             result.shared = [entry.shared for entry in entries]
         if out.call.timers is not None:
             result.timers = [entry.timers.field for entry in entries]
-        if result.failed and self.settings.hidden:
-            result.failed = [self._without_secrets(row) for row in result.failed]
         result.seconds = time.thread_time() - started
         self._retained[result.partition] = result
         return result
-
-    def _without_secrets(self, row: Failed) -> Failed:
-        """What a node raised ends in a dead letter, which many may read."""
-        trace = None if row.traceback is None else self.settings.mask(row.traceback)
-        return replace(row, error=self.settings.mask(row.error), traceback=trace)
 
     def _events(self, out: Outcome, entries: Sequence[Entry], data: Sequence[Any] | None) -> list[Event[Any] | None]:
         """The call's events; None where data or the run's state can't be read (noted as failed)."""
@@ -315,8 +310,8 @@ class UnitRunner:
                     context._effects = None
                     self._entries.restore(node, entry)
                     self._entries.restore_shared(entry)
-                    out.failed(index, node.index, error, Item(_DROP, event, type, blob, hops), entry)
-                    step = _DROP
+                    item = out.failed_at(node, index, error, Item(_DROP, event, type, blob, hops), entry, context)
+                    step, event, type, blob, hops = item.step, item.event, item.type, item.blob, item.hops
                 else:
                     processed[position] += 1
                     if slot >= 0:

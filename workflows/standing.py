@@ -227,5 +227,6 @@ class Standing:
             data=data, type=type, headers=headers, original=None if changed or came == data else came,
             visits=row.hops, request=request, reply=reply, reason=BEHIND if row.behind else RETRY,
             attempts=row.attempts, error=row.error, since=now, due=0 if row.behind else now + (row.wait or 0),
+            depth=len(epoch.path(slot)) + len(row.path),
             timer=epoch.firings[root][0].member if row.node < 0 and root in epoch.firings else "",
         )  # fmt: skip

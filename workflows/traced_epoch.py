@@ -51,6 +51,16 @@ def note_hops(dispatch: Dispatch, result: CallResult, plan: Plan) -> None:
         )  # fmt: skip
 
 
+def note_rerouted(dispatch: Dispatch, result: CallResult, plan: Plan) -> None:
+    """Nodes have failed at traced events, which go on as a `Failure`."""
+    epoch = dispatch.epoch
+    for row in result.rerouted:
+        slot = dispatch.slots[row.index]
+        trace = epoch.traces.get(epoch.roots[slot])
+        if trace is not None:
+            trace.rerouted(plan.nodes[row.node].name, epoch.path(slot) + row.path, row)
+
+
 def end_traces(tracer: Tracer, epoch: Epoch) -> None:
     """What was noted of an epoch's traced events counts: it is committed."""
     assert epoch.save is not None

@@ -157,6 +157,10 @@ class Trace:
     def failed(self, node: str | None, path: Path, row: Failed) -> None:
         """It stops here, as a dead letter."""
         self.stopped(row.reason, row.error)
+        self.rerouted(node, path, row)
+
+    def rerouted(self, node: str | None, path: Path, row: Failed) -> None:
+        """The node has failed: its span says so, whatever becomes of the event."""
         for span in reversed(self.spans):
             if span.name == node and span.path == path and span.kind == "node":
                 span.error = row

@@ -21,7 +21,9 @@ from headrace.workflows.graph import (
     Unknown,
     WaitItem,
 )  # fmt: skip
-from headrace.workflows.routing import Routing, flowing, routing_of, written
+from headrace.workflows.joins import sign_joins
+from headrace.workflows.routing import Routing, beside, flowing, routing_of, written
+from headrace.workflows.validate_joins import check_joins
 from headrace.workflows.validate_later import check_later
 from headrace.workflows.validate_parts import check_parts
 from headrace.workflows.validate_states import check_states
@@ -37,6 +39,7 @@ def problems_of(graph: Graph, fuse: Fuse, now: datetime) -> list[Problem]:
         now: What times in it are compared with (aware).
     """
     findings = Findings(graph)
+    sign_joins(graph)
     check_parts(findings, fuse, now)
     check_states(findings)
     check_times(findings)
@@ -46,6 +49,7 @@ def problems_of(graph: Graph, fuse: Fuse, now: datetime) -> list[Problem]:
     _check_targets(findings)
     _check_types(findings, routings)
     _check_reach(findings)
+    check_joins(findings)
     check_later(findings)
     return findings.problems()
 
@@ -59,7 +63,7 @@ def _check_starts(findings: Findings) -> None:
         for route in graph.routes_of(start):
             for match in route.match or (None,):
                 before = seen.setdefault(match, route)
-                if before is not route:
+                if not (before is route or beside(before, route)):
                     findings.add(
                         route.where,
                         start.name,
@@ -146,7 +150,8 @@ def _check_reach(findings: Findings) -> None:
     reached: set[object] = set(todo)
     while todo:
         for route in graph.routes_of(todo.pop()):
-            for target in route.targets:
+            for found in route.targets:
+                target = found.feeds or found if isinstance(found, NodeItem) else found
                 if target not in reached:
                     reached.add(target)
                     if isinstance(target, (NodeItem, WaitItem)):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from headrace.workflows.actions import Failure
 from headrace.workflows.findings import Findings
-from headrace.workflows.graph import NodeItem, Where
+from headrace.workflows.graph import Where
 from headrace.workflows.ports import Sink, Source
 
 
@@ -30,6 +29,3 @@ def check_later(findings: Findings) -> None:
     for node in graph.nodes:
         if node.inner:
             later(node.where, node.name, "a workflow as a node")
-    for route in graph.routes:
-        if isinstance(route.start, NodeItem) and not route.start.inner and Failure in (route.match or ()):
-            later(route.where, route.start.name, "`.on(Failure)`")

@@ -187,8 +187,9 @@ class Waves:
             except (Exception, SystemExit) as error:  # noqa: BLE001  whatever user code raises ends as a dead letter
                 context._effects = None
                 self._entries.restore(node, entry)
-                out.failed(index, node.index, error, Item(_DROP, event, type, blob, context._hop), entry)
+                item = out.failed_at(node, index, error, Item(_DROP, event, type, blob, context._hop), entry, context)
                 failed += 1
+                self._place(index, entry, [item], waves, call)
                 continue
             if slot >= 0:
                 entry.states[slot] = state

@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias, overload
 
 from typing_extensions import TypeVar, Unpack
 
@@ -27,7 +27,17 @@ from headrace.workflows.graph import (
     WaitItem,
     caller,
 )  # fmt: skip
-from headrace.workflows.handles import NodeHandle, SinkHandle, SourceHandle, TimeoutHandle, WaitHandle
+from headrace.workflows.handles import (
+    Branch,
+    JoinHandle,
+    NodeHandle,
+    SinkHandle,
+    SourceHandle,
+    TimeoutHandle,
+    WaitHandle,
+)  # fmt: skip
+from headrace.workflows.joining import Joined
+from headrace.workflows.joins import Met, add_join
 from headrace.workflows.nodes import BatchNode, Node
 from headrace.workflows.plan import Plan
 from headrace.workflows.ports import Sink, Source, port_name
@@ -41,6 +51,13 @@ D = TypeVar("D")
 S = TypeVar("S")
 O = TypeVar("O")  # noqa: E741  read as "output"
 R = TypeVar("R")
+A = TypeVar("A")
+B = TypeVar("B")
+C = TypeVar("C")
+E = TypeVar("E")
+Meeting: TypeAlias = NodeHandle[Any, D] | Branch[D] | JoinHandle[D]
+"""What may be a branch of a join."""
+When: TypeAlias = Literal["all", "any"] | int
 
 
 class Workflow:
@@ -139,10 +156,72 @@ class Workflow:
         self._graph.nodes.append(item)
         return NodeHandle(self._graph, item)
 
-    def fuse(self, *nodes: NodeHandle[Any, Any]) -> None:
+    @overload
+    def join(
+        self,
+        first: Meeting[A],
+        second: Meeting[B],
+        /,
+        *,
+        when: When = "all",
+        limit: int = 1000,
+        name: str | None = None,
+    ) -> JoinHandle[Joined[tuple[A | None, B | None]]]: ...
+    @overload
+    def join(
+        self,
+        first: Meeting[A],
+        second: Meeting[B],
+        third: Meeting[C],
+        /,
+        *,
+        when: When = "all",
+        limit: int = 1000,
+        name: str | None = None,
+    ) -> JoinHandle[Joined[tuple[A | None, B | None, C | None]]]: ...
+    @overload
+    def join(
+        self,
+        first: Meeting[A],
+        second: Meeting[B],
+        third: Meeting[C],
+        fourth: Meeting[E],
+        /,
+        *,
+        when: When = "all",
+        limit: int = 1000,
+        name: str | None = None,
+    ) -> JoinHandle[Joined[tuple[A | None, B | None, C | None, E | None]]]: ...
+    @overload
+    def join(
+        self, first: Meeting[Any], second: Meeting[Any], third: Meeting[Any], fourth: Meeting[Any],
+        fifth: Meeting[Any], /, *more: Meeting[Any], when: When = "all", limit: int = 1000, name: str | None = None,
+    ) -> JoinHandle[Joined[Any]]: ...  # fmt: skip
+    def join(
+        self, *branches: Meeting[Any], when: When = "all", limit: int = 1000, name: str | None = None
+    ) -> JoinHandle[Any]:
+        """A place where branches meet again: what came of one event of a source goes on together, once.
+
+        Args:
+            *branches: Nodes, or what of them (`check.on(Score)`), sources, other joins: what they give goes here, too.
+            when: `"all"`: once each branch has given something or has failed. `"any"`, or a number: as soon as so many
+                have given something; a `Failure` (`.on(Failure)`) once so many can't any more.
+            limit: Events of which something is here and something missing, for each run: beyond it the oldest is not
+                waited for any longer.
+            name: Identity of its state, so keep it. Default: made of the branches' names.
+
+        A branch that fails for good, or in which nothing goes on, has failed. What goes on is a `Joined`.
+        """
+        met = [_met(self._graph, branch) for branch in branches]
+        item = add_join(self._graph, met, when, limit, name, caller(1))
+        return JoinHandle(self._graph, item)
+
+    def fuse(self, *nodes: NodeHandle[Any, Any] | JoinHandle[Any]) -> None:
         """Put nodes into one actor: events pass between them without leaving it."""
         items = tuple(
-            node._item if isinstance(node, NodeHandle) and node._graph is self._graph else Unknown(repr(node))
+            node._item
+            if isinstance(node, NodeHandle | JoinHandle) and node._graph is self._graph
+            else Unknown(repr(node))
             for node in nodes
         )
         self._graph.fused.append(Fused(items, caller(1)))
@@ -260,6 +339,15 @@ class Workflow:
             f"workflow {self.name!r} is imported by name (module:variable) in every process, never pickled:"
             " save it to a file, and give its name"
         )
+
+
+def _met(graph: Graph, branch: object) -> Met:
+    """Where a branch of a join begins."""
+    if isinstance(branch, NodeHandle | JoinHandle) and branch._graph is graph:
+        return branch._item, None
+    if isinstance(branch, Branch) and branch._graph is graph and isinstance(branch._start, NodeItem | SourceItem):
+        return branch._start, branch._match
+    raise HeadraceError(f"workflow.join takes nodes, sources and joins of the same workflow, and not {branch!r}")
 
 
 def _default_name(user: Any) -> str:

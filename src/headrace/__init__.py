@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         WorkflowError,
     )
     from headrace.workflows.events import Event
+    from headrace.workflows.joining import Joined
     from headrace.workflows.nodes import BatchNode, Node
     from headrace.workflows.ports import Sink, Source
     from headrace.workflows.retry import Exponential, Linear, Retry
@@ -66,6 +67,7 @@ __all__ = [
     "Exponential",
     "Failure",
     "HeadraceError",
+    "Joined",
     "KafkaRecord",
     "KafkaSink",
     "KafkaSource",
@@ -134,6 +136,7 @@ _WHERE = {
     "Timer": "headrace.workflows.actions",
     "Tombstone": "headrace.workflows.actions",
     "CloudEvent": "headrace.workflows.cloudevents",
+    "Joined": "headrace.workflows.joining",
     "Context": "headrace.workflows.context",
     "Run": "headrace.workflows.context",
     "CodecError": "headrace.workflows.errors",

@@ -12,10 +12,21 @@ from typing import Any
 
 import msgspec
 
-from headrace.workflows.actions import Action, Complete, Reject, Terminate
+from headrace.workflows.actions import Action, Complete, Failure, Reject, Terminate
 from headrace.workflows.codec import json_codec, state_codec
 from headrace.workflows.commit import DeadLetter
-from headrace.workflows.plan import COMPLETE, SINK, TERMINATE, DataType, NodePlan, Plan, SinkPlan, SourcePlan, UnitPlan
+from headrace.workflows.plan import (
+    COMPLETE,
+    SINK,
+    TERMINATE,
+    DataType,
+    FailurePlan,
+    NodePlan,
+    Plan,
+    SinkPlan,
+    SourcePlan,
+    UnitPlan,
+)  # fmt: skip
 from headrace.workflows.regions import regions_of
 from headrace.workflows.retry import Exponential, Linear, Retry
 
@@ -68,6 +79,7 @@ class Behaviour:
 
     def decide(self, data: Any, state: Seen | None, shared: Seen | None, attempt: int = 1) -> Any:
         """The result of one visit; changes the states (and mutable data) first, even when it then fails."""
+        data = _told(data)
         mix = self.seed * 1_000_003 + data.value * 7_919 + data.ttl
         visits = 0
         for part in (state, shared):
@@ -107,6 +119,16 @@ class Behaviour:
         return cls(data.key, draw.randint(0, 99), data.ttl - 1)
 
 
+def _told(failure: Any) -> Any:
+    """What a node makes of a failure: all of it counts, so that a wrong part shows. Other data is as it is."""
+    if not isinstance(failure, Failure):
+        return failure
+    value, data = len(failure.error) + len(failure.reason) + 10 * failure.attempts, failure.data
+    while "error" in data:  # a failure at a failure
+        value, data = value + 1000 + len(data["error"]), data["data"]
+    return Token(data["key"], (value + data["value"]) % 10_007, data["ttl"])
+
+
 @dataclass
 class Graph:
     """A random graph, as both interpreters need it."""
@@ -118,6 +140,7 @@ class Graph:
 TYPES = (
     DataType(0, Token, json_codec(Token), immutable=True),
     DataType(1, Note, json_codec(Note), immutable=False),
+    DataType(2, Failure, json_codec(Failure), immutable=False),
 )
 
 
@@ -128,8 +151,9 @@ def _retry(draw: random.Random) -> Retry:
 
 
 def random_graph(
-    draw: random.Random, *, fuse: str | None = None, keyed: bool | None = None, retries: bool = False
-) -> Graph:
+    draw: random.Random, *, fuse: str | None = None, keyed: bool | None = None, retries: bool = False,
+    failures: bool = False,
+) -> Graph:  # fmt: skip
     """A graph of 1 to 6 nodes: chains, fan-out, fan-in, loops; some with ends, shared state, async nodes.
 
     Some are in layers of plain nodes, each leading to the next: what a unit takes in waves.
@@ -156,7 +180,11 @@ def random_graph(
             following = range(bisect_right(layers, layers[index]), bisect_right(layers, layers[index] + 1))
         routes = [_targets(draw, following, sinks, ends=ends) for _ in range(5)]
         behaviour.ways = tuple(Way)
-        nodes.append(_node(draw, index, behaviour, routes, plain=layered))
+        failure: FailurePlan | None = None
+        if failures and draw.random() < 0.7:
+            failure = FailurePlan(len(routes), 2)
+            routes.append(_targets(draw, following, sinks, ends=ends))
+        nodes.append(_node(draw, index, behaviour, routes, failure, plain=layered))
         behaviours.append(behaviour)
         routes_of.append(routes)
     units, unit_of = _units(draw, count, fuse)
@@ -192,8 +220,9 @@ def _targets(draw: random.Random, following: Sequence[int], sinks: int, *, ends:
 
 
 def _node(
-    draw: random.Random, index: int, behaviour: Behaviour, routes: Sequence[tuple[int, ...]], *, plain: bool
-) -> NodePlan:
+    draw: random.Random, index: int, behaviour: Behaviour, routes: Sequence[tuple[int, ...]],
+    failure: FailurePlan | None, *, plain: bool,
+) -> NodePlan:  # fmt: skip
     is_async = not plain and draw.random() < 0.2
 
     def process(event: Any, ctx: Any) -> Any:
@@ -221,7 +250,7 @@ def _node(
         is_async=is_async, is_batch=is_batch, batch_size=draw.choice([0, 1, 3]),
         state=state_codec(Seen) if behaviour.stateful else None,
         routes=tuple(routes), actions={Way.A: 0, Way.B: 1, Way.C: 2}, outputs={Note: 3}, default=4,
-        types={Token: 0, Note: 1}, may_end=ends, replicas=1, retry=behaviour.retry,
+        types={Token: 0, Note: 1}, may_end=ends, replicas=1, retry=behaviour.retry, failure=failure,
     )  # fmt: skip
 
 
@@ -306,7 +335,8 @@ class Naive:
             self.result.dead[letter.key].append((letter.id, letter.node, letter.reason))
             return
         node = next(row.index for row in self.plan.nodes if row.name == letter.node)
-        data = msgspec.json.decode(letter.data or b"", type=Note if letter.reentry.type == "Note" else Token)
+        types: dict[str, Any] = {"Note": Note, "Failure": Failure}
+        data = msgspec.json.decode(letter.data or b"", type=types.get(letter.reentry.type, Token))
         self._enter(letter.key, letter.id, [(node, data, ())])
 
     def _enter(self, key: str, identity: str, stack: list[Any]) -> None:
@@ -329,22 +359,32 @@ class Naive:
 
     def _visit(self, key: str, identity: str, node: int, data: Any, path: tuple[int, ...]) -> list[Any] | None:
         """What is left to do after one visit, the last first; None: the run has ended."""
-        behaviour, plan = self.graph.behaviours[node], self.plan.nodes[node]
+        behaviour = self.graph.behaviours[node]
         names = [(key, f"node:n{node}") if behaviour.stateful else None, (key, "state") if behaviour.shares else None]
         states = [self._state(name) for name in names]
         copy = msgspec.json.decode(msgspec.json.encode(data), type=type(data))
         try:
             result = behaviour.decide(copy, *states)
-        except ValueError:
-            self.result.dead[key].append((_id(identity, path), plan.name, "error"))
-            return []
-        except Reject:
-            self.result.dead[key].append((_id(identity, path), plan.name, "reject"))
-            return []
+        except (ValueError, Reject) as error:
+            return self._failed(error, key, identity, node, data, path)
         for name, state in zip(names, states, strict=True):
             if name is not None:
                 self.result.states[name] = msgspec.json.encode(state)
         return self._following(result, node, data, identity, path)
+
+    def _failed(
+        self, error: Exception, key: str, identity: str, node: int, data: Any, path: tuple[int, ...], attempts: int = 1
+    ) -> list[Any]:
+        """A node has failed for good: what is left to do, the last first."""
+        plan = self.plan.nodes[node]
+        reason = "reject" if isinstance(error, Reject) else "error"
+        if plan.failure is None:
+            self.result.dead[key].append((_id(identity, path), plan.name, reason))
+            return []
+        text = error.reason if isinstance(error, Reject) else f"{type(error).__name__}: {error}"
+        came = msgspec.json.decode(msgspec.json.encode(data))
+        failure = Failure(text, reason, plan.name, attempts, came)
+        return self._fan_out(failure, identity, (*path, 0), plan.routes[plan.failure.route])
 
     def _following(self, result: Any, node: int, data: Any, identity: str, path: tuple[int, ...]) -> list[Any]:
         """What a result leads to, the last first."""

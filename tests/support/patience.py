@@ -120,7 +120,7 @@ class Patient(Naive):
         if blocked and first is None:
             self._wait(key, identity, path, node, data, [])
             return []
-        behaviour, plan = self.graph.behaviours[node], self.plan.nodes[node]
+        behaviour = self.graph.behaviours[node]
         names = [(key, f"node:n{node}") if behaviour.stateful else None, (key, "state") if behaviour.shares else None]
         states = [self._state(name) for name in names]
         copy = msgspec.json.decode(msgspec.json.encode(data), type=type(data))
@@ -131,16 +131,11 @@ class Patient(Naive):
             assert behaviour.retry is not None
             wait = behaviour.retry.wait(error, attempts, _id(identity, path))
             if wait is None:
-                self.result.dead[key].append((_id(identity, path), plan.name, "error"))
-            else:
-                self._wait(key, identity, path, node, data, [], attempts=attempts, due=self.now + wait, again=first)
+                return self._failed(error, key, identity, node, data, path, attempts)
+            self._wait(key, identity, path, node, data, [], attempts=attempts, due=self.now + wait, again=first)
             return []
-        except ValueError:
-            self.result.dead[key].append((_id(identity, path), plan.name, "error"))
-            return []
-        except Reject:
-            self.result.dead[key].append((_id(identity, path), plan.name, "reject"))
-            return []
+        except (ValueError, Reject) as error:
+            return self._failed(error, key, identity, node, data, path, attempts)
         for name, state in zip(names, states, strict=True):
             if name is not None:
                 self.result.states[name] = msgspec.json.encode(state)

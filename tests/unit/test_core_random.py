@@ -18,9 +18,9 @@ SPREAD = GRAPHS // 10
 """Graphs that run in several partitions."""
 
 
-def check(seed: int, *, faults: bool, steps: int = 100_000) -> None:
+def check(seed: int, *, faults: bool, steps: int = 100_000, failures: bool = False) -> None:
     draw = random.Random(seed)
-    graph = random_graph(draw)
+    graph = random_graph(draw, failures=failures)
     log = random_log(draw)
     naive = Naive(graph)
     for source, value in log:
@@ -31,10 +31,10 @@ def check(seed: int, *, faults: bool, steps: int = 100_000) -> None:
     assert not differences, f"seed {seed}: {differences[0][:2000]}"
 
 
-def check_spread(seed: int, *, faults: bool, steps: int = 200_000) -> None:
+def check_spread(seed: int, *, faults: bool, steps: int = 200_000, failures: bool = False) -> None:
     """Several partitions; each key's records lie in one place, which need not be the one that it belongs to."""
     draw = random.Random(seed)
-    graph = random_graph(draw, keyed=True)
+    graph = random_graph(draw, keyed=True, failures=failures)
     partitions = draw.randint(2, 4)
     keys = [f"k{number}" for number in range(draw.randint(1, 8))]
     place_of = {key: (draw.randrange(2), draw.randrange(draw.choice([partitions, 6]))) for key in keys}
@@ -67,3 +67,11 @@ def test_any_graph_any_batching_any_fault_equals_one_event_at_a_time(shard: int)
     for number in range(GRAPHS // SHARDS):
         seed = shard * 1_000_000 + number
         check(seed, faults=number % 4 != 0)
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_any_graph_with_routes_for_failures_equals_one_event_at_a_time(shard: int) -> None:
+    for number in range(GRAPHS // SHARDS // 4):
+        check(shard * 1_000_000 + number, faults=number % 4 != 0, failures=True)
+    for number in range(SPREAD // SHARDS // 4):
+        check_spread(shard * 1_000_000 + number, faults=number % 4 != 0, failures=True)

@@ -430,4 +430,6 @@ def test_what_one_node_calls_no_data_stopped_at_the_other_node_by_its_own_fault(
 
         letters = [letter for letter in harness.dead_letters if letter.reason == "error"]
         assert [letter.node for letter in letters] == ["early", "late"]
-        assert [letter.reentry for letter in letters] == [Reentry(node=name, visits=1) for name in ("early", "late")]
+        assert [letter.reentry for letter in letters] == [
+            Reentry(node=name, visits=1, depth=1) for name in ("early", "late")
+        ]

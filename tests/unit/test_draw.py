@@ -6,7 +6,7 @@ from datetime import timedelta
 
 import msgspec
 
-from headrace import Action, Complete, Context, Event, KafkaSink, KafkaSource, Timeout, Workflow
+from headrace import Action, Complete, Context, Event, Failure, KafkaSink, KafkaSource, Timeout, Workflow
 
 
 class Reading(msgspec.Struct, frozen=True):
@@ -103,3 +103,16 @@ def test_a_wrong_graph_is_drawn_as_well() -> None:
     workflow.source(KafkaSource("readings", Reading)).to("nowhere")  # type: ignore[arg-type]
 
     assert "unknown0((\"? 'nowhere'\"))" in workflow.mermaid()
+
+
+def test_the_way_of_failures_is_drawn() -> None:
+    workflow = Workflow("shop")
+    readings = workflow.source(KafkaSource("readings", Reading, key="sensor"))
+    node, failures = workflow.node(to_alert), workflow.sink(KafkaSink("failures", Failure))
+    readings.to(node)
+    node.to(None)
+    node.on(Failure).to(failures, Complete)
+
+    assert '  node0 -->|"Failure"| sink0\n  node0 -->|"Failure"| complete\n' in workflow.mermaid()
+    ways = [(way.on, way.target) for way in workflow.outline().ways[1:]]
+    assert ways == [("Failure", "sink0"), ("Failure", "complete")]

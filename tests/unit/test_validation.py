@@ -732,16 +732,9 @@ def test_two_waits_on_one_source_have_names_of_their_own() -> None:
     assert {problem.code for problem in workflow.check()} == {"duplicate-name", "unreached"}
 
 
-def use_failure(workflow: Workflow, readings: Any) -> None:
-    node = workflow.node(count)
-    readings.to(node)
-    node.on(Failure).to(None)
-
-
 @pytest.mark.parametrize(
     ("write", "what"),
     [
-        (use_failure, ["`.on(Failure)`"]),
         (lambda workflow, readings: readings.to(workflow.sink(WebhookSink(Reading))), ["WebhookSink"]),
         (lambda workflow, readings: readings.to(workflow.node(Workflow("inner"))), ["a workflow as a node"]),
     ],
@@ -757,6 +750,45 @@ def test_what_this_version_cannot_run_is_drawn_but_refused(
     assert [problem.code for problem in problems] == ["not-yet"] * len(what)
     assert [problem.message.partition(" can be written")[0] for problem in problems] == what
     assert workflow.mermaid().startswith("flowchart LR")
+
+
+def test_a_failure_goes_to_what_takes_one() -> None:
+    def mend(event: Event[Failure], ctx: Context) -> None: ...
+
+    workflow, readings = started()
+    counting, mending = workflow.node(count), workflow.node(mend)
+    readings.to(counting)
+    counting.on(Failure).to(mending, workflow.sink(KafkaSink("failures", Failure)))
+
+    assert workflow.check() == []
+
+    counting.on(Failure).to(None)
+    (problem,) = workflow.check()
+    assert problem.code == "routed-twice"
+    assert problem.cure == "Write one route; to send it to both: count.on(Failure).to(one, other)"
+
+
+def test_a_failure_does_not_go_to_what_takes_other_data() -> None:
+    workflow, readings = started()
+    counting = workflow.node(count)
+    readings.to(counting)
+    counting.on(Failure).to(workflow.sink(KafkaSink("failures", Reading)))
+
+    (problem,) = workflow.check()
+
+    assert (problem.code, problem.message) == ("type", "gives Failure, but failures takes Reading")
+
+
+def test_a_node_whose_failures_end_the_run_has_one_event_of_it_at_a_time() -> None:
+    workflow, readings = started()
+    counting = workflow.node(count)
+    readings.to(counting)
+    assert not workflow.compile().serial
+
+    counting.on(Failure).to(Terminate)
+
+    assert workflow.compile().serial
+    assert workflow.compile().nodes[0].may_end
 
 
 def test_a_topic_is_read_by_one_source() -> None:
