@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from flows import channels, sensors, sessions, temperature, wrong
+from flows import channels, sensors, sessions, temperature, times, wrong
 from headrace import WorkflowError
 from rigs import Ended, Rig
 
@@ -340,3 +340,46 @@ def assert_refused(rig: Rig, make: Callable[[str], wrong.Wrong], subject: str, m
 
 def readings(*celsius: float) -> list[temperature.Reading]:
     return [temperature.Reading("s1", value) for value in celsius]
+
+
+@pytest.mark.actors
+def test_timers_and_idle_times_fall_due_once_for_each_run(rig: Rig) -> None:
+    flow = rig.run(times.watched)
+    for key in ("ada", "bob", "cid"):
+        rig.send(flow.words, "one", *(("off",) if key == "bob" else ("two",)), key=key)
+
+    sent = rig.sent(flow.said)
+
+    assert {key: [row for row in sent if row.startswith(key)] for key in ("ada", "bob", "cid")} == {
+        "ada": ["ada one", "ada two", "ada quiet after 2", "ada idle for 0.6"],
+        "bob": ["bob one", "bob off", "bob idle for 0.6"],
+        "cid": ["cid one", "cid two", "cid quiet after 2", "cid idle for 0.6"],
+    }
+    assert rig.dead_letters() == []
+    assert [rig.run_of(key).state(flow.watch) for key in ("ada", "bob", "cid")] == [2, 2, 2]
+
+
+@pytest.mark.actors
+def test_M10_a_run_waits_for_messages_of_clients_and_nodes_or_until_it_is_over(rig: Rig) -> None:
+    flow = rig.prepare(times.approved)
+    rig.send(flow.orders, "tea", key="ada")
+    rig.send(flow.orders, "tea", key="bob")
+    rig.send(flow.orders, "tea", key="cid")
+    rig.start()
+    rig.send(flow.approvals, times.Approval("dan"), key="ada")
+    rig.send(flow.orders, "approve bob", key="eve")
+
+    results = [rig.run_of(key).result for key in ("ada", "bob", "cid")]
+
+    assert results == ["ada by dan", "bob by eve", "cid by nobody"]
+    assert [rig.run_of(key).status for key in ("ada", "bob", "cid", "eve")] == ["completed"] * 3 + ["running"]
+    assert rig.dead_letters() == []
+
+
+@pytest.mark.actors
+def test_A18_a_workflow_times_out_without_events(rig: Rig) -> None:
+    flow = rig.run(times.lone)
+    rig.settle()
+
+    assert rig.run_of().status == "timed out"
+    assert rig.remainder(flow.numbers) == []

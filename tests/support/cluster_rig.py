@@ -24,6 +24,7 @@ from headrace.actors.cluster import Cluster, deployment_of, launch
 from headrace.actors.dead_letters import replay_letters
 from headrace.actors.loading import load_workflow
 from headrace.actors.store import Store
+from headrace.actors.store_requests import Request, RequestStore
 from headrace.gateway.app import create_app
 from headrace.gateway.keys import encode_key
 from headrace.sources.channel import ChannelSender
@@ -229,9 +230,17 @@ class ClusterRig(Rig):
         for item in data:
             if plan.source.kind == "channel":
                 await self._channel(plan).send(item)
+            elif plan.source.kind == "messages":
+                await self._message(plan, item, key or "")
             else:
                 run = key if plan.key is None else str(getattr(item, str(plan.key)))
                 await self._produce(plan, self.plan.types[plan.type].codec.encode(item), key, run)
+
+    async def _message(self, plan: SourcePlan, data: Any, key: str) -> None:
+        body = self.plan.types[plan.type].codec.encode(data)
+        async with RequestStore(self._redis_url) as store:
+            request = Request(id=uuid.uuid4().hex, key=key, source=plan.name, body=body)
+            await store.append_request(self.plan.name, self._home(key), request)
 
     async def _produce(
         self, plan: SourcePlan, value: bytes | None, key: str | None, run: str | None, headers: Headers = ()
@@ -267,6 +276,10 @@ class ClusterRig(Rig):
         )
         sent = [await self._store.internal(number, limit=1) for number in range(self.partitions)]
         sent += [await self._store.parked_fields(number) for number in range(self.partitions)]
+        soon = await self._store.time() + 60_000
+        sent += [(await self._store.timers(number, soon, 1))[0] for number in range(self.partitions)]
+        client: Any = self._store.client
+        sent += [await client.xrange(self._store.keys(number).inbox, count=1) for number in range(self.partitions)]
         return read and not any(sent) and not any([await channel.remainder() for channel in self._channels.values()])
 
     async def _read(self, topic: str, count: int) -> list[bytes]:

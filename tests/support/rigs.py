@@ -201,8 +201,14 @@ class HarnessRig(Rig):
     def settle(self) -> None:
         for senders in self._senders:
             senders.pump()
-        while self.harness.parked:
+        while self.harness.parked or self._falls_due():
             self.harness.advance(timedelta(seconds=1))
+
+    def _falls_due(self) -> bool:
+        """Something will, within a minute."""
+        engine = self.harness._engine
+        until = engine.now + 60_000
+        return any(engine.store.timers(number, until, 1)[0] for number in range(engine.partitions))
 
     def run_of(self, key: str = "") -> RunView:
         self.settle()
