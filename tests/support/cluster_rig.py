@@ -23,6 +23,7 @@ from brokers import Topics
 from headrace.actors.cluster import Cluster, deployment_of, launch
 from headrace.actors.dead_letters import replay_letters
 from headrace.actors.loading import load_workflow
+from headrace.actors.spec import Deployment
 from headrace.actors.store import Store
 from headrace.actors.store_requests import Request, RequestStore
 from headrace.gateway.app import create_app
@@ -110,12 +111,16 @@ class ClusterRig(Rig):
         self._run(self._store.publish_workflow(descriptor_of(self.plan, self.partitions)))
         return flow
 
-    def start(self) -> None:
-        deployment = deployment_of(
+    @property
+    def deployment(self) -> Deployment:
+        """What `start` starts."""
+        return deployment_of(
             self.plan, self.code, self._redis_url, partitions=self.partitions, fuse=self._fuse == "all", spares=0,
             kafka={"bootstrap_servers": self._bootstrap},
         )  # fmt: skip
-        self._cluster = launch(deployment)
+
+    def start(self) -> None:
+        self._cluster = launch(self.deployment)
         self._cluster.wait_until_ready(timedelta(seconds=WITHIN))
 
     def send(self, source: SourceHandle[D], *data: D, key: str | None = None) -> None:
