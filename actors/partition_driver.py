@@ -12,6 +12,7 @@ import structlog
 
 from headrace.actors.bell import Bell
 from headrace.actors.driver_counts import DriverCounts
+from headrace.actors.letter_keeping import LetterKeeping
 from headrace.actors.linger import Linger
 from headrace.actors.outgoing import Outgoing
 from headrace.actors.shared import Shared
@@ -55,6 +56,7 @@ class PartitionDriver(DriverCounts):
         """Why it stands still: a stable word, and a sentence."""
         self.epochs = 0
         self._bell = Bell(number, shared, self._under_way, self.wake)
+        self.letters = LetterKeeping(number, shared.store, shared.metrics.dropped)
 
     @property
     def standing(self) -> tuple[str, str] | None:
@@ -87,6 +89,7 @@ class PartitionDriver(DriverCounts):
         except PartitionTorn as error:
             self._stand_still(str(error))
             return False
+        await until_available(partial(self.letters.begin, head.owner), shared.on_problem)
         core = self._core = PartitionCore(
             shared.plan, self.number, shared.partitions, head, shared.limits, shared.formats.packers, shared.tracer
         )
@@ -140,6 +143,7 @@ class PartitionDriver(DriverCounts):
         try:
             if self._outgoing is not None:
                 await self._outgoing.trim()
+            await self.letters.look(core.owner)
             answer = await self._shared.store.check(self.number, core.owner, sequence)
         except StoreUnavailable:
             return  # whoever needs it next names it

@@ -56,6 +56,8 @@ class Effect(Enum):
     """A workflow taken out of the store."""
     DEAD_DROP = "dead-drop"
     """Dead letters taken out by a person."""
+    DEAD_TRIM = "dead-trim"
+    """Dead letters dropped that are too old, or too many."""
     DEAD_REPLAY = "dead-replay"
     """Dead letters sent back in by a person."""
     RESTORE = "restore"

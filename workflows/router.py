@@ -116,6 +116,7 @@ class Router:
 
     def dead(self, epoch: Epoch, root: int, path: Path, letter: DeadLetter) -> None:
         """An event stops here."""
+        self.emitter.letter(epoch, (root, path), letter)
         epoch.pending.dead.append((root, path, letter))
         self._core.dead_count += 1
 

@@ -10,6 +10,7 @@ import msgspec
 
 from headrace.workflows.commit import Answer, Commit, Head, Output
 from headrace.workflows.errors import HeadraceError
+from headrace.workflows.retention import LettersKept
 
 Chunk: TypeAlias = tuple[int, list[Output]]
 """Outputs of one commit that are still in the outbox: sequence of the first, and the outputs in order."""
@@ -347,6 +348,16 @@ class StoreContract(Protocol):
             APPLIED; FENCED when another owns the partition; ROLLED_BACK when commits are gone, or the server was
             started again since the partition was acquired: what was sent from here to other partitions, and
             forgotten, may be there again, and they may not have it.
+        """
+        ...
+
+    async def trim_letters(self, partition: int, owner: str) -> LettersKept | None:
+        """Drop dead letters that are over a limit of the workflow's `Retention`, some of them at a time.
+
+        A commit does so by itself when it adds some; age goes on without commits.
+
+        Returns:
+            What there is now; None when another owns the partition, or it is torn.
         """
         ...
 

@@ -14,6 +14,7 @@ from headrace.workflows.findings import Findings
 from headrace.workflows.graph import Fuse, Fused, NodeItem, SinkItem, SourceItem, Unknown, WaitItem, Where
 from headrace.workflows.nodes import BatchNode
 from headrace.workflows.ports import Sink, Source
+from headrace.workflows.retention import retention_faults
 from headrace.workflows.retry import retry_faults
 from headrace.workflows.signature import UNSAID
 
@@ -60,6 +61,8 @@ def _check_workflow(findings: Findings) -> None:
     fuse: object = graph.fuse
     if fuse not in (None, "all"):
         add(graph.where, graph.name, "fuse", f"fuse={fuse!r} means nothing", "Write fuse='all', or leave it out")
+    for fault in retention_faults(graph.retention):
+        add(graph.where, graph.name, "number", f"dead_letters=: {fault}", "See headrace.Retention")
     if graph.state is not None:
         _check_state(findings, graph.where, graph.name, "the runs' state", graph.state)
 

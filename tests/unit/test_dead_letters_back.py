@@ -311,7 +311,7 @@ def put_in(harness: Harness, letter: DeadLetter) -> None:
     """As if it had been sent back."""
     store = harness._engine.store
     held = store._of(0)
-    held.dead.append(("1-1", letter))
+    held.dead.append(Kept("1-1", letter, 0, 0))
     assert store.replay(0, [("1-1", encode(back(letter, 0)))], most=10) == 1
 
 

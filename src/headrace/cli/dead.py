@@ -20,6 +20,7 @@ from headrace.actors.dead_letters import (
     LetterPage,
     drop_letters,
     get_letter,
+    letters_gone,
     list_letters,
     replay_letters,
 )
@@ -31,6 +32,7 @@ from headrace.cli.project import Project
 from headrace.cli.screen import Screen
 from headrace.cli.times import ago
 from headrace.settings import Loaded
+from headrace.workflows.letters import is_json
 from headrace.workflows.store import WorkflowDescriptor
 
 Places: TypeAlias = Sequence[tuple[int, str]]
@@ -40,6 +42,7 @@ log = structlog.get_logger(__name__)
 
 _LONGEST: Final = 300
 """Characters of an error in a list."""
+_OVER: Final = {"age": "too old", "count": "over the number that a partition keeps", "bytes": "over its bytes"}
 _AT_ONCE: Final = 500
 """Letters that are looked at together when they are to be dropped: each may have a megabyte."""
 
@@ -53,15 +56,16 @@ def show_list(
         HeadraceError: See `found_workflow` and `list_letters`.
     """
 
-    async def read() -> tuple[str, LetterPage]:
+    async def read() -> tuple[str, LetterPage, dict[str, int]]:
         async with found_workflow(workflow, loaded, Project(Path.cwd()), "dead list") as (registry, descriptor):
-            return descriptor.name, await list_letters(
-                registry, descriptor.name, descriptor.partitions, wanted, limit=limit, cursor=cursor
-            )
+            name, partitions = descriptor.name, descriptor.partitions
+            page = await list_letters(registry, name, partitions, wanted, limit=limit, cursor=cursor)
+            return name, page, await letters_gone(registry, name, partitions)
 
-    name, page = asyncio.run(read())
+    name, page, gone = asyncio.run(read())
     if as_json:
-        screen.json({"letters": [_for_programs(found) for found in page.letters], "cursor": page.cursor})
+        letters = [_for_programs(found) for found in page.letters]
+        screen.json({"letters": letters, "cursor": page.cursor, "dropped": gone})
         return ExitCode.OK
     if not page.letters:
         screen.say(f"{name} has no dead letters{_of(wanted)}.")
@@ -75,6 +79,9 @@ def show_list(
     if page.cursor:
         options = "".join(f" --{option} {value}" for option, value in _options(wanted))
         screen.say(f"more: headrace dead list {name}{options} --limit {limit} --cursor {page.cursor}", "dim")
+    if gone:
+        why = ", ".join(f"{count:,} {_OVER[cap]}" for cap, count in gone.items())
+        screen.say(f"{sum(gone.values()):,} older ones are gone: {why}. See Retention of its code", "yellow")
     return ExitCode.OK
 
 
@@ -273,22 +280,14 @@ def _for_programs(found: Found) -> dict[str, Any]:
     data = fields.pop("data")
     row: dict[str, Any] = {"address": found.address, "partition": found.partition, "entry": found.entry, **fields}
     row["headers"] = {name: value.decode(errors="replace") for name, value in found.letter.headers}
-    if data is not None and _is_json(data):
+    if data is not None and is_json(data):
         row["data"] = msgspec.Raw(data)
     else:
         row["data_base64"] = None if data is None else base64.b64encode(data).decode()
     return row
 
 
-def _is_json(data: bytes) -> bool:
-    try:
-        msgspec.json.decode(data)
-    except msgspec.DecodeError:
-        return False
-    return True
-
-
 def _readable(data: bytes | None) -> str:
     if data is None:
         return "none"
-    return msgspec.json.format(data, indent=2).decode() if _is_json(data) else repr(data)
+    return msgspec.json.format(data, indent=2).decode() if is_json(data) else repr(data)
