@@ -63,7 +63,8 @@ class PartitionDriver(DriverCounts):
         """Why it stands still, or takes no new events."""
         if self.trouble is None and self._outgoing is not None and self._outgoing.trouble is not None:
             return "outbox_full", self._outgoing.trouble
-        if self.trouble is None and self._core is not None and self._core.parking_full:
+        pauses = self._shared.plan.parked_full == "pause"
+        if self.trouble is None and self._core is not None and pauses and self._core.parking_full:
             count = self._core.parked
             return "parked_full", f"{count} events stand still: no more are taken until some of them have gone on"
         return self.trouble
@@ -298,9 +299,13 @@ class PartitionDriver(DriverCounts):
     async def _recall(self, core: PartitionCore, recall: Recall) -> None:
         ask = partial(self._shared.store.parked, self.number, [ticket.field for ticket in recall.tickets])
         blobs = await until_available(ask, self._shared.on_problem)
-        if core is self._core:
-            core.recalled(recall.tickets, blobs, self._shared.clock.now_ms())
-            self.wake()
+        if core is not self._core:
+            return
+        if None in blobs:  # the store has lost the commit in which they came to stand still
+            await self._refused(Answer.ROLLED_BACK)
+            return
+        core.recalled(recall.tickets, blobs, self._shared.clock.now_ms())
+        self.wake()
 
     async def _save(self, core: PartitionCore, save: Save) -> None:
         self._shared.sizing.learn_commit(save)

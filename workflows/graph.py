@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 from headrace.workflows.actions import Complete, Terminate
 from headrace.workflows.ports import Sink, Source
 from headrace.workflows.retention import KEPT, Retention
-from headrace.workflows.retry import Retry
+from headrace.workflows.retry import Retry, WhenFull
 from headrace.workflows.returns import Fault
 from headrace.workflows.signature import Signature
 from headrace.workflows.state_versions import Migrations
@@ -232,6 +232,7 @@ class Graph:
     """Of the state that its runs share."""
     retention: Retention = KEPT
     """Of its dead letters."""
+    parked_full: WhenFull = "pause"
     sources: list[SourceItem] = field(default_factory=list)
     nodes: list[NodeItem] = field(default_factory=list)
     sinks: list[SinkItem] = field(default_factory=list)

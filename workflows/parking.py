@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from heapq import heappop, heappush
+from heapq import heappop, heappush, nsmallest
 from itertools import chain, groupby, takewhile
 from typing import Final, TypeAlias
 
@@ -262,6 +262,19 @@ class Parking:
             self.under_way.update(part)
             taken += part
         return taken
+
+    def surplus(self, most: int, most_of_queue: int) -> list[Ticket]:
+        """The oldest, without which no more than `most` stand still, and `most_of_queue` in a queue; what is under way stays.
+
+        Those of a queue are the first ones of it. The oldest come first.
+        """
+        settled = [list(takewhile(self._is_settled, queue)) for queue in self._queues.values()]
+        over = [len(queue) - most_of_queue for queue in self._queues.values()]
+        chosen = {ticket for queue, count in zip(settled, over, strict=True) for ticket in queue[: max(0, count)]}
+        rest = self.count - len(chosen) - most
+        if rest > 0:
+            chosen.update(nsmallest(rest, (ticket for ticket in chain(*settled) if ticket not in chosen)))
+        return sorted(chosen)
 
     def committed(self, tickets: Iterable[Ticket]) -> None:
         """What became of these is in the store."""

@@ -21,7 +21,7 @@ from .retention import KEPT, Retention
 
 if TYPE_CHECKING:
     from .codec import Quick
-    from .retry import Retry
+    from .retry import Retry, WhenFull
 
 Target: TypeAlias = int
 SINK: Final = 1_000_000
@@ -275,6 +275,8 @@ class Plan:
     """Number of the type of nodes' timers as they come to them; -1: no node sets any."""
     retention: Retention = KEPT
     """How long and how many dead letters are kept."""
+    parked_full: WhenFull = "pause"
+    """What is done while as many events of a partition stand still as may."""
     letter_sinks: tuple[int, ...] = ()
     """Indexes of the sinks that every dead letter goes to as well."""
 

@@ -45,6 +45,9 @@ class Router:
     def enter(self, epoch: Epoch) -> None:
         """All events of an epoch go to where their source's route leads."""
         plan = self._plan
+        if epoch.evicts:
+            self._core.evicting.enter(epoch, self.now)
+            return
         if epoch.firings:
             self._core.time.admit(epoch, self.now)
         if plan.serial:

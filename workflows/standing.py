@@ -136,16 +136,17 @@ class Standing:
     def gone_on(self, epoch: Epoch, slots: Iterable[int], now: int) -> None:
         """Events that stood still have gone on, or can't: they have left their queues."""
         tickets = [epoch.standing.pop(slot) for slot in slots if slot in epoch.standing]
-        self._remove(epoch, tickets, now)
+        self.remove(epoch, tickets, now)
 
     def ended(self, epoch: Epoch, run: RunRecord, now: int) -> set[Ticket]:
         """A run has ended: what stood still of it, having begun, is no more. What has not begun is the next run's."""
         self.release_all(epoch, run.key, now)
         tickets = self._parking.of_run(run.key)
-        self._remove(epoch, tickets, now)
+        self.remove(epoch, tickets, now)
         return set(tickets)
 
-    def _remove(self, epoch: Epoch, tickets: Sequence[Ticket], now: int) -> None:
+    def remove(self, epoch: Epoch, tickets: Sequence[Ticket], now: int) -> None:
+        """They have left their queues."""
         for ticket in tickets:
             self._parking.remove(ticket)
             epoch.pending.parked[ticket] = None

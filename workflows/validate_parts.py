@@ -15,7 +15,7 @@ from headrace.workflows.graph import Fuse, Fused, NodeItem, SinkItem, SourceItem
 from headrace.workflows.nodes import BatchNode
 from headrace.workflows.ports import Sink, Source
 from headrace.workflows.retention import retention_faults
-from headrace.workflows.retry import retry_faults
+from headrace.workflows.retry import WHEN_FULL, retry_faults
 from headrace.workflows.signature import UNSAID
 
 _WORKFLOW_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
@@ -61,6 +61,9 @@ def _check_workflow(findings: Findings) -> None:
     fuse: object = graph.fuse
     if fuse not in (None, "all"):
         add(graph.where, graph.name, "fuse", f"fuse={fuse!r} means nothing", "Write fuse='all', or leave it out")
+    if graph.parked_full not in WHEN_FULL:
+        cure = f"Write one of {', '.join(map(repr, WHEN_FULL))}"
+        add(graph.where, graph.name, "parked-full", f"parked_full={graph.parked_full!r} is no way to go on", cure)
     for fault in retention_faults(graph.retention):
         add(graph.where, graph.name, "number", f"dead_letters=: {fault}", "See headrace.Retention")
     if graph.state is not None:

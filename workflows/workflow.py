@@ -43,6 +43,7 @@ from headrace.workflows.nodes import BatchNode, Node
 from headrace.workflows.plan import Plan
 from headrace.workflows.ports import Sink, Source, port_name
 from headrace.workflows.retention import KEPT, Retention
+from headrace.workflows.retry import WhenFull
 from headrace.workflows.signature import read_signature
 from headrace.workflows.state_versions import Migrations
 
@@ -88,6 +89,7 @@ class Workflow:
         fuse: Literal["all"] | None = None,
         migrations: Migrations | None = None,
         dead_letters: Retention = KEPT,
+        parked_full: WhenFull = "pause",
     ) -> None:
         """Start an empty workflow.
 
@@ -99,9 +101,11 @@ class Workflow:
             partitions: Shares of the key space, fixed at first deploy. Default: as many as the topic has, else 32.
             fuse: `"all"`: run all nodes inside the worker, none in an actor of its own.
             migrations: Version of `state` -> function that makes the next one of it; see `NodeKeywords`.
+            parked_full: What is done while as many events of a partition (or key) stand still, to be tried again, as may:
+                take no more from the sources until some have gone on; or make dead letters of those that stand longest.
             dead_letters: How long, and how many, dead letters are kept: a week, 10,000 or 64 MiB of a partition.
         """
-        self._graph = Graph(name, caller(1), keyed, partitions, state, fuse, migrations, dead_letters)
+        self._graph = Graph(name, caller(1), keyed, partitions, state, fuse, migrations, dead_letters, parked_full)
         self._plans: dict[str | None, tuple[int, Plan]] = {}
 
     @property

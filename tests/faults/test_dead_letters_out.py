@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,8 +61,8 @@ def test_G02_each_dead_letter_arrives_once(
     flow = write_flow(tmp_path, numbers, halves, name="buried")
     flow.write_text(flow.read_text().replace("BURIED", buried))
     code, workflow = load_workflow(flow.name, tmp_path)
-    kafka_options = {"bootstrap_servers": kafka.bootstrap}
-    deployed = Deployed(deployment_of(workflow.compile(fuse="all"), code, redis_url, fuse=True, kafka=kafka_options))
+    options = {"kafka": {"bootstrap_servers": kafka.bootstrap}, "incarnation": uuid.uuid4().hex}  # no old markers
+    deployed = Deployed(deployment_of(workflow.compile(fuse="all"), code, redis_url, fuse=True, **options))
 
     with solo(deployed, index=0, placement=1, partitions=(0, 1), crash_at=point) as one:
         until(lambda: one.crashed, f"it has crashed at {point}")
