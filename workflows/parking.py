@@ -264,9 +264,9 @@ class Parking:
         return taken
 
     def surplus(self, most: int, most_of_queue: int) -> list[Ticket]:
-        """The oldest, without which no more than `most` stand still, and `most_of_queue` in a queue; what is under way stays.
+        """The oldest, without which no more than `most` stand still, and `most_of_queue` in each queue.
 
-        Those of a queue are the first ones of it. The oldest come first.
+        Those of a queue are the first ones of it; what is under way stays. The oldest come first.
         """
         settled = [list(takewhile(self._is_settled, queue)) for queue in self._queues.values()]
         over = [len(queue) - most_of_queue for queue in self._queues.values()]

@@ -101,8 +101,8 @@ class Workflow:
             partitions: Shares of the key space, fixed at first deploy. Default: as many as the topic has, else 32.
             fuse: `"all"`: run all nodes inside the worker, none in an actor of its own.
             migrations: Version of `state` -> function that makes the next one of it; see `NodeKeywords`.
-            parked_full: What is done while as many events of a partition (or key) stand still, to be tried again, as may:
-                take no more from the sources until some have gone on; or make dead letters of those that stand longest.
+            parked_full: What is done while as many events of a partition (or key) stand still, to be tried again, as
+                may: take no more from the sources until some have gone on, or make dead letters of the oldest.
             dead_letters: How long, and how many, dead letters are kept: a week, 10,000 or 64 MiB of a partition.
         """
         self._graph = Graph(name, caller(1), keyed, partitions, state, fuse, migrations, dead_letters, parked_full)

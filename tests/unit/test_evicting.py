@@ -185,7 +185,7 @@ def test_a_way_that_is_none_is_refused() -> None:
     workflow: Any = Workflow("jobs", parked_full="wait")  # type: ignore[arg-type]
 
     with pytest.raises(
-        WorkflowError, match="parked_full='wait' is no way to go on. Write one of 'pause', 'dead-letter'"
+        WorkflowError, match=r"parked_full='wait' is no way to go on\. Write one of 'pause', 'dead-letter'"
     ):
         workflow.compile()
 
