@@ -12,6 +12,7 @@ import structlog
 
 from headrace.actors.bell import Bell
 from headrace.actors.driver_counts import DriverCounts
+from headrace.actors.falls import Falls
 from headrace.actors.letter_keeping import LetterKeeping
 from headrace.actors.linger import Linger
 from headrace.actors.outgoing import Outgoing
@@ -56,6 +57,7 @@ class PartitionDriver(DriverCounts):
         """Why it stands still: a stable word, and a sentence."""
         self.epochs = 0
         self._bell = Bell(number, shared, self._under_way, self.wake)
+        self._falls = Falls(number, shared.store)
         self.letters = LetterKeeping(number, shared.store, shared.metrics.dropped)
 
     @property
@@ -90,6 +92,7 @@ class PartitionDriver(DriverCounts):
         except PartitionTorn as error:
             self._stand_still(str(error))
             return False
+        self._falls.begin(head)
         await until_available(partial(self.letters.begin, head.owner), shared.on_problem)
         core = self._core = PartitionCore(
             shared.plan, self.number, shared.partitions, head, shared.limits, shared.formats.packers, shared.tracer
@@ -115,6 +118,8 @@ class PartitionDriver(DriverCounts):
             except TimeoutError:
                 continue
             self._idle.clear()
+        if self._core is not None:
+            await self._falls.released(self._core.owner)
         await self.drop()
         self.state = "released"
 
@@ -145,6 +150,7 @@ class PartitionDriver(DriverCounts):
             if self._outgoing is not None:
                 await self._outgoing.trim()
             await self.letters.look(core.owner)
+            await self._falls.look(core.owner)
             answer = await self._shared.store.check(self.number, core.owner, sequence)
         except StoreUnavailable:
             return  # whoever needs it next names it
@@ -264,6 +270,7 @@ class PartitionDriver(DriverCounts):
         return linger.take()
 
     def _call(self, core: PartitionCore, dispatch: Dispatch) -> None:
+        self._falls.tell(dispatch.call)
         runner = self._shared.runners.get(dispatch.call.unit)
         if runner is None:
             self._shared.nodes.submit(dispatch)

@@ -49,6 +49,7 @@ _OUTBOX: Final = Script(_FOLDER / "outbox.lua")
 _APPEND_INTERNAL: Final = Script(_FOLDER / "append_internal.lua")
 _REPLAY: Final = Script(_FOLDER / "replay.lua")
 _TRIM_OUTBOX: Final = Script(_FOLDER / "trim_outbox.lua")
+_CALM: Final = Script(_FOLDER / "calm.lua")
 _TRIM_LETTERS: Final = Script(_FOLDER / "trim_letters.lua")
 _WAKE: Final = Script(_FOLDER / "wake.lua")
 
@@ -268,6 +269,13 @@ class Store(Registry):
                 self.client, Effect.OUTBOX_TRIM, self.keys(partition).head, owner, str(through),
                 self._life(partition, owner),
             )  # fmt: skip
+        return Answer(answer.decode())
+
+    async def calm(self, partition: int, owner: str, *, released: bool) -> Answer:
+        """All is well; see `StoreContract.calm`."""
+        with store_errors(self.address):
+            head = self.keys(partition).head
+            answer = await _CALM.write(self.client, Effect.CALM, head, owner, "1" if released else "0")
         return Answer(answer.decode())
 
     async def trim_letters(self, partition: int, owner: str) -> LettersKept | None:

@@ -98,6 +98,9 @@ class MemoryStore:
             raise StalePlacement(partition, (term, placement), stored)
         owner = self._token()
         self._lives[owner] = self.life
+        falls = int(fields.get("falls", "0")) + 1 if "owner" in fields and "released" not in fields else 0
+        fields.pop("released", None)
+        fields["falls"] = str(falls)
         fields.update(owner=owner, term=str(term), placement=str(placement), worker=worker)
         head = head_of(owner, fields, held.positions)
         head.parked, head.due = list(held.parked), dict(held.due)
@@ -224,6 +227,16 @@ class MemoryStore:
             return Answer.FENCED
         if self._lives.get(owner) != self.life or sequence not in (None, int(fields.get("sequence", "0"))):
             return Answer.ROLLED_BACK
+        return Answer.APPLIED
+
+    def calm(self, partition: int, owner: str, *, released: bool) -> Answer:
+        """All is well; see `StoreContract.calm`."""
+        fields = self._of(partition).fields
+        if fields.get("owner") != owner:
+            return Answer.FENCED
+        fields["falls"] = "0"
+        if released:
+            fields["released"] = "1"
         return Answer.APPLIED
 
     def trim_letters(self, partition: int, owner: str) -> LettersKept | None:

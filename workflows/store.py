@@ -351,6 +351,13 @@ class StoreContract(Protocol):
         """
         ...
 
+    async def calm(self, partition: int, owner: str, *, released: bool) -> Answer:
+        """All is well: the owner has had the partition for a while, or gives it up in order (`released`).
+
+        `Head.extra["falls"]` tells the next owner how many before it did neither, one after the other.
+        """
+        ...
+
     async def trim_letters(self, partition: int, owner: str) -> LettersKept | None:
         """Drop dead letters that are over a limit of the workflow's `Retention`, some of them at a time.
 

@@ -25,10 +25,15 @@ if stored[3] == asked[6] and tonumber(stored[4]) > tonumber(asked[7]) then
   return {'STALE', stored[1], stored[2]}
 end
 
+-- How many owners in a row have neither given it up in order nor had it for a while: see calm.lua.
+local former = redis.call('HMGET', head, 'owner', 'released', 'falls')
+local falls = 0
+if former[1] and not former[2] then falls = tonumber(former[3] or '0') + 1 end
+redis.call('HDEL', head, 'released')
 local now = redis.call('TIME')
 local since = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
 redis.call('HSET', head, 'owner', asked[3], 'term', term, 'placement', placement, 'worker', asked[4], 'since', since,
-  'acquirer', asked[6], 'attempt', asked[7])
+  'acquirer', asked[6], 'attempt', asked[7], 'falls', string.format('%.0f', falls))
 for channel, capacity in pairs(asked[5]) do
   redis.call('HSET', base .. 'channels', channel, capacity)
   make_room(base, channel)

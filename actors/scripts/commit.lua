@@ -21,7 +21,7 @@ local timers, no_timers = asked[16], asked[17]
 local REPLY_MILLISECONDS = '86400000'
 local FIELDS_AT_ONCE = 2000
 local RESERVED = {owner = 1, sequence = 1, term = 1, placement = 1, worker = 1, since = 1, torn = 1,
-  torn_reason = 1, outbox = 1, deployment = 1, acquirer = 1, attempt = 1, touched = 1}
+  torn_reason = 1, outbox = 1, deployment = 1, acquirer = 1, attempt = 1, touched = 1, falls = 1, released = 1}
 
 local stored = redis.call('HMGET', head, 'torn', 'owner', 'sequence', 'outbox', 'torn_reason')
 if stored[1] then return {'TORN', stored[1], stored[5] or ''} end

@@ -476,6 +476,38 @@ def test_nothing_goes_back_into_a_workflow_that_has_ended(store: Driver) -> None
     assert len(dead(store)) == 1
 
 
+def falls(store: Driver, *, placement: int) -> tuple[str, int]:
+    head = store.acquire(0, term=1, placement=placement, worker="worker/0")
+    return head.owner, int(head.extra["falls"])
+
+
+def test_owners_that_were_ended_one_after_the_other_are_counted(store: Driver) -> None:
+    assert [falls(store, placement=placement)[1] for placement in (1, 2, 3)] == [0, 1, 2]
+
+
+def test_who_gives_a_partition_up_in_order_did_not_fall(store: Driver) -> None:
+    falls(store, placement=1)
+    owner, count = falls(store, placement=2)
+    assert count == 1
+
+    assert store.calm(0, owner, released=True) is Answer.APPLIED
+
+    assert [falls(store, placement=placement)[1] for placement in (3, 4)] == [0, 1]
+
+
+def test_who_had_a_partition_for_a_while_was_not_ended_by_what_ended_those_before(store: Driver) -> None:
+    falls(store, placement=1)
+    falls(store, placement=2)
+    owner, count = falls(store, placement=3)
+    assert count == 2
+
+    assert store.calm(0, owner, released=False) is Answer.APPLIED
+
+    assert falls(store, placement=4)[1] == 1
+    assert store.calm(0, owner, released=True) is Answer.FENCED
+    assert falls(store, placement=5)[1] == 2
+
+
 KEEP = Retention(age=None, count=4, bytes=4 << 20)
 
 
