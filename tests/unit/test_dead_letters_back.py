@@ -368,7 +368,8 @@ def test_what_has_no_way_back_stays_where_it_is(node: str | None, reason: str) -
     workflow, _, _, _ = alerts()
     letter = DeadLetter(id="readings/0/7", key="", source="readings", node=node, reason=reason, error="lost")
     with Harness(workflow, partitions=1) as harness:
-        harness._engine.store._of(0).dead.append(Kept("1-1", letter, 0, 0))
+        store = harness._engine.store
+        store._of(0).dead.append(Kept("1-1", letter, store.now, 0))
 
         assert harness.replay() == 0
         assert harness.dead_letters == [letter]
