@@ -55,10 +55,11 @@ class Evicting:
         epoch.evicts = True
 
     def enter(self, epoch: Epoch, now: int) -> None:
-        """All epochs before it are done: they leave their queues."""
-        for ticket, parked in epoch.tickets.items():
-            self._core.router.dead(epoch, -1, (), self._letter(ticket, parked, now))
-        self._core.standing.remove(epoch, list(epoch.tickets), now)
+        """All epochs before it are done: they leave their queues, but those whose runs have ended meanwhile."""
+        stand = [ticket for ticket in epoch.tickets if self._core.parking.has(ticket)]
+        for ticket in stand:
+            self._core.router.dead(epoch, -1, (), self._letter(ticket, epoch.tickets[ticket], now))
+        self._core.standing.remove(epoch, stand, now)
 
     def _letter(self, ticket: Ticket, parked: Parked, now: int) -> DeadLetter:
         node = self._core.plan.node_called(ticket.node)

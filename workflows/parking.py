@@ -294,6 +294,10 @@ class Parking:
         )
         return [ticket for ticket in chain(*queues) if ticket.node]
 
+    def has(self, ticket: Ticket) -> bool:
+        """Whether it still stands."""
+        return ticket in self._queues.get(self.queue(ticket), ())
+
     def queue(self, ticket: Ticket) -> Queue:
         """The queue that it stands in."""
         if is_kept(ticket):

@@ -10,7 +10,7 @@ import msgspec
 
 from headrace.workflows.commit import Answer, Commit, Head, Output
 from headrace.workflows.errors import HeadraceError
-from headrace.workflows.retention import LettersKept
+from headrace.workflows.upkeep import Upkeep
 
 Chunk: TypeAlias = tuple[int, list[Output]]
 """Outputs of one commit that are still in the outbox: sequence of the first, and the outputs in order."""
@@ -266,7 +266,7 @@ class Sender:
     """Number of the last output that is sent now, in its outbox."""
 
 
-class StoreContract(Protocol):
+class StoreContract(Upkeep, Protocol):
     """What a worker asks of a store. `MemoryStore` has the same methods, without `await`."""
 
     async def acquire(self, partition: int, *, term: int, placement: int, worker: str) -> Head:
@@ -348,23 +348,6 @@ class StoreContract(Protocol):
             APPLIED; FENCED when another owns the partition; ROLLED_BACK when commits are gone, or the server was
             started again since the partition was acquired: what was sent from here to other partitions, and
             forgotten, may be there again, and they may not have it.
-        """
-        ...
-
-    async def calm(self, partition: int, owner: str, *, released: bool) -> Answer:
-        """All is well: the owner has had the partition for a while, or gives it up in order (`released`).
-
-        `Head.extra["falls"]` tells the next owner how many before it did neither, one after the other.
-        """
-        ...
-
-    async def trim_letters(self, partition: int, owner: str) -> LettersKept | None:
-        """Drop dead letters that are over a limit of the workflow's `Retention`, some of them at a time.
-
-        A commit does so by itself when it adds some; age goes on without commits.
-
-        Returns:
-            What there is now; None when another owns the partition, or it is torn.
         """
         ...
 
