@@ -27,6 +27,8 @@ class Evicting:
     def __init__(self, core: PartitionCore) -> None:
         self._core = core
         self._makes_room = core.plan.parked_full == "dead-letter"
+        self._spared: set[Ticket] = set()
+        """What fell due and has not begun: it is no event of a source, and a run that is to end must."""
         self.under_way = False
         """Events were taken out of their queues for it, and the store was asked for them."""
 
@@ -45,7 +47,7 @@ class Evicting:
         core, limits = self._core, self._core.limits
         if not (self._makes_room and core.parking_full):
             return []
-        return core.parking.surplus(limits.parked - 1, limits.parked_of_key - 1)[:limit]
+        return core.parking.surplus(limits.parked - 1, limits.parked_of_key - 1, self._spared)[:limit]
 
     def begin(self, epoch: Epoch, rows: Sequence[tuple[Ticket, Parked]], now: int) -> None:
         """The store has given them: their epoch begins."""
@@ -56,7 +58,10 @@ class Evicting:
 
     def enter(self, epoch: Epoch, now: int) -> None:
         """All epochs before it are done: they leave their queues, but those whose runs have ended meanwhile."""
-        stand = [ticket for ticket in epoch.tickets if self._core.parking.has(ticket)]
+        parking = self._core.parking
+        self._spared = {ticket for ticket in self._spared if parking.has(ticket)}
+        self._spared.update(ticket for ticket, parked in epoch.tickets.items() if parked.timer)
+        stand = [ticket for ticket in epoch.tickets if parking.has(ticket) and ticket not in self._spared]
         for ticket in stand:
             self._core.router.dead(epoch, -1, (), self._letter(ticket, epoch.tickets[ticket], now))
         self._core.standing.remove(epoch, stand, now)

@@ -9,7 +9,7 @@ and when the first of each queue is due.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from heapq import heappop, heappush, nsmallest
 from itertools import chain, groupby, takewhile
 from typing import Final, TypeAlias
@@ -263,12 +263,13 @@ class Parking:
             taken += part
         return taken
 
-    def surplus(self, most: int, most_of_queue: int) -> list[Ticket]:
+    def surplus(self, most: int, most_of_queue: int, spared: Collection[Ticket] = ()) -> list[Ticket]:
         """The oldest, without which no more than `most` stand still, and `most_of_queue` in each queue.
 
-        Those of a queue are the first ones of it; what is under way stays. The oldest come first.
+        Those of a queue are the first ones of it; what is under way or `spared` stays. The oldest come first.
         """
         settled = [list(takewhile(self._is_settled, queue)) for queue in self._queues.values()]
+        settled = [[ticket for ticket in queue if ticket not in spared] for queue in settled] if spared else settled
         over = [len(queue) - most_of_queue for queue in self._queues.values()]
         chosen = {ticket for queue, count in zip(settled, over, strict=True) for ticket in queue[: max(0, count)]}
         rest = self.count - len(chosen) - most

@@ -115,10 +115,13 @@ class Timekeeping:
 
     def admit(self, epoch: Epoch, now: int) -> None:
         """Of an epoch that enters: what fell due and no longer counts is no event."""
+        void: list[int] = []
         for slot, firing in epoch.firings.items():
             run = epoch.runs[slot]
             if run is not None and not self._counts(epoch, run, firing, now):
                 epoch.runs[slot] = None
+                void.append(slot)
+        self._core.standing.gone_on(epoch, void, now)  # those of them that stood still do so no more
 
     def _counts(self, epoch: Epoch, run: RunRecord, firing: Firing, now: int) -> bool:
         due = firing[0]

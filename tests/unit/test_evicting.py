@@ -15,8 +15,9 @@ from driving import NOW, World
 from headrace import Context, Event, KafkaSource, Linear, Node, Retry, Workflow, WorkflowError
 from headrace.workflows.commit import Answer, Commit
 from headrace.workflows.memory_store import MemoryStore
-from headrace.workflows.parking import Parking, Ticket
+from headrace.workflows.parking import Parked, Parking, Ticket, encode
 from headrace.workflows.parking import decode as decode_parked
+from headrace.workflows.timers import TOTAL, Due
 from model import Graph
 
 WORLDS = int(os.environ.get("HEADRACE_RANDOM_GRAPHS", "5000")) // 25
@@ -179,6 +180,25 @@ def test_the_next_one_of_the_queue_goes_on_at_once() -> None:
 
     assert world.now == NOW
     assert Found(world.store).done["a"] == [1, 2, 3, 4]
+
+
+def test_what_falls_due_is_no_event_that_could_make_room() -> None:
+    draw = random.Random(4)
+    log: Any = [(0, msgspec.json.encode(Job("a", number, 9))) for number in range(OF_KEY)]
+    world = World(graph_of("dead-letter"), log, draw, faults=False, parked=PARKED, parked_of_key=OF_KEY)
+    due = Due(TOTAL, "a", 1)
+    firing = Parked(id=due.id(NOW), key="a", source="timers", time=NOW, data=b"null", timer=due.member)
+    world.store._of(0).parked[Ticket(0, 0, "", "a").field] = encode(firing)
+    world.store._of(0).parked[Ticket(0, 1, "", "b").field] = encode(firing)
+    world.limits = {"parked": 1, "parked_of_key": OF_KEY}
+    world.orderly = False
+    world.acquire()
+
+    world.run()
+
+    letters = world.store.dead_letters(0)
+    assert [letter.reason for letter in letters] == ["parked-full"] * OF_KEY
+    assert firing.id not in {letter.id for letter in letters}
 
 
 def test_a_way_that_is_none_is_refused() -> None:
