@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from .calls import ENTER, CallResult, Effect, Ended, Exit, Failed, Path
+from .codec import type_name
 from .commit import DeadLetter, Reply
 from .dispatch import Dispatch
 from .emitting import Emitter
@@ -18,7 +19,6 @@ from .outcome import END_COMPLETED, END_TERMINATED
 from .plan import COMPLETE, SINK, TERMINATE, TIMED_OUT, WAITS, Target
 from .program import is_sink
 from .records import Reentry
-from .reentry import type_name
 from .runs import RunRecord, latest
 from .timers import as_taken
 from .traced_epoch import note_hops, note_rerouted
@@ -160,7 +160,7 @@ class Router:
         if root in epoch.traces:
             epoch.traces[root].failed(plan.nodes[row.node].name, epoch.path(slot) + row.path, row)
         source = epoch.source(root)
-        name, type = plan.nodes[row.node].name, type_name(plan.types[row.type])
+        name, type = plan.nodes[row.node].name, type_name(plan.types[row.type].type)
         changed = row.data is not None or epoch.blobs[slot] is not epoch.blobs[root]
         is_event = changed or row.reason != "decode"
         if not is_event:

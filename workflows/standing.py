@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from .calls import CallResult, Failed
-from .codec import TOMBSTONE
+from .codec import TOMBSTONE, type_name
 from .parking import BEHIND, EARLY, RETRY, Parked, Parking, Queue, Ticket, kept_before
-from .reentry import type_name
 from .timers import as_taken
 from .waves import goes_in_waves
 
@@ -217,7 +216,7 @@ class Standing:
         came, headers, entry = epoch.came(root)
         changed = row.data is not None or epoch.blobs[slot] is not epoch.blobs[root]
         data: bytes | None = epoch.blobs[slot] if row.data is None else row.data
-        type = type_name(self._plan.types[row.type]) if changed else entry.type if entry else ""
+        type = type_name(self._plan.types[row.type].type) if changed else entry.type if entry else ""
         if data == TOMBSTONE and not changed:
             data = None
         if epoch.types[slot] == self._plan.firing_type and not row.behind:
