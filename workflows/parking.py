@@ -266,11 +266,12 @@ class Parking:
     def surplus(self, most: int, most_of_queue: int, spared: Collection[Ticket] = ()) -> list[Ticket]:
         """The oldest, without which no more than `most` stand still, and `most_of_queue` in each queue.
 
-        Those of a queue are the first ones of it; what is under way or `spared` stays. The oldest come first.
+        Those of a queue are the first ones of it; what is under way, kept or `spared` stays. The oldest come first.
         """
-        settled = [list(takewhile(self._is_settled, queue)) for queue in self._queues.values()]
+        queues = [queue for queue in self._queues.values() if not is_kept(queue[0])]
+        settled = [list(takewhile(self._is_settled, queue)) for queue in queues]
         settled = [[ticket for ticket in queue if ticket not in spared] for queue in settled] if spared else settled
-        over = [len(queue) - most_of_queue for queue in self._queues.values()]
+        over = [len(queue) - most_of_queue for queue in queues]
         chosen = {ticket for queue, count in zip(settled, over, strict=True) for ticket in queue[: max(0, count)]}
         rest = self.count - len(chosen) - most
         if rest > 0:

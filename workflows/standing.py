@@ -109,7 +109,7 @@ class Standing:
                 pending.due[ticket] = None
             return
         if ticket is not None:
-            self._remove(epoch, [ticket], now)
+            self.remove(epoch, [ticket], now)
         row = Failed(0, (), -1, EARLY, "", None, epoch.types[slot], None, 0, 0, 0)
         parked = msgspec.structs.replace(self._parked(epoch, slot, row, now), reason=EARLY, run=run.number)
         pending.parked[parking.ticket(queue, run.key)] = parked

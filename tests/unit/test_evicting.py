@@ -15,7 +15,7 @@ from driving import NOW, World
 from headrace import Context, Event, KafkaSource, Linear, Node, Retry, Workflow, WorkflowError
 from headrace.workflows.commit import Answer, Commit
 from headrace.workflows.memory_store import MemoryStore
-from headrace.workflows.parking import Parked, Parking, Ticket, encode
+from headrace.workflows.parking import Parked, Parking, Ticket, encode, kept_before
 from headrace.workflows.parking import decode as decode_parked
 from headrace.workflows.timers import TOTAL, Due
 from model import Graph
@@ -180,6 +180,14 @@ def test_the_next_one_of_the_queue_goes_on_at_once() -> None:
 
     assert world.now == NOW
     assert Found(world.store).done["a"] == [1, 2, 3, 4]
+
+
+def test_a_message_that_is_kept_for_a_wait_is_not_chosen() -> None:
+    kept = Ticket(1, 1, kept_before("approvals"), "a")
+    stands = Ticket(2, 2, "n", "a")
+    parking = Parking(serial=False, last=2, fields=[kept.field, stands.field])
+
+    assert parking.surplus(0, 0) == [stands]
 
 
 def test_what_falls_due_is_no_event_that_could_make_room() -> None:
