@@ -56,9 +56,9 @@ class Evicting:
         epoch.tickets.update(rows)
         epoch.evicts = True
 
-    def enter(self, epoch: Epoch, now: int) -> None:
+    def enter(self, epoch: Epoch) -> None:
         """All epochs before it are done: they leave their queues, but those whose runs have ended meanwhile."""
-        parking = self._core.parking
+        parking, now = self._core.parking, self._core.router.now
         self._spared = {ticket for ticket in self._spared if parking.has(ticket)}
         self._spared.update(ticket for ticket, parked in epoch.tickets.items() if parked.timer)
         stand = [ticket for ticket in epoch.tickets if parking.has(ticket) and ticket not in self._spared]

@@ -313,7 +313,7 @@ class PartitionCore:
                 if epoch.missing or ((self.plan.serial or epoch.evicts) and not earlier_done):
                     break
                 epoch.entered = True
-                self.router.enter(epoch)
+                (self.evicting if epoch.evicts else self.router).enter(epoch)
             earlier_done = earlier_done and epoch.done
             if earlier_done and epoch.save is None:
                 epoch.save = self.builder.build(epoch, self.run_count, now)

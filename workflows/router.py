@@ -45,9 +45,6 @@ class Router:
     def enter(self, epoch: Epoch) -> None:
         """All events of an epoch go to where their source's route leads."""
         plan = self._plan
-        if epoch.evicts:
-            self._core.evicting.enter(epoch, self.now)
-            return
         if epoch.firings:
             self._core.time.admit(epoch, self.now)
         if plan.serial:
@@ -326,11 +323,8 @@ class Router:
             return
         run.ended = True
         epoch.pending.ended[run] = end
-        void = (
-            self._core.standing.ended(epoch, run, self.now)
-            if self._core.parking.count or self._core.parking.kept
-            else set()
-        )
+        stands = self._core.parking.count or self._core.parking.kept
+        void = self._core.standing.ended(epoch, run, self.now) if stands else set()
         flow = epoch.flows.get(0) or Flow()
         stack, queue = flow.stacks.pop(run, []), flow.queues.pop(run, deque())
         epoch.load[0] -= len(stack) + len(queue)
