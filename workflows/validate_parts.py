@@ -64,6 +64,11 @@ def _check_workflow(findings: Findings) -> None:
     if graph.parked_full not in WHEN_FULL:
         cure = f"Write one of {', '.join(map(repr, WHEN_FULL))}"
         add(graph.where, graph.name, "parked-full", f"parked_full={graph.parked_full!r} is no way to go on", cure)
+    elif graph.parked_full != "pause" and any(node.join is not None for node in graph.nodes):
+        message = (
+            "parked_full='dead-letter' in a workflow with a join, which would wait for branches that have made room"
+        )
+        add(graph.where, graph.name, "parked-full", message, "Leave it out: sources pause then")
     for fault in retention_faults(graph.retention):
         add(graph.where, graph.name, "number", f"dead_letters=: {fault}", "See headrace.Retention")
     if graph.state is not None:

@@ -218,6 +218,21 @@ def test_a_way_that_is_none_is_refused() -> None:
         workflow.compile()
 
 
+def test_a_workflow_with_a_join_does_not_make_room() -> None:
+    workflow = Workflow("jobs", parked_full="dead-letter")
+    jobs = workflow.source(KafkaSource("jobs", Job, key="key"))
+    one, other = workflow.node(pass_on, name="one"), workflow.node(pass_on, name="other")
+    jobs.to(one, other)
+    workflow.join(one, other).to(None)
+
+    with pytest.raises(WorkflowError, match="which would wait for branches that have made room"):
+        workflow.compile()
+
+
+def pass_on(event: Event[Job], ctx: Context) -> Job:
+    return event.data
+
+
 def queues(*lengths: int) -> Parking:
     """Queues of keys `k0`, `k1` ...; their events came in turn."""
     tickets: list[Ticket] = []
