@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from headrace.sources.outlet import Refused
-from headrace.workflows.commit import STRAY, DeadLetter
+from headrace.workflows.commit import DeadLetter
+from headrace.workflows.letters import of_refused
 from headrace.workflows.plan import Plan
-from headrace.workflows.records import Reentry
 
 _MARK: Final = "buried:"
 
@@ -56,7 +56,7 @@ class Burials:
         last = max(sequence for sequence, _ in fresh)
         committed: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
         self._under_way[mark, last] = committed
-        return Burial([_letter(plan, row, now) for _, row in fresh], {mark: last}, committed)
+        return Burial([of_refused(plan, row.output, row.error, now) for _, row in fresh], {mark: last}, committed)
 
     def saved(self, counters: Mapping[str, int]) -> None:
         """A commit with these counters was applied."""
@@ -73,13 +73,3 @@ class Burials:
             if not committed.done():
                 committed.set_result(False)
         self._under_way.clear()
-
-
-def _letter(plan: Plan, row: Refused, now: int) -> DeadLetter:
-    output = row.output
-    sink = "" if output.sink == STRAY else plan.sinks[output.sink].name
-    return DeadLetter(
-        id=output.id, key=output.key, source=sink, node=None, reason="sink", error=row.error, time=now,
-        event_time=output.time, data=output.data, headers=output.headers,
-        reentry=Reentry(sink=sink, packed=True) if sink else None,
-    )  # fmt: skip

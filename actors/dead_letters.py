@@ -6,6 +6,7 @@ import heapq
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -14,16 +15,17 @@ from headrace.actors.inner_outlet import MOST, once_there_is_room
 from headrace.actors.run_views import BadCursor
 from headrace.actors.store import Store
 from headrace.actors.store_registry import Registry
-from headrace.sources.connection import store_errors
+from headrace.sources.connection import Script, store_errors
 from headrace.workflows import reentry
 from headrace.workflows.commit import DeadLetter
 from headrace.workflows.effects import Effect, effect
 from headrace.workflows.keyspace import PartitionKeys, audit_key
+from headrace.workflows.retention import CAPS
 from headrace.workflows.transfers import encode
 
 AT_ONCE: Final = 100
 """Letters of a partition that are read in one step."""
-_DROPPED_AT_ONCE: Final = 1000
+_DROPPED_AT_ONCE: Final = 100
 _KEPT_AUDITS: Final = 10_000
 _PATIENCE: Final = 10.0
 """Seconds to wait until a workflow that has much to do takes more."""
@@ -31,6 +33,7 @@ _LAST_NUMBER: Final = (1 << 64) - 1
 """The largest second part that an entry's id may have."""
 
 _letter: Final = msgspec.msgpack.Decoder(DeadLetter)
+_DROP: Final = Script(Path(__file__).parent / "scripts" / "drop_letters.lua")
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,6 +160,31 @@ async def _of_partition(
         end = f"({entries[-1][0].decode()}"
 
 
+async def letters_gone(registry: Registry, workflow: str, partitions: int) -> dict[str, int]:
+    """How many dead letters of a workflow were dropped, ever, by the limit that they were over.
+
+    Raises:
+        StoreUnavailable: Ask again.
+    """
+    total: dict[str, int] = {}
+    with store_errors(registry.address):
+        found = [
+            await _answer(registry.client.hgetall(PartitionKeys(workflow, number).letters))
+            for number in range(partitions)
+        ]
+    for cap in CAPS:
+        count = sum(int(fields.get(f"dropped:{cap}".encode(), 0)) for fields in found)
+        if count:
+            total[cap] = count
+    return total
+
+
+async def _answer(asked: Any) -> dict[bytes, bytes]:
+    """The client's types leave open whether there is something to wait for."""
+    fields: dict[bytes, bytes] = await asked
+    return fields
+
+
 async def get_letter(registry: Registry, workflow: str, partition: int, entry: str) -> Found | None:
     """One dead letter; None where there is none.
 
@@ -194,10 +222,10 @@ async def drop_letters(
     dropped = 0
     for number, entries in _by_partition(places).items():
         for start in range(0, len(entries), _DROPPED_AT_ONCE):
-            with store_errors(registry.address), effect(Effect.DEAD_DROP):
-                dropped += await registry.client.xdel(
-                    PartitionKeys(workflow, number).dead, *entries[start : start + _DROPPED_AT_ONCE]
-                )
+            chunk = entries[start : start + _DROPPED_AT_ONCE]
+            with store_errors(registry.address):
+                head = PartitionKeys(workflow, number).head
+                dropped += await _DROP.write(registry.client, Effect.DEAD_DROP, head, *chunk)
     return dropped
 
 

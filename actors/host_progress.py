@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import structlog
 
+from headrace.actors.death_book import CAREFUL, DeathBook, DeathPage
 from headrace.actors.overtime import Overtime
 from headrace.actors.progress_files import Cell, ProcessFiles, take_over
 from headrace.actors.spec import RoleSpec
@@ -21,7 +22,7 @@ from headrace.workflows.calls import Call
 from headrace.workflows.context import Context
 from headrace.workflows.events import Event
 from headrace.workflows.progress import Progress, Seat
-from headrace.workflows.suspicion import Suspect, Where, roots_of, where_of
+from headrace.workflows.suspicion import Place, Suspect, Where, roots_of, verdict, where_of
 
 log = structlog.get_logger(__name__)
 
@@ -36,17 +37,26 @@ class HostProgress(Progress):
         role: `worker/0`, `node/1/0`.
         incarnation: Of this process.
         version: Of the code.
+        book: Of deaths, for other machines; None: there is none.
         end: For tests; by default ends the process when a node takes too long.
     """
 
     def __init__(
-        self, folder: Path, role: str, incarnation: int, version: str, *, end: Callable[[int], object] = os._exit
+        self,
+        folder: Path,
+        role: str,
+        incarnation: int,
+        version: str,
+        *,
+        book: DeathBook | None = None,
+        end: Callable[[int], object] = os._exit,
     ) -> None:
         super().__init__()
         self._suspects = Suspects(folder / "suspects", version)
         self._suspects.blame(take_over(folder / "processes", role, incarnation))
         self._files = ProcessFiles(folder / "processes", role, incarnation)
         self._overtime = Overtime(self._files.timed, self._files.trace, end=end)
+        self._book = book
         self._free: list[Cell] = []
         self._said = ""
 
@@ -61,7 +71,13 @@ class HostProgress(Progress):
             cell = self._free.pop() if self._free else self._files.cell()
             cell.begin(call)
             known = self._suspects.look()
-            return _HostSeat(self, call, cell, self._among(call, known) if known else {})
+            suspects = self._among(call, known) if known else {}
+            page = self._book.page(call) if self._book is not None and call.falls >= CAREFUL else None
+            return (
+                _HostSeat(self, call, cell, suspects)
+                if page is None
+                else _CarefulSeat(self, call, cell, suspects, page)
+            )
         except OSError as error:  # a full disk: events go on, and nobody would know which one killed us
             self._trouble(error)
             return super().begin(call)
@@ -150,6 +166,33 @@ class _HostSeat(Seat):
         self._progress.done(self._call, self._cell, self._suspects, self._failed)
 
 
+class _CarefulSeat(_HostSeat):
+    """All events go alone, each noted where other machines find it: nobody here knows which of them is deadly."""
+
+    def __init__(
+        self, progress: HostProgress, call: Call, cell: Cell, suspects: dict[int, Suspect], page: DeathPage
+    ) -> None:
+        super().__init__(progress, call, cell, suspects)
+        self.suspects = range(len(call.runs))
+        self.guarding = True
+        self._page = page
+        log.warning("careful", partition=call.partition, events=len(call.runs), deaths=call.falls)
+
+    def enter(self, event: Event[Any], ctx: Context[Any, Any]) -> None:
+        super().enter(event, ctx)
+        where = where_of(self._call.unit, event, ctx)
+        deaths = self._page.deaths(where)
+        error = verdict(Place(deaths), 1) if deaths else None  # one of those before it was most likely its own, too
+        if error is not None:
+            log.warning("suspect_failed", event_id=event.id, key=event.key, reason=error.reason_code)
+            raise error
+        self._page.enter(where)
+
+    def end(self) -> None:
+        self._page.end()
+        super().end()
+
+
 def progress_of(spec: RoleSpec) -> Progress:
     """That of a process with this role; one of no deployment in a store (a test's) has no successor to write for."""
     deployment = spec.deployment
@@ -157,7 +200,8 @@ def progress_of(spec: RoleSpec) -> Progress:
         return Progress()
     try:
         folder = _own_folder() / "progress" / f"{deployment.workflow}-{deployment.incarnation}"
-        progress = HostProgress(folder, spec.role.name, spec.incarnation, deployment.code.version)
+        book = DeathBook(deployment.redis_url, deployment.workflow, deployment.code.version)
+        progress = HostProgress(folder, spec.role.name, spec.incarnation, deployment.code.version, book=book)
     except OSError as error:
         log.warning("no_progress_files", role=spec.role.name, reason=str(error))
         return Progress()

@@ -126,6 +126,7 @@ class NodeCalls:
             self.resent += len(dispatches)
             for dispatch in dispatches:
                 dispatch.sent += 1
+                dispatch.call.falls += 1
             replica.waiting.extendleft(reversed(dispatches))
         replica.attempts.clear()
 

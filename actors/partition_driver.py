@@ -12,6 +12,8 @@ import structlog
 
 from headrace.actors.bell import Bell
 from headrace.actors.driver_counts import DriverCounts
+from headrace.actors.falls import Falls
+from headrace.actors.letter_keeping import LetterKeeping
 from headrace.actors.linger import Linger
 from headrace.actors.outgoing import Outgoing
 from headrace.actors.shared import Shared
@@ -55,13 +57,16 @@ class PartitionDriver(DriverCounts):
         """Why it stands still: a stable word, and a sentence."""
         self.epochs = 0
         self._bell = Bell(number, shared, self._under_way, self.wake)
+        self._falls = Falls(number, shared.store)
+        self.letters = LetterKeeping(number, shared.store, shared.metrics.dropped)
 
     @property
     def standing(self) -> tuple[str, str] | None:
         """Why it stands still, or takes no new events."""
         if self.trouble is None and self._outgoing is not None and self._outgoing.trouble is not None:
             return "outbox_full", self._outgoing.trouble
-        if self.trouble is None and self._core is not None and self._core.parking_full:
+        pauses = self._shared.plan.parked_full == "pause"
+        if self.trouble is None and self._core is not None and pauses and self._core.parking_full:
             count = self._core.parked
             return "parked_full", f"{count} events stand still: no more are taken until some of them have gone on"
         return self.trouble
@@ -87,6 +92,8 @@ class PartitionDriver(DriverCounts):
         except PartitionTorn as error:
             self._stand_still(str(error))
             return False
+        self._falls.begin(head)
+        await until_available(partial(self.letters.begin, head.owner), shared.on_problem)
         core = self._core = PartitionCore(
             shared.plan, self.number, shared.partitions, head, shared.limits, shared.formats.packers, shared.tracer
         )
@@ -111,6 +118,8 @@ class PartitionDriver(DriverCounts):
             except TimeoutError:
                 continue
             self._idle.clear()
+        if self._core is not None:
+            await self._falls.released(self._core.owner)
         await self.drop()
         self.state = "released"
 
@@ -140,6 +149,8 @@ class PartitionDriver(DriverCounts):
         try:
             if self._outgoing is not None:
                 await self._outgoing.trim()
+            await self.letters.look(core.owner)
+            await self._falls.look(core.owner)
             answer = await self._shared.store.check(self.number, core.owner, sequence)
         except StoreUnavailable:
             return  # whoever needs it next names it
@@ -259,6 +270,7 @@ class PartitionDriver(DriverCounts):
         return linger.take()
 
     def _call(self, core: PartitionCore, dispatch: Dispatch) -> None:
+        self._falls.tell(dispatch.call)
         runner = self._shared.runners.get(dispatch.call.unit)
         if runner is None:
             self._shared.nodes.submit(dispatch)
@@ -294,9 +306,13 @@ class PartitionDriver(DriverCounts):
     async def _recall(self, core: PartitionCore, recall: Recall) -> None:
         ask = partial(self._shared.store.parked, self.number, [ticket.field for ticket in recall.tickets])
         blobs = await until_available(ask, self._shared.on_problem)
-        if core is self._core:
-            core.recalled(recall.tickets, blobs, self._shared.clock.now_ms())
-            self.wake()
+        if core is not self._core:
+            return
+        if None in blobs:  # the store has lost the commit in which they came to stand still
+            await self._refused(Answer.ROLLED_BACK)
+            return
+        core.recalled(recall.tickets, blobs, self._shared.clock.now_ms())
+        self.wake()
 
     async def _save(self, core: PartitionCore, save: Save) -> None:
         self._shared.sizing.learn_commit(save)

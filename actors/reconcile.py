@@ -39,6 +39,8 @@ GRACE_FOR_SPARE: Final = 2.0
 """Seconds that partitions of a dead worker wait for the spare that takes its place."""
 HUNG: Final = 8.0
 """Seconds after which a silent process is killed even if nothing has taken its place."""
+UNASKED: Final = 5.0
+"""Seconds that one spare too many is kept: what has just come back may go again."""
 REMIND: Final = 5.0
 """Seconds after which a worker is told again where the nodes are."""
 POLL: Final = 1.0
@@ -89,6 +91,7 @@ def reconcile(roster: Roster, now: float) -> list[Instruction]:
         _give_up_silent(roster, now)
         instructions += _roles(roster, now)
         instructions += _starts(roster, now)
+        instructions += _surplus(roster, now)
     instructions += _node_maps(roster, now)
     instructions += _pauses(roster)
     instructions += _placements(roster, now)
@@ -185,6 +188,22 @@ def _starts(roster: Roster, now: float) -> Iterator[Instruction]:
         have = sum(process.reserved is None for process in coming)
         for _ in range(waiting[kind] - have):
             yield StartShell(roster.new_shell({}, None, now, deployment), {})
+
+
+def _surplus(roster: Roster, now: float) -> Iterator[Instruction]:
+    """Spares that nobody asked for end: as they were started for a role whose process came back, say."""
+    if roster.coming is not None or not all(slot.serving for slot in roster.slots.values()):
+        return
+    spares = [
+        process
+        for process in roster.processes.values()
+        if process.state == "spare" and process.reserved is None and fits(process, roster.deployment)
+    ]
+    spares.sort(key=lambda process: (process.absent_since is not None, process.since))
+    for process in spares[roster.deployment.spares :]:
+        if now - process.since > UNASKED:
+            del roster.processes[process.actor]
+            yield Kill(process.actor)
 
 
 def _node_maps(roster: Roster, now: float) -> Iterator[Instruction]:

@@ -24,6 +24,7 @@ from headrace.workflows.durability import FAST, Durability
 from headrace.workflows.effects import Effect
 from headrace.workflows.heads import head_of
 from headrace.workflows.keyspace import PartitionKeys
+from headrace.workflows.retention import KEPT, LettersKept, Retention
 from headrace.workflows.store import (
     Chunk,
     DestinationEnded,
@@ -48,10 +49,14 @@ _OUTBOX: Final = Script(_FOLDER / "outbox.lua")
 _APPEND_INTERNAL: Final = Script(_FOLDER / "append_internal.lua")
 _REPLAY: Final = Script(_FOLDER / "replay.lua")
 _TRIM_OUTBOX: Final = Script(_FOLDER / "trim_outbox.lua")
+_CALM: Final = Script(_FOLDER / "calm.lua")
+_TRIM_LETTERS: Final = Script(_FOLDER / "trim_letters.lua")
 _WAKE: Final = Script(_FOLDER / "wake.lua")
 
 _RUNS_AT_ONCE: Final = 1000
 """Runs that one load asks for: the server is busy for about a millisecond."""
+_LETTERS_AT_ONCE: Final = 500
+"""Dead letters that one step drops: each may have a megabyte, which the server reads."""
 _OUTBOX_BYTES: Final = 4 << 20
 """Bytes after which one reading of an outbox ends; commits are read whole."""
 
@@ -73,6 +78,7 @@ class Store(Registry):
         sinks: Names of the workflow's sinks, by index: an outbox outlives the version that wrote it.
         connections: How many connections at most.
         durability: What a commit has to reach before `commit` returns, and before replies leave.
+        retention: How long and how many dead letters are kept, of partitions that are acquired.
     """
 
     def __init__(
@@ -84,12 +90,14 @@ class Store(Registry):
         sinks: Sequence[str] = (),
         connections: int = 16,
         durability: Durability = FAST,
+        retention: Retention = KEPT,
     ) -> None:
         super().__init__(url, connections=connections)
         self.durable = Durable(self.client, self.address, durability)
         self.workflow_name = workflow
         self._channels = {name: str(capacity) for name, capacity in (channels or {}).items()}
         self._sinks = list(sinks)
+        self._caps = {cap: str(limit) for cap, limit in retention.caps.items()}
         self._id = secrets.token_hex(8)
         self._attempts = itertools.count(1)
         self._keys: dict[int, PartitionKeys] = {}
@@ -108,7 +116,9 @@ class Store(Registry):
         """Become the partition's owner; see `StoreContract.acquire`."""
         owner = secrets.token_hex(16)
         attempt = str(next(self._attempts))
-        asked = _msgpack.encode((str(term), str(placement), owner, worker, self._channels, self._id, attempt))
+        asked = _msgpack.encode(
+            (str(term), str(placement), owner, worker, self._channels, self._id, attempt, self._caps)
+        )
         answer = await self.durable.write(_ACQUIRE, Effect.ACQUIRE, self.keys(partition).head, asked)
         kind = answer[0]
         if kind == b"STALE":
@@ -261,6 +271,21 @@ class Store(Registry):
             )  # fmt: skip
         return Answer(answer.decode())
 
+    async def calm(self, partition: int, owner: str, *, released: bool) -> Answer:
+        """All is well; see `StoreContract.calm`."""
+        with store_errors(self.address):
+            head = self.keys(partition).head
+            answer = await _CALM.write(self.client, Effect.CALM, head, owner, "1" if released else "0")
+        return Answer(answer.decode())
+
+    async def trim_letters(self, partition: int, owner: str) -> LettersKept | None:
+        """Drop dead letters that are over a limit; see `StoreContract.trim_letters`."""
+        with store_errors(self.address):
+            answer = await _TRIM_LETTERS.write(
+                self.client, Effect.DEAD_TRIM, self.keys(partition).head, owner, _LETTERS_AT_ONCE
+            )
+        return _letters_kept(answer) if answer[0] == b"TRIMMED" else None
+
     async def append_internal(
         self, partition: int, sender: Sender, first: int, events: Sequence[bytes], *, known: bool, most: int
     ) -> None:
@@ -349,6 +374,12 @@ class Store(Registry):
         with store_errors(self.address):
             body: Any = await self.client.get(self.keys(partition).reply(request))
         return None if body is None else bytes(body)
+
+
+def _letters_kept(answer: list[bytes]) -> LettersKept:
+    """The answer of `trim_letters.lua`."""
+    dropped = {cap: int(count) for cap, count in _text_pairs(answer[4:]).items()}
+    return LettersKept(count=int(answer[1]), bytes=int(answer[2]), dropped=dropped, is_done=answer[3] == b"1")
 
 
 def _silent(reply: Reply) -> tuple[str, str, str]:

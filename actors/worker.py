@@ -130,7 +130,10 @@ class Worker:
         channels = {source.name: source.source.capacity for source in plan.sources if source.source.kind == "channel"}
         sinks = [sink.name for sink in plan.sinks]
         durability = Durability.parse(deployment.durability)
-        self._store = Store(deployment.redis_url, plan.name, channels=channels, sinks=sinks, durability=durability)
+        self._store = Store(
+            deployment.redis_url, plan.name, channels=channels, sinks=sinks, durability=durability,
+            retention=plan.retention,
+        )  # fmt: skip
         while True:
             try:
                 await self._store.open()
@@ -258,6 +261,7 @@ class Worker:
             "events": sum(driver.events for driver in drivers),
             "epochs": sum(driver.epochs for driver in drivers),
             "dead_letters": sum(driver.dead for driver in drivers),
+            "letters_dropped": sum(driver.letters.dropped for driver in drivers),
             "outputs": self._relay.sent,
             "outputs_waiting": sum(self._relay.waiting(driver.number) for driver in drivers),
             "calls": self._nodes.calls,

@@ -60,6 +60,11 @@ class WorkerMetrics:
             "headrace_dead_letters", "Dead letters, by node (empty: before the first) and reason.", ["node", "reason"],
             registry=registry,
         )  # fmt: skip
+        self._dropped = Counter(
+            "headrace_dead_letters_dropped", "Dead letters that were dropped, by the limit (age, count, bytes).",
+            ["over"], registry=registry,
+        )  # fmt: skip
+        self._kept = Gauge("headrace_dead_letters_kept", "Dead letters that lie in the store.", registry=registry)
         self._outputs = Counter("headrace_outputs", "Outputs committed for a sink.", ["sink"], registry=registry)
         self._delivered = Counter(
             "headrace_outputs_delivered", "Outputs that an outlet has acknowledged.", ["outlet"], registry=registry
@@ -120,6 +125,10 @@ class WorkerMetrics:
         """An outlet has taken outputs."""
         self._delivered.labels(outlet).inc(count)
 
+    def dropped(self, over: str, count: int) -> None:
+        """Dead letters were dropped for a limit."""
+        self._dropped.labels(over).inc(count)
+
     def look(
         self,
         drivers: Iterable[PartitionDriver],
@@ -142,6 +151,7 @@ class WorkerMetrics:
         _only(self._partitions, (((state,), count) for state, count in states.items()))
         self._epochs_in_flight.set(sum(driver.epochs_in_flight for driver in drivers))
         self._events_in_flight.set(sum(driver.events_in_flight for driver in drivers))
+        self._kept.set(sum(driver.letters.kept.count for driver in drivers))
         self._runs.set(sum(driver.runs_held for driver in drivers))
         _only(self._waiting, (((name,), count) for name, count in relay.waiting_by_outlet().items()))
         _only(self._lag, lags.items())

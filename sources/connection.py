@@ -98,6 +98,14 @@ class Script:
             except exceptions.NoScriptError:
                 return (await at_owner(client, key, ("EVAL", self.text, 1, key, *arguments)))[0]
 
+    def write_at_once(self, client: Any, kind: Effect, key: str, *arguments: Argument) -> Any:
+        """The same, by a client of `connect_thread`, in a thread that may wait."""
+        with effect(kind):
+            try:
+                return client.evalsha(self.sha, 1, key, *arguments)
+            except exceptions.NoScriptError:
+                return client.eval(self.text, 1, key, *arguments)
+
     async def write_then(
         self, client: Client, kind: Effect, then: Sequence[Argument], key: str, *arguments: Argument
     ) -> tuple[Any, Any]:

@@ -67,6 +67,8 @@ class Call(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     timers: list[bytes | None] | None = None
     """By run: the timers that its nodes have set, as the run's field has them; None: no node of the workflow sets
     any."""
+    falls: int = 0
+    """Processes that have ended one after the other, perhaps with these events in hand."""
 
 
 class Exit(msgspec.Struct, array_like=True, frozen=True, gc=False):

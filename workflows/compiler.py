@@ -78,6 +78,11 @@ def compile_graph(graph: Graph, fuse: Fuse) -> Plan:
         waits=waits,
         awaited=frozenset(row.source for row in waits),
         messages=frozenset(row.index for row in sources if row.source.kind == "messages"),
+        retention=graph.retention,
+        parked_full=graph.parked_full,
+        letter_sinks=tuple(
+            target - SINK for route in graph.routes_of(graph.letters) for target in compiler.targets(route)
+        ),
     )
 
 

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 import msgspec
 
 from headrace.workflows.actions import Complete, Terminate
-from headrace.workflows.graph import Destination, Graph, NodeItem, SinkItem, SourceItem, Start, Unknown, WaitItem
+from headrace.workflows.graph import (
+    Destination,
+    Graph,
+    LettersItem,
+    NodeItem,
+    SinkItem,
+    SourceItem,
+    Start,
+    Unknown,
+    WaitItem,
+)
 from headrace.workflows.routing import written
 
 
@@ -24,7 +34,7 @@ class Part(msgspec.Struct, frozen=True, omit_defaults=True):
 
     id: str
     kind: str
-    """`source`, `node`, `wait`, `timeout`, `sink`, `end`."""
+    """`source`, `node`, `wait`, `timeout`, `letters`, `sink`, `end`."""
     name: str
     where: str = ""
     """`file.py:38`."""
@@ -63,6 +73,9 @@ class _Picture:
             for index, item in enumerate(items):
                 self.ids[item] = f"{kind}{index}"
         self.begins: list[Start] = [*graph.sources, *graph.timeouts]
+        if graph.routes_of(graph.letters):
+            self.ids[graph.letters] = "letters0"
+            self.begins.append(graph.letters)
         self.ends: dict[str, str] = {}
         self.arrows = list(self._arrows())
         members = [[node for node in fused.nodes if isinstance(node, NodeItem)] for fused in graph.fused]
@@ -106,6 +119,8 @@ def _title(item: Start | SinkItem) -> str:
         return f"{item.name} ({item.join.when})"
     if isinstance(item, NodeItem):
         return f"{item.name} ({item.options.replicas} replicas)" if item.options.replicas != 1 else item.name
+    if isinstance(item, LettersItem):
+        return "dead letters"
     return "idle" if item.idle else "timeout"
 
 
@@ -137,7 +152,8 @@ def outline(graph: Graph) -> Outline:
     """The graph as plain data."""
     picture = _Picture(graph)
     ids = picture.ids
-    items: list[Start | SinkItem] = [*graph.sources, *graph.nodes, *graph.waits, *graph.timeouts, *graph.sinks]
+    inner: list[Start] = [*graph.nodes, *graph.waits]
+    items: list[Start | SinkItem] = [*graph.sources, *inner, *picture.begins[len(graph.sources) :], *graph.sinks]
     parts = [Part(ids[item], ids[item].rstrip("0123456789"), item.name, str(item.where)) for item in items]
     parts += [Part(name, "end", title) for name, title in picture.ends.items()]
     return Outline(

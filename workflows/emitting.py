@@ -10,6 +10,7 @@ from .calls import Path, Sent
 from .commit import DeadLetter, Output
 from .dispatch import Dispatch
 from .epoch import Epoch
+from .letters import texts_of
 from .packing import Emission, Message, size_of, traced
 from .records import Headers, Records, Reentry
 from .runs import RunRecord
@@ -62,6 +63,34 @@ class Emitter:
             emission = Emission(epoch.id_of(root, ()), key, epoch.times[root], value or b"", ())
             self._emit(epoch, (root, ()), None, sink, emission, packed=packed)
 
+    def letter(self, epoch: Epoch, place: tuple[int, Path], letter: DeadLetter) -> None:
+        """A dead letter goes to the sinks that get all of them; not one that is of such a sink's own messages."""
+        plan = self._plan
+        named = {plan.sinks[sink].name for sink in plan.letter_sinks}
+        if letter.reentry is None or letter.reentry.sink not in named:
+            for sink in plan.letter_sinks:
+                self._copy(epoch, place, letter, sink)
+
+    def _copy(self, epoch: Epoch, place: tuple[int, Path], letter: DeadLetter, sink: int) -> None:
+        """Write down a dead letter's message to a sink; what there is no room for in it is left out."""
+        row, packer = self._plan.sinks[sink], self._core.packers.get(sink)
+        what = Emission(letter.id, letter.key, letter.event_time, b"", letter.headers)
+        reason, error = "size", ""
+        for text in texts_of(letter, self._plan.name):
+            what = what._replace(text=text)
+            try:
+                message = Message(what.key, text, traced(what.headers)) if packer is None else packer.pack(what)
+            except Exception as problem:  # noqa: BLE001  the user's encoder may raise anything
+                reason, error = "encode", _said(problem)
+                break
+            size = size_of(what.id, message)
+            if row.cap is None or size <= row.cap:
+                output = Output(sink, what.id, message.key, what.time, message.value, message.headers)
+                epoch.pending.outputs.append((*place, None, output))
+                return
+            error = _too_large(size, row.cap)
+        self._unsent(epoch, place, Reentry(sink=row.name), what, reason, error, letter.headers)
+
     def _emit(
         self, epoch: Epoch, place: tuple[int, Path], run: RunRecord | None, sink: int, what: Emission, *,
         packed: bool = False,
@@ -69,10 +98,10 @@ class Emitter:
         """Something becomes a message of a sink."""
         root, path = place
         entry = Reentry(sink=self._plan.sinks[sink].name, packed=packed)
-        headers: Headers = ()
-        trace = None
+        came: Headers = epoch.headers[root] if epoch.headers else ()
+        headers, trace = came, None
         if epoch.headers:
-            headers, trace = epoch.headers[root], epoch.traces.get(root)
+            trace = epoch.traces.get(root)
             if trace is not None:
                 headers = trace.outgoing(entry.sink, path)
         key, value = what.key, what.text or None
@@ -84,23 +113,22 @@ class Emitter:
             try:
                 key, value, headers = packer.pack(Emission(what.id, key, what.time, what.text, headers))
             except Exception as error:  # noqa: BLE001  the user's encoder may raise anything
-                reason = error.reason if isinstance(error, Reject) else f"{type(error).__name__}: {error}"
-                self._unsent(epoch, place, entry, what, "encode", reason)
+                self._unsent(epoch, place, entry, what, "encode", _said(error), came)
                 return
         cap = self._plan.sinks[sink].cap
         if cap is not None and (headers or 2 * len(value or b"") > cap):
             size = size_of(what.id, Message(key, value, headers))
             if size > cap:
-                why = f"{size} bytes, over the cap of {cap} for one message of this sink (max_bytes)"
-                self._unsent(epoch, place, entry, what, "size", why)
+                self._unsent(epoch, place, entry, what, "size", _too_large(size, cap), came)
                 return
         epoch.pending.outputs.append((root, path, run, Output(sink, what.id, key, what.time, value, headers)))
         if trace is not None:
             trace.output(entry.sink, path, what.id)
 
     def _unsent(
-        self, epoch: Epoch, place: tuple[int, Path], entry: Reentry, what: Emission, reason: str, error: str
-    ) -> None:
+        self, epoch: Epoch, place: tuple[int, Path], entry: Reentry, what: Emission, reason: str, error: str,
+        headers: Headers,
+    ) -> None:  # fmt: skip
         """It can't become a message of its sink: a dead letter, with the headers that came."""
         root, path = place
         if root in epoch.traces:
@@ -108,6 +136,14 @@ class Emitter:
         letter = DeadLetter(
             id=what.id, key=what.key, source=entry.sink, node=None, reason=reason, error=error,
             time=self._core.router.now, event_time=what.time, data=what.text or None,
-            headers=epoch.headers[root] if epoch.headers else (), reentry=entry,
+            headers=headers, reentry=entry,
         )  # fmt: skip
         self._core.router.dead(epoch, root, path, letter)
+
+
+def _said(error: Exception) -> str:
+    return error.reason if isinstance(error, Reject) else f"{type(error).__name__}: {error}"
+
+
+def _too_large(size: int, cap: int) -> str:
+    return f"{size} bytes, over the cap of {cap} for one message of this sink (max_bytes)"

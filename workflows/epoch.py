@@ -124,6 +124,8 @@ class Epoch:
         """Of that, what is done with; or when it is due again."""
         self.told_idle: set[RunRecord] = set()
         """Runs that an idle time-out of the epoch is for."""
+        self.evicts = False
+        """They don't: there is no room for them; see `evicting`."""
         self.stopped: dict[RunRecord, set[int]] = {}
         """Nodes at which events of a run have failed in this epoch and are to be tried again."""
         self.targets: list[tuple[int, int, str, tuple[Target, ...]]] = []

@@ -13,7 +13,8 @@ from typing_extensions import TypedDict
 
 from headrace.workflows.actions import Complete, Terminate
 from headrace.workflows.ports import Sink, Source
-from headrace.workflows.retry import Retry
+from headrace.workflows.retention import KEPT, Retention
+from headrace.workflows.retry import Retry, WhenFull
 from headrace.workflows.returns import Fault
 from headrace.workflows.signature import Signature
 from headrace.workflows.state_versions import Migrations
@@ -172,7 +173,15 @@ class TimeoutItem:
     """A `timedelta`, or None; checked when the workflow is."""
 
 
-Start: TypeAlias = SourceItem | NodeItem | WaitItem | TimeoutItem
+@dataclass(slots=True, eq=False)
+class LettersItem:
+    """All dead letters of the workflow: a start of routes to sinks."""
+
+    where: Where
+    name: str = "dead_letters"
+
+
+Start: TypeAlias = SourceItem | NodeItem | WaitItem | TimeoutItem | LettersItem
 """Where a route may begin."""
 
 
@@ -221,6 +230,9 @@ class Graph:
     fuse: Fuse
     migrations: Migrations | None = None
     """Of the state that its runs share."""
+    retention: Retention = KEPT
+    """Of its dead letters."""
+    parked_full: WhenFull = "pause"
     sources: list[SourceItem] = field(default_factory=list)
     nodes: list[NodeItem] = field(default_factory=list)
     sinks: list[SinkItem] = field(default_factory=list)
@@ -230,6 +242,10 @@ class Graph:
     fused: list[Fused] = field(default_factory=list)
     lost: dict[NodeItem, tuple[NodeItem, ...]] = field(default_factory=dict)
     """Where it is to be told that nothing came of an event: see `join_routes.with_joins`."""
+    letters: LettersItem = field(default_factory=lambda: LettersItem(Where("", 0)))
+
+    def __post_init__(self) -> None:
+        self.letters.where = self.where
 
     def size(self) -> int:
         """Grows with everything that is added: a plan made before is out of date."""

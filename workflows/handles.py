@@ -25,6 +25,7 @@ from headrace.workflows.graph import (
     WaitItem,
     caller,
 )  # fmt: skip
+from headrace.workflows.letters import DeadLetterMessage
 
 D = TypeVar("D")
 O = TypeVar("O")  # noqa: E741  read as "output"
@@ -104,6 +105,19 @@ class TimeoutHandle(Branch[D]):
 
     def __init__(self, graph: Graph, item: TimeoutItem) -> None:
         super().__init__(graph, item, None)
+
+
+class DeadLettersHandle:
+    """What could not be processed of this workflow; see `Workflow.dead_letters`."""
+
+    __slots__ = ("_graph",)
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+
+    def to(self, *sinks: Accepts[DeadLetterMessage]) -> None:
+        """Sinks that every dead letter goes to, besides being kept in the store."""
+        _route(self._graph, self._graph.letters, None, sinks)
 
 
 class SinkHandle(Accepts[Given[D]]):

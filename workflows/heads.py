@@ -9,7 +9,7 @@ from .commit import Head
 
 RESERVED_FIELDS = frozenset({
     "owner", "sequence", "term", "placement", "worker", "since", "torn", "torn_reason", "outbox", "deployment",
-    "acquirer", "attempt", "touched",
+    "acquirer", "attempt", "touched", "falls", "released",
 })  # fmt: skip
 """Fields of a head that are no counters."""
 

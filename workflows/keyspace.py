@@ -82,6 +82,11 @@ class PartitionKeys:
         return f"{self.prefix}dead"
 
     @property
+    def letters(self) -> str:
+        """Hash: how many dead letters are kept, how many bytes they have, and how many were dropped."""
+        return f"{self.prefix}letters"
+
+    @property
     def parked(self) -> str:
         """Hash: ticket -> event that stands still."""
         return f"{self.prefix}parked"

@@ -9,12 +9,13 @@ import copy
 import itertools
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 
 from headrace.workflows.commit import Answer, Commit, DeadLetter, Head, Output, Reply
 from headrace.workflows.errors import SourceClosed
 from headrace.workflows.heads import RESERVED_FIELDS, head_of
 from headrace.workflows.keyspace import INTERNAL
+from headrace.workflows.memory_partition import Partition
+from headrace.workflows.retention import KEPT, LettersKept, Retention
 from headrace.workflows.store import (
     Chunk,
     DestinationEnded,
@@ -29,31 +30,6 @@ from headrace.workflows.store import (
 from headrace.workflows.stream_entry import StreamEntry, order
 
 
-@dataclass(slots=True)
-class _Partition:
-    fields: dict[str, str] = field(default_factory=dict)
-    positions: dict[str, str] = field(default_factory=dict)
-    runs: dict[str, dict[str, bytes]] = field(default_factory=dict)
-    kept: dict[str, int] = field(default_factory=dict)
-    outbox: list[Chunk] = field(default_factory=list)
-    dead: list[tuple[str, DeadLetter]] = field(default_factory=list)
-    replies: dict[str, str] = field(default_factory=dict)
-    streams: dict[str, list[StreamEntry]] = field(default_factory=dict)
-    origins: dict[str, int] = field(default_factory=dict)
-    parked: dict[str, bytes] = field(default_factory=dict)
-    due: dict[str, int] = field(default_factory=dict)
-    timers: dict[str, int] = field(default_factory=dict)
-    requests: dict[str, str] = field(default_factory=dict)
-    appended: int = 0
-    closed: set[str] = field(default_factory=set)
-
-    def copied(self) -> _Partition:
-        """As it is now: values are replaced, never changed, so a shallow copy of each part is enough."""
-        kept = replace(self, **{name: copy.copy(getattr(self, name)) for name in self.__slots__})
-        kept.streams = {name: list(entries) for name, entries in self.streams.items()}
-        return kept
-
-
 class MemoryStore:
     """The partitions of one workflow, in memory. Methods as in `StoreContract`, without `await`.
 
@@ -63,6 +39,7 @@ class MemoryStore:
         history: How many commits of a partition `roll_back` can take back.
         token: Makes owner tokens; counts them by default, so that tests repeat.
         on_reply: Called with each first answer to a request.
+        retention: How long and how many dead letters are kept.
     """
 
     def __init__(
@@ -73,32 +50,39 @@ class MemoryStore:
         history: int = 16,
         token: Callable[[], str] | None = None,
         on_reply: Callable[[Reply], None] | None = None,
+        retention: Retention = KEPT,
     ) -> None:
         self.workflow = workflow
         self._channels = dict(channels or {})
-        self._partitions: dict[int, _Partition] = {}
-        self._before: dict[int, deque[_Partition]] = {}
+        self._partitions: dict[int, Partition] = {}
+        self._before: dict[int, deque[Partition]] = {}
         self._history = history
         numbers = itertools.count(1)
         self._token = token or (lambda: f"owner-{next(numbers)}")
         self._on_reply = on_reply
+        self._retention = retention
+        self.now = 0
+        """Milliseconds since 1970 UTC: it has no clock of its own."""
         self._tear_next: set[int] = set()
         self.life = 1
         """Another number after each roll-back, as a server has another run id after a restart."""
         self._lives: dict[str, int] = {}
 
-    def _of(self, partition: int) -> _Partition:
+    def _of(self, partition: int) -> Partition:
         found = self._partitions.get(partition)
         if found is None:
-            found = self._partitions[partition] = _Partition()
+            found = self._partitions[partition] = Partition()
         return found
 
     def taken_over(
-        self, channels: Mapping[str, int], edit: Callable[[str, dict[str, bytes]], dict[str, bytes]]
+        self,
+        channels: Mapping[str, int],
+        retention: Retention,
+        edit: Callable[[str, dict[str, bytes]], dict[str, bytes]],
     ) -> MemoryStore:
-        """A copy for another version of the workflow: with its channels, and each run's hash as `edit` returns it."""
+        """A copy for another version of the workflow: its channels and limits, each run's hash as `edit` has it."""
         store = copy.deepcopy(self)
-        store._channels = dict(channels)
+        store._channels, store._retention = dict(channels), retention
         for held in store._partitions.values():
             held.runs = {key: edit(key, fields) for key, fields in held.runs.items()}
         return store
@@ -114,6 +98,9 @@ class MemoryStore:
             raise StalePlacement(partition, (term, placement), stored)
         owner = self._token()
         self._lives[owner] = self.life
+        falls = int(fields.get("falls", "0")) + 1 if "owner" in fields and "released" not in fields else 0
+        fields.pop("released", None)
+        fields["falls"] = str(falls)
         fields.update(owner=owner, term=str(term), placement=str(placement), worker=worker)
         head = head_of(owner, fields, held.positions)
         head.parked, head.due = list(held.parked), dict(held.due)
@@ -175,7 +162,7 @@ class MemoryStore:
         if not RESERVED_FIELDS.isdisjoint(commit.counters):
             raise ValueError("INVALID commit: counters")
 
-    def _apply(self, held: _Partition, commit: Commit) -> None:
+    def _apply(self, held: Partition, commit: Commit) -> None:
         held.positions.update(commit.positions)
         for key in commit.fresh:
             held.runs.pop(key, None)
@@ -187,9 +174,8 @@ class MemoryStore:
         outbox = int(held.fields.get("outbox", "0"))
         if commit.outputs:
             held.outbox.append((outbox + 1, list(commit.outputs)))
-        for letter in commit.dead:
-            held.appended += 1
-            held.dead.append((f"{held.appended}-0", letter))
+        if commit.dead:
+            held.bury(commit.dead, self._retention, self.now)
         for origin, (through, _) in commit.trims.items():
             entries = held.streams.get(origin, [])
             held.streams[origin] = [entry for entry in entries if order(entry.id) > order(through)]
@@ -243,6 +229,24 @@ class MemoryStore:
             return Answer.ROLLED_BACK
         return Answer.APPLIED
 
+    def calm(self, partition: int, owner: str, *, released: bool) -> Answer:
+        """All is well; see `StoreContract.calm`."""
+        fields = self._of(partition).fields
+        if fields.get("owner") != owner:
+            return Answer.FENCED
+        fields["falls"] = "0"
+        if released:
+            fields["released"] = "1"
+        return Answer.APPLIED
+
+    def trim_letters(self, partition: int, owner: str) -> LettersKept | None:
+        """Drop dead letters that are over a limit; see `StoreContract.trim_letters`."""
+        held = self._of(partition)
+        if held.fields.get("owner") != owner or "torn" in held.fields:
+            return None
+        held.bury((), self._retention, self.now)
+        return held.letters
+
     def append_internal(
         self, partition: int, sender: Sender, first: int, events: Sequence[bytes], *, known: bool, most: int
     ) -> None:
@@ -274,7 +278,7 @@ class MemoryStore:
             raise internal_full(self.workflow, partition, len(stream))
         count = 0
         for entry, blob in letters:
-            left = [row for row in held.dead if row[0] != entry]
+            left = [row for row in held.dead if row.entry != entry]
             if len(left) < len(held.dead):
                 held.dead = left
                 held.appended += 1
@@ -354,11 +358,11 @@ class MemoryStore:
 
     def dead_letters(self, partition: int) -> list[DeadLetter]:
         """Dead letters of a partition, oldest first."""
-        return [letter for _, letter in self._of(partition).dead]
+        return [row.letter for row in self._of(partition).dead]
 
     def dead_entries(self, partition: int) -> list[tuple[str, DeadLetter]]:
         """The same, with the entry of each."""
-        return list(self._of(partition).dead)
+        return [(row.entry, row.letter) for row in self._of(partition).dead]
 
     def reply(self, partition: int, request: str) -> str | None:
         """The answer to a request (JSON text), if there is one."""

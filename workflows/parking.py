@@ -9,8 +9,8 @@ and when the first of each queue is due.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from heapq import heappop, heappush
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from heapq import heappop, heappush, nsmallest
 from itertools import chain, groupby, takewhile
 from typing import Final, TypeAlias
 
@@ -263,6 +263,21 @@ class Parking:
             taken += part
         return taken
 
+    def surplus(self, most: int, most_of_queue: int, spared: Collection[Ticket] = ()) -> list[Ticket]:
+        """The oldest, without which no more than `most` stand still, and `most_of_queue` in each queue.
+
+        Those of a queue are the first ones of it; what is under way, kept or `spared` stays. The oldest come first.
+        """
+        queues = [queue for queue in self._queues.values() if not is_kept(queue[0])]
+        settled = [list(takewhile(self._is_settled, queue)) for queue in queues]
+        settled = [[ticket for ticket in queue if ticket not in spared] for queue in settled] if spared else settled
+        over = [len(queue) - most_of_queue for queue in queues]
+        chosen = {ticket for queue, count in zip(settled, over, strict=True) for ticket in queue[: max(0, count)]}
+        rest = self.count - len(chosen) - most
+        if rest > 0:
+            chosen.update(nsmallest(rest, (ticket for ticket in chain(*settled) if ticket not in chosen)))
+        return sorted(chosen)
+
     def committed(self, tickets: Iterable[Ticket]) -> None:
         """What became of these is in the store."""
         for ticket in tickets:
@@ -280,6 +295,10 @@ class Parking:
             else [self._queues.get((node, key), ()) for node in self._nodes[key]]
         )
         return [ticket for ticket in chain(*queues) if ticket.node]
+
+    def has(self, ticket: Ticket) -> bool:
+        """Whether it still stands."""
+        return ticket in self._queues.get(self.queue(ticket), ())
 
     def queue(self, ticket: Ticket) -> Queue:
         """The queue that it stands in."""

@@ -18,6 +18,7 @@ from .commit import Answer, DeadLetter, Head
 from .dispatch import Dispatcher
 from .epoch import Epoch
 from .errors import HeadraceError
+from .evicting import Evicting
 from .instructions import Instruction, Limits, Load, Recall, Ring
 from .packing import Packer
 from .parking import PARKED, Parked, Parking, Ticket, as_records
@@ -68,6 +69,7 @@ class PartitionCore:
         )
         self.standing = Standing(self, self.parking)
         self.waiting = Waiting(self)
+        self.evicting = Evicting(self)
         self.router = Router(self)
         self.dispatcher = Dispatcher(plan, self.programs, partition, head.owner, self.router.open, self.parking)
         self.time = Timekeeping(self, head)
@@ -115,7 +117,9 @@ class PartitionCore:
     @property
     def wakes_at(self) -> int | None:
         """When there is something to do, should nothing happen before: milliseconds since 1970 UTC."""
-        return None if self._recalled or self.draining or self.ended else self.parking.next_due()
+        if self._recalled or self.draining or self.ended:
+            return None
+        return 0 if self.evicting.is_due() else self.parking.next_due()
 
     @property
     def timers_at(self) -> int | None:
@@ -155,14 +159,21 @@ class PartitionCore:
         self.advance(now)
 
     def recalled(self, tickets: Sequence[Ticket], blobs: Sequence[bytes | None], now: int) -> None:
-        """The store's answer to `Recall`: events that stood still, in the order asked; they go on in an epoch."""
+        """The store's answer to `Recall`: events that stood still, in the order asked; they go on, or make room."""
         sources = {source.name: source.index for source in self.plan.sources}
         rows: list[tuple[Ticket, Parked]] = []
         for ticket, blob in zip(tickets, blobs, strict=True):
             if blob is None:
                 raise HeadraceError(f"the store does not have the event that stands still as {ticket.field}")
             rows.append((ticket, decode_parked(blob)))
-        self.offer(as_records(rows, sources), now)
+        if not self.evicting.under_way:
+            self.offer(as_records(rows, sources), now)
+            return
+        self._epoch_count += 1
+        epoch = Epoch(self._epoch_count, len(self.plan.regions))
+        self.evicting.begin(epoch, rows, now)
+        self.epochs.append(epoch)
+        self.advance(now)
 
     def end(self, outcome: str, reason: object, now: int) -> None:
         """End the run of an unkeyed workflow from outside, behind everything that was offered so far.
@@ -299,10 +310,10 @@ class PartitionCore:
         earlier_done = True
         for epoch in self.epochs:
             if not epoch.entered:
-                if epoch.missing or (self.plan.serial and not earlier_done):
+                if epoch.missing or ((self.plan.serial or epoch.evicts) and not earlier_done):
                     break
                 epoch.entered = True
-                self.router.enter(epoch)
+                (self.evicting if epoch.evicts else self.router).enter(epoch)
             earlier_done = earlier_done and epoch.done
             if earlier_done and epoch.save is None:
                 epoch.save = self.builder.build(epoch, self.run_count, now)
@@ -310,7 +321,7 @@ class PartitionCore:
     def _recall(self, now: int) -> None:
         """Let those that are due go on: some of them at a time, beside an epoch of the sources' events."""
         if len(self.epochs) <= self.limits.epochs_in_flight and (due := self.wakes_at) is not None and due <= now:
-            self._recalled = self.parking.take(now, self.limits.recall)
+            self._recalled = self.evicting.take() or self.parking.take(now, self.limits.recall)
             self._instructions.append(Recall(self._recalled))
 
     def finished(self, result: CallResult, now: int) -> None:

@@ -17,9 +17,11 @@ from enum import Enum
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
 
+from .retention import KEPT, Retention
+
 if TYPE_CHECKING:
     from .codec import Quick
-    from .retry import Retry
+    from .retry import Retry, WhenFull
 
 Target: TypeAlias = int
 SINK: Final = 1_000_000
@@ -271,6 +273,12 @@ class Plan:
     timeouts: tuple[TimeoutPlan, ...] = ()
     firing_type: int = -1
     """Number of the type of nodes' timers as they come to them; -1: no node sets any."""
+    retention: Retention = KEPT
+    """How long and how many dead letters are kept."""
+    parked_full: WhenFull = "pause"
+    """What is done while as many events of a partition stand still as may."""
+    letter_sinks: tuple[int, ...] = ()
+    """Indexes of the sinks that every dead letter goes to as well."""
 
     waits: tuple[WaitPlan, ...] = ()
     awaited: frozenset[int] = frozenset()

@@ -13,10 +13,10 @@ from typing import Final
 import msgspec
 
 from .calls import Path
-from .codec import TOMBSTONE
+from .codec import TOMBSTONE, type_name
 from .commit import DeadLetter
 from .intake import Taken
-from .plan import SINK, DataType, Plan, Target
+from .plan import SINK, Plan, Target
 from .program import UnitProgram
 from .records import Records, Reentry
 from .transfers import Transfer
@@ -70,7 +70,7 @@ def way_of(plan: Plan, programs: Sequence[UnitProgram], records: Records, entry:
     if node is None:
         return _gone("node", entry.node)
     if entry.type:
-        number = next((row.number for row in plan.types if type_name(row) == entry.type), None)
+        number = next((row.number for row in plan.types if type_name(row.type) == entry.type), None)
         if number is None:
             return _gone("type", entry.type)
     elif records.source < 0:
@@ -119,8 +119,3 @@ def no_events(records: Records) -> Taken:
     taken = Taken(records, decoded=False)
     taken.keys = [None] * len(records)
     return taken
-
-
-def type_name(row: DataType) -> str:
-    """What a type is called in dead letters."""
-    return getattr(row.type, "__qualname__", None) or str(row.type)

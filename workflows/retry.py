@@ -6,13 +6,16 @@ import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
 from .actions import Reject
 from .errors import HeadraceError
 
+WhenFull: TypeAlias = Literal["pause", "dead-letter"]
+"""What is done while as many events stand still as may: nothing new is taken from sources; or room is made."""
+WHEN_FULL: Final[tuple[WhenFull, ...]] = ("pause", "dead-letter")
 LONGEST_WAIT: Final = timedelta(days=365)
 """No back-off waits longer, whatever its function says."""
 _PROGRAMMING: Final = (

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from msgspec.structs import replace
 
 from .calls import ENTER, CallResult, Effect, Ended, Exit, Failed, Path
+from .codec import type_name
 from .commit import DeadLetter, Reply
 from .dispatch import Dispatch
 from .emitting import Emitter
@@ -18,7 +19,6 @@ from .outcome import END_COMPLETED, END_TERMINATED
 from .plan import COMPLETE, SINK, TERMINATE, TIMED_OUT, WAITS, Target
 from .program import is_sink
 from .records import Reentry
-from .reentry import type_name
 from .runs import RunRecord, latest
 from .timers import as_taken
 from .traced_epoch import note_hops, note_rerouted
@@ -116,6 +116,7 @@ class Router:
 
     def dead(self, epoch: Epoch, root: int, path: Path, letter: DeadLetter) -> None:
         """An event stops here."""
+        self.emitter.letter(epoch, (root, path), letter)
         epoch.pending.dead.append((root, path, letter))
         self._core.dead_count += 1
 
@@ -156,7 +157,7 @@ class Router:
         if root in epoch.traces:
             epoch.traces[root].failed(plan.nodes[row.node].name, epoch.path(slot) + row.path, row)
         source = epoch.source(root)
-        name, type = plan.nodes[row.node].name, type_name(plan.types[row.type])
+        name, type = plan.nodes[row.node].name, type_name(plan.types[row.type].type)
         changed = row.data is not None or epoch.blobs[slot] is not epoch.blobs[root]
         is_event = changed or row.reason != "decode"
         if not is_event:
@@ -322,11 +323,8 @@ class Router:
             return
         run.ended = True
         epoch.pending.ended[run] = end
-        void = (
-            self._core.standing.ended(epoch, run, self.now)
-            if self._core.parking.count or self._core.parking.kept
-            else set()
-        )
+        stands = self._core.parking.count or self._core.parking.kept
+        void = self._core.standing.ended(epoch, run, self.now) if stands else set()
         flow = epoch.flows.get(0) or Flow()
         stack, queue = flow.stacks.pop(run, []), flow.queues.pop(run, deque())
         epoch.load[0] -= len(stack) + len(queue)

@@ -10,7 +10,8 @@ from headrace.workflows.actions import Action, Complete, Failure, Terminate, Tim
 from headrace.workflows.codec import type_name
 from headrace.workflows.compatible import runtime_classes
 from headrace.workflows.findings import Findings
-from headrace.workflows.graph import NodeItem, Route, SourceItem, WaitItem
+from headrace.workflows.graph import LettersItem, NodeItem, Route, SourceItem, WaitItem
+from headrace.workflows.letters import DeadLetterMessage
 from headrace.workflows.signature import Signature
 
 _INNER_OUTCOMES = (Complete, Timeout, Failure)
@@ -82,6 +83,8 @@ def flowing(route: Route, match: object, routing: Routing | None) -> list[Any]:
         return [getattr(start.source, "type", Any)]
     if isinstance(start, WaitItem) and match is None:
         return [getattr(start.source.source, "type", Any)]
+    if isinstance(start, LettersItem):
+        return [DeadLetterMessage]
     if not isinstance(start, NodeItem):
         return [Timeout if match is None else match]
     signature = start.signature

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from .calls import CallResult, Failed
-from .codec import TOMBSTONE
+from .codec import TOMBSTONE, type_name
 from .parking import BEHIND, EARLY, RETRY, Parked, Parking, Queue, Ticket, kept_before
-from .reentry import type_name
 from .timers import as_taken
 from .waves import goes_in_waves
 
@@ -110,7 +109,7 @@ class Standing:
                 pending.due[ticket] = None
             return
         if ticket is not None:
-            self._remove(epoch, [ticket], now)
+            self.remove(epoch, [ticket], now)
         row = Failed(0, (), -1, EARLY, "", None, epoch.types[slot], None, 0, 0, 0)
         parked = msgspec.structs.replace(self._parked(epoch, slot, row, now), reason=EARLY, run=run.number)
         pending.parked[parking.ticket(queue, run.key)] = parked
@@ -136,16 +135,17 @@ class Standing:
     def gone_on(self, epoch: Epoch, slots: Iterable[int], now: int) -> None:
         """Events that stood still have gone on, or can't: they have left their queues."""
         tickets = [epoch.standing.pop(slot) for slot in slots if slot in epoch.standing]
-        self._remove(epoch, tickets, now)
+        self.remove(epoch, tickets, now)
 
     def ended(self, epoch: Epoch, run: RunRecord, now: int) -> set[Ticket]:
         """A run has ended: what stood still of it, having begun, is no more. What has not begun is the next run's."""
         self.release_all(epoch, run.key, now)
         tickets = self._parking.of_run(run.key)
-        self._remove(epoch, tickets, now)
+        self.remove(epoch, tickets, now)
         return set(tickets)
 
-    def _remove(self, epoch: Epoch, tickets: Sequence[Ticket], now: int) -> None:
+    def remove(self, epoch: Epoch, tickets: Sequence[Ticket], now: int) -> None:
+        """They have left their queues."""
         for ticket in tickets:
             self._parking.remove(ticket)
             epoch.pending.parked[ticket] = None
@@ -216,7 +216,7 @@ class Standing:
         came, headers, entry = epoch.came(root)
         changed = row.data is not None or epoch.blobs[slot] is not epoch.blobs[root]
         data: bytes | None = epoch.blobs[slot] if row.data is None else row.data
-        type = type_name(self._plan.types[row.type]) if changed else entry.type if entry else ""
+        type = type_name(self._plan.types[row.type].type) if changed else entry.type if entry else ""
         if data == TOMBSTONE and not changed:
             data = None
         if epoch.types[slot] == self._plan.firing_type and not row.behind:

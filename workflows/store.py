@@ -10,6 +10,7 @@ import msgspec
 
 from headrace.workflows.commit import Answer, Commit, Head, Output
 from headrace.workflows.errors import HeadraceError
+from headrace.workflows.upkeep import Upkeep
 
 Chunk: TypeAlias = tuple[int, list[Output]]
 """Outputs of one commit that are still in the outbox: sequence of the first, and the outputs in order."""
@@ -265,7 +266,7 @@ class Sender:
     """Number of the last output that is sent now, in its outbox."""
 
 
-class StoreContract(Protocol):
+class StoreContract(Upkeep, Protocol):
     """What a worker asks of a store. `MemoryStore` has the same methods, without `await`."""
 
     async def acquire(self, partition: int, *, term: int, placement: int, worker: str) -> Head:

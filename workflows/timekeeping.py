@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from .codec import type_name
 from .commit import Commit, Head
 from .epoch import Epoch
 from .plan import OVERS, NodePlan
 from .records import Records, Reentry
-from .reentry import Way, type_name
+from .reentry import Way
 from .runs import SEEN_FIELD, WAIT_FIELD, RunRecord
 from .timers import (
     IDLE,
@@ -98,7 +99,7 @@ class Timekeeping:
             values = [wait.data] * len(records)
         if records.standing is None:
             records.values = values
-            records.entry = Reentry(type=type_name(self._plan.types[way.type]) if way.type >= 0 else "")
+            records.entry = Reentry(type=type_name(self._plan.types[way.type].type) if way.type >= 0 else "")
         return way
 
     def touch(self, runs: Sequence[RunRecord], records: Records, now: int) -> None:
@@ -115,10 +116,13 @@ class Timekeeping:
 
     def admit(self, epoch: Epoch, now: int) -> None:
         """Of an epoch that enters: what fell due and no longer counts is no event."""
+        void: list[int] = []
         for slot, firing in epoch.firings.items():
             run = epoch.runs[slot]
             if run is not None and not self._counts(epoch, run, firing, now):
                 epoch.runs[slot] = None
+                void.append(slot)
+        self._core.standing.gone_on(epoch, void, now)  # those of them that stood still do so no more
 
     def _counts(self, epoch: Epoch, run: RunRecord, firing: Firing, now: int) -> bool:
         due = firing[0]

@@ -46,6 +46,7 @@ def problems_of(graph: Graph, fuse: Fuse, now: datetime) -> list[Problem]:
     check_waits(findings)
     routings = {node: routing_of(node, findings) for node in graph.nodes}
     _check_starts(findings)
+    _check_letters(findings)
     _check_targets(findings)
     _check_types(findings, routings)
     _check_reach(findings)
@@ -76,6 +77,23 @@ def _check_starts(findings: Findings) -> None:
         if None not in seen and not (awaited or messages or isinstance(start, TimeoutItem)):
             message, cure = "goes nowhere", f"Add: {start.name}.to(...), or take it out"
             findings.add(start.where, start.name, "no-route", message, cure)
+
+
+def _check_letters(findings: Findings) -> None:
+    """Dead letters go to sinks only: what a node made of them could be dead letters again."""
+    graph = findings.graph
+    routes = graph.routes_of(graph.letters)
+    for route in routes:
+        for target in route.targets:
+            if not isinstance(target, (SinkItem, Unknown)):
+                name = target.__name__ if isinstance(target, type) else target.name
+                message = f"are routed to {name}, which is no sink"
+                cure = "Send them to a sink; another workflow may read its topic, or have a WorkflowSource for it"
+                findings.add(route.where, graph.letters.name, "letters", message, cure)
+    for route in routes[1:]:
+        message = f"are routed twice, first at {routes[0].where}"
+        cure = "Write one route; to send them to both: dead_letters.to(one, other)"
+        findings.add(route.where, graph.letters.name, "routed-twice", message, cure)
 
 
 def _check_targets(findings: Findings) -> None:
@@ -146,7 +164,7 @@ def _check_reach(findings: Findings) -> None:
             "has neither sources nor nodes",
             "Add some: readings = workflow.source(...), classify = workflow.node(...), readings.to(classify)",
         )
-    todo: list[Start] = [*graph.sources, *graph.timeouts]
+    todo: list[Start] = [*graph.sources, *graph.timeouts, graph.letters]
     reached: set[object] = set(todo)
     while todo:
         for route in graph.routes_of(todo.pop()):

@@ -14,7 +14,8 @@ from headrace.workflows.findings import Findings
 from headrace.workflows.graph import Fuse, Fused, NodeItem, SinkItem, SourceItem, Unknown, WaitItem, Where
 from headrace.workflows.nodes import BatchNode
 from headrace.workflows.ports import Sink, Source
-from headrace.workflows.retry import retry_faults
+from headrace.workflows.retention import retention_faults
+from headrace.workflows.retry import WHEN_FULL, retry_faults
 from headrace.workflows.signature import UNSAID
 
 _WORKFLOW_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,99}")
@@ -60,6 +61,16 @@ def _check_workflow(findings: Findings) -> None:
     fuse: object = graph.fuse
     if fuse not in (None, "all"):
         add(graph.where, graph.name, "fuse", f"fuse={fuse!r} means nothing", "Write fuse='all', or leave it out")
+    if graph.parked_full not in WHEN_FULL:
+        cure = f"Write one of {', '.join(map(repr, WHEN_FULL))}"
+        add(graph.where, graph.name, "parked-full", f"parked_full={graph.parked_full!r} is no way to go on", cure)
+    elif graph.parked_full != "pause" and any(node.join is not None for node in graph.nodes):
+        message = (
+            "parked_full='dead-letter' in a workflow with a join, which would wait for branches that have made room"
+        )
+        add(graph.where, graph.name, "parked-full", message, "Leave it out: sources pause then")
+    for fault in retention_faults(graph.retention):
+        add(graph.where, graph.name, "number", f"dead_letters=: {fault}", "See headrace.Retention")
     if graph.state is not None:
         _check_state(findings, graph.where, graph.name, "the runs' state", graph.state)
 

@@ -29,6 +29,7 @@ from headrace.workflows.graph import (
 )  # fmt: skip
 from headrace.workflows.handles import (
     Branch,
+    DeadLettersHandle,
     JoinHandle,
     NodeHandle,
     SinkHandle,
@@ -41,6 +42,8 @@ from headrace.workflows.joins import Met, add_join
 from headrace.workflows.nodes import BatchNode, Node
 from headrace.workflows.plan import Plan
 from headrace.workflows.ports import Sink, Source, port_name
+from headrace.workflows.retention import KEPT, Retention
+from headrace.workflows.retry import WhenFull
 from headrace.workflows.signature import read_signature
 from headrace.workflows.state_versions import Migrations
 
@@ -85,6 +88,8 @@ class Workflow:
         partitions: int | None = None,
         fuse: Literal["all"] | None = None,
         migrations: Migrations | None = None,
+        dead_letters: Retention = KEPT,
+        parked_full: WhenFull = "pause",
     ) -> None:
         """Start an empty workflow.
 
@@ -96,14 +101,25 @@ class Workflow:
             partitions: Shares of the key space, fixed at first deploy. Default: as many as the topic has, else 32.
             fuse: `"all"`: run all nodes inside the worker, none in an actor of its own.
             migrations: Version of `state` -> function that makes the next one of it; see `NodeKeywords`.
+            parked_full: What is done while as many events of a partition (or key) stand still, to be tried again, as
+                may: take no more from the sources until some have gone on, or make dead letters of the oldest.
+            dead_letters: How long, and how many, dead letters are kept: a week, 10,000 or 64 MiB of a partition.
         """
-        self._graph = Graph(name, caller(1), keyed, partitions, state, fuse, migrations)
+        self._graph = Graph(name, caller(1), keyed, partitions, state, fuse, migrations, dead_letters, parked_full)
         self._plans: dict[str | None, tuple[int, Plan]] = {}
 
     @property
     def name(self) -> str:
         """Its name."""
         return self._graph.name
+
+    @property
+    def dead_letters(self) -> DeadLettersHandle:
+        """What could not be processed: `workflow.dead_letters.to(sink)` sends each of it to a sink, too.
+
+        The sink takes `DeadLetterMessage`. They leave as other outputs do, in the commit in which they stopped.
+        """
+        return DeadLettersHandle(self._graph)
 
     def source(self, source: Source[D], /) -> SourceHandle[D]:
         """Take events from `source`."""

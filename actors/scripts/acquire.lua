@@ -1,7 +1,7 @@
 #!lua flags=allow-oom
 -- A worker becomes the owner of a partition.
 -- KEYS[1] head; ARGV[1] msgpack [term, placement, owner token, worker, channels (name -> capacity), acquirer,
--- attempt], all strings. An attempt that arrives after a later one of the same acquirer (it lay in the socket of a
+-- attempt, caps of dead letters (name -> number)], all strings. An attempt that arrives after a later one of the same acquirer (it lay in the socket of a
 -- server that hung) is as stale as an older placement: it would fence the owner by a token that nobody knows.
 -- Answers {ACQUIRED, fields of the head, positions, run id of the server, fields of parked events, those due with their
 -- times, the first of the timers with its time}, {STALE, term, placement} or {TORN, sequence, reason}.
@@ -25,13 +25,22 @@ if stored[3] == asked[6] and tonumber(stored[4]) > tonumber(asked[7]) then
   return {'STALE', stored[1], stored[2]}
 end
 
+-- How many owners in a row have neither given it up in order nor had it for a while: see calm.lua.
+local former = redis.call('HMGET', head, 'owner', 'released', 'falls')
+local falls = 0
+if former[1] and not former[2] then falls = tonumber(former[3] or '0') + 1 end
+redis.call('HDEL', head, 'released')
 local now = redis.call('TIME')
 local since = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
 redis.call('HSET', head, 'owner', asked[3], 'term', term, 'placement', placement, 'worker', asked[4], 'since', since,
-  'acquirer', asked[6], 'attempt', asked[7])
+  'acquirer', asked[6], 'attempt', asked[7], 'falls', string.format('%.0f', falls))
 for channel, capacity in pairs(asked[5]) do
   redis.call('HSET', base .. 'channels', channel, capacity)
   make_room(base, channel)
+end
+for _, cap in ipairs({'age', 'count', 'bytes'}) do
+  if asked[8][cap] then redis.call('HSET', base .. 'letters', cap, asked[8][cap])
+  else redis.call('HDEL', base .. 'letters', cap) end
 end
 return {'ACQUIRED', redis.call('HGETALL', head), redis.call('HGETALL', base .. 'positions'), run_id(),
   redis.call('HKEYS', base .. 'parked'), redis.call('ZRANGE', base .. 'due', 0, -1, 'WITHSCORES'),

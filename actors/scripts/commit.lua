@@ -9,6 +9,7 @@
 -- first, and a mark stands in the head while it writes: an owner that finds the mark stops.
 -- include: room.lua
 -- include: settled.lua
+-- include: letters.lua
 local head = KEYS[1]
 local base = string.sub(head, 1, -5)
 if moving(base) then return redis.error_reply(MOVING) end
@@ -20,7 +21,7 @@ local timers, no_timers = asked[16], asked[17]
 local REPLY_MILLISECONDS = '86400000'
 local FIELDS_AT_ONCE = 2000
 local RESERVED = {owner = 1, sequence = 1, term = 1, placement = 1, worker = 1, since = 1, torn = 1,
-  torn_reason = 1, outbox = 1, deployment = 1, acquirer = 1, attempt = 1, touched = 1}
+  torn_reason = 1, outbox = 1, deployment = 1, acquirer = 1, attempt = 1, touched = 1, falls = 1, released = 1}
 
 local stored = redis.call('HMGET', head, 'torn', 'owner', 'sequence', 'outbox', 'torn_reason')
 if stored[1] then return {'TORN', stored[1], stored[5] or ''} end
@@ -139,9 +140,8 @@ local function apply()
   apply_runs()
   local outbox = apply_outputs()
   local first_parked = 3 + 2 * tonumber(dead)
-  for i = 3, first_parked - 1, 2 do
-    redis.call('XADD', base .. 'dead', '*', 'id', ARGV[i], 'blob', ARGV[i + 1])
-  end
+  for i = 3, first_parked - 1, 2 do add_letter(base, ARGV[i], ARGV[i + 1]) end
+  if dead ~= '0' then trim_letters(base, tonumber(dead) + 100) end
   apply_parked(first_parked)
   apply_timers()
   apply_trims()

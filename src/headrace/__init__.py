@@ -45,8 +45,10 @@ if TYPE_CHECKING:
     )
     from headrace.workflows.events import Event
     from headrace.workflows.joining import Joined
+    from headrace.workflows.letters import DeadLetterMessage
     from headrace.workflows.nodes import BatchNode, Node
     from headrace.workflows.ports import Sink, Source
+    from headrace.workflows.retention import Retention
     from headrace.workflows.retry import Exponential, Linear, Retry
     from headrace.workflows.workflow import Workflow
 
@@ -61,6 +63,7 @@ __all__ = [
     "Context",
     "CustomSink",
     "CustomSource",
+    "DeadLetterMessage",
     "Decoder",
     "Encoder",
     "Event",
@@ -83,6 +86,7 @@ __all__ = [
     "ReplaySource",
     "RequestSource",
     "Result",
+    "Retention",
     "Retry",
     "Run",
     "ScheduleSource",
@@ -146,10 +150,12 @@ _WHERE = {
     "SourceClosed": "headrace.workflows.errors",
     "WorkflowError": "headrace.workflows.errors",
     "Event": "headrace.workflows.events",
+    "DeadLetterMessage": "headrace.workflows.letters",
     "BatchNode": "headrace.workflows.nodes",
     "Node": "headrace.workflows.nodes",
     "Sink": "headrace.workflows.ports",
     "Source": "headrace.workflows.ports",
+    "Retention": "headrace.workflows.retention",
     "Exponential": "headrace.workflows.retry",
     "Linear": "headrace.workflows.retry",
     "Retry": "headrace.workflows.retry",

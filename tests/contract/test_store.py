@@ -8,9 +8,12 @@ import itertools
 import secrets
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
+import msgspec
 import pytest
+import redis
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -18,6 +21,7 @@ from headrace.actors.store import Store
 from headrace.embedded import Valkey
 from headrace.workflows.commit import Answer, Commit, DeadLetter, Output, Reply
 from headrace.workflows.memory_store import MemoryStore
+from headrace.workflows.retention import KEPT, Retention
 from headrace.workflows.store import (
     DestinationEnded,
     Sender,
@@ -62,8 +66,9 @@ def server(redis_url: str, loop: asyncio.AbstractEventLoop) -> Iterator[Driver]:
     yield from _opened(redis_url, loop)
 
 
-def _opened(url: str, loop: asyncio.AbstractEventLoop) -> Iterator[Driver]:
-    store = Driver(Store(url, f"contract-{secrets.token_hex(4)}", channels=CHANNELS), loop)
+def _opened(url: str, loop: asyncio.AbstractEventLoop, retention: Retention = KEPT) -> Iterator[Driver]:
+    name = f"contract-{secrets.token_hex(4)}"
+    store = Driver(Store(url, name, channels=CHANNELS, retention=retention), loop)
     store.open()
     yield store
     store.close()
@@ -469,6 +474,155 @@ def test_nothing_goes_back_into_a_workflow_that_has_ended(store: Driver) -> None
         store.replay(0, [(entry, b"one")], most=100)
 
     assert len(dead(store)) == 1
+
+
+def falls(store: Driver, *, placement: int) -> tuple[str, int]:
+    head = store.acquire(0, term=1, placement=placement, worker="worker/0")
+    return head.owner, int(head.extra["falls"])
+
+
+def test_owners_that_were_ended_one_after_the_other_are_counted(store: Driver) -> None:
+    assert [falls(store, placement=placement)[1] for placement in (1, 2, 3)] == [0, 1, 2]
+
+
+def test_who_gives_a_partition_up_in_order_did_not_fall(store: Driver) -> None:
+    falls(store, placement=1)
+    owner, count = falls(store, placement=2)
+    assert count == 1
+
+    assert store.calm(0, owner, released=True) is Answer.APPLIED
+
+    assert [falls(store, placement=placement)[1] for placement in (3, 4)] == [0, 1]
+
+
+def test_who_had_a_partition_for_a_while_was_not_ended_by_what_ended_those_before(store: Driver) -> None:
+    falls(store, placement=1)
+    falls(store, placement=2)
+    owner, count = falls(store, placement=3)
+    assert count == 2
+
+    assert store.calm(0, owner, released=False) is Answer.APPLIED
+
+    assert falls(store, placement=4)[1] == 1
+    assert store.calm(0, owner, released=True) is Answer.FENCED
+    assert falls(store, placement=5)[1] == 2
+
+
+KEEP = Retention(age=None, count=4, bytes=4 << 20)
+
+
+@pytest.fixture
+def small_server(redis_url: str, loop: asyncio.AbstractEventLoop) -> Iterator[Driver]:
+    yield from _opened(redis_url, loop, KEEP)
+
+
+@pytest.fixture
+def small_memory(loop: asyncio.AbstractEventLoop) -> Driver:
+    return Driver(MemoryStore(retention=KEEP), loop)
+
+
+@pytest.fixture(params=["small_memory", "small_server"])
+def small(request: pytest.FixtureRequest) -> Driver:
+    driver: Driver = request.getfixturevalue(request.param)
+    return driver
+
+
+def sized(name: str, size: int) -> DeadLetter:
+    return DeadLetter(id=name, key="", source="readings", node=None, reason="decode", error="", data=bytes(size))
+
+
+def test_the_oldest_dead_letters_go_when_there_are_too_many(small: Driver) -> None:
+    buried(small, "a", "b", "c", "d", "e", "f")
+
+    kept = small.trim_letters(0, acquired(small))
+
+    assert [letter.id for _, letter in dead(small)] == ["c", "d", "e", "f"]
+    assert (kept.count, kept.dropped, kept.is_done) == (4, {"age": 0, "count": 2, "bytes": 0}, True)
+
+
+def test_the_oldest_dead_letters_go_when_they_are_too_large(small: Driver) -> None:
+    letters = [sized("a", 3 << 20), sized("b", 1 << 20), sized("c", 1 << 19)]
+    owner = acquired(small)
+    small.commit(0, owner, Commit(sequence=1, dead=letters))
+
+    kept = small.trim_letters(0, owner)
+
+    assert [letter.id for _, letter in dead(small)] == ["b", "c"]
+    assert kept.dropped == {"age": 0, "count": 0, "bytes": 1}
+    assert kept.bytes == sum(len(msgspec.msgpack.encode(letter)) for letter in letters[1:])
+
+
+def test_what_went_back_makes_room_for_others(small: Driver) -> None:
+    owner = acquired(small)
+    small.commit(0, owner, Commit(sequence=1, dead=[sized("a", 3 << 20), sized("b", 1 << 19)]))
+    ((first, _), _) = dead(small)
+
+    small.replay(0, [(first, b"one")], most=100)
+    small.commit(0, owner, Commit(sequence=2, dead=[sized("c", 3 << 20)]))
+
+    assert [letter.id for _, letter in dead(small)] == ["b", "c"]
+
+
+def test_who_lost_the_partition_drops_no_dead_letters(small: Driver) -> None:
+    before = acquired(small)
+    acquired(small, placement=2)
+
+    assert small.trim_letters(0, before) is None
+
+
+def test_the_limits_are_those_of_the_owner(redis_url: str, loop: asyncio.AbstractEventLoop) -> None:
+    name = f"contract-{secrets.token_hex(4)}"
+    wide, narrow = (Driver(Store(redis_url, name, retention=limits), loop) for limits in (Retention(count=None), KEEP))
+    buried(wide, *"abcdefgh")
+    assert len(dead(wide)) == 8
+
+    kept = narrow.trim_letters(0, acquired(narrow, placement=2))
+
+    assert (kept.count, kept.dropped["count"]) == (4, 4)
+    for store in (wide, narrow):
+        store.close()
+
+
+def test_dead_letters_that_are_too_old_go_without_a_commit(redis_url: str, loop: asyncio.AbstractEventLoop) -> None:
+    store = Store(redis_url, f"contract-{secrets.token_hex(4)}", retention=Retention(age=timedelta(days=30)))
+    driver = Driver(store, loop)
+    buried(driver, "new")
+    blob = msgspec.msgpack.encode(sized("old", 5))
+    key, month = store.keys(0).dead, timedelta(days=30) // timedelta(milliseconds=1)
+    now = driver.time()
+    with redis.Redis.from_url(redis_url) as client:
+        client.delete(key)
+        for came, name in ((now - month - 60_000, "old"), (now - month + 60_000, "young")):
+            client.xadd(key, {"id": name, "blob": msgspec.msgpack.encode(sized(name, len(blob)))}, id=f"{came}-0")
+
+    kept = driver.trim_letters(0, acquired(driver, placement=2))
+
+    assert [letter.id for _, letter in dead(driver)] == ["young"]
+    assert kept.dropped == {"age": 1, "count": 0, "bytes": 0}
+    driver.close()
+
+
+@settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(steps=st.lists(st.one_of(st.lists(st.integers(1, 2 << 20), max_size=7), st.integers(0, 6)), max_size=8))
+def test_any_series_of_dead_letters_leaves_the_same_in_both(
+    small_memory: Driver, small_server: Driver, steps: list[Any]
+) -> None:
+    """A list: sizes of letters that are committed; a number: that one goes back."""
+    partition = next(PARTITIONS)
+    left = []
+    for store in (small_memory, small_server):
+        owner, sequence = acquired(store, partition), 0
+        for step in steps:
+            if isinstance(step, int):
+                entries = [entry for entry, _ in dead(store, partition)]
+                store.replay(partition, [(entry, b"") for entry in entries[step : step + 1]], most=1000)
+            else:
+                sequence += 1
+                names = [sized(f"{sequence}.{number}", size) for number, size in enumerate(step)]
+                store.commit(partition, owner, Commit(sequence=sequence, dead=names))
+        left.append(([letter.id for _, letter in dead(store, partition)], store.trim_letters(partition, owner)))
+
+    assert left[0] == left[1]
 
 
 FIELDS = ['[1,1,"count","s1"]', '[2,2,"count","s1"]', '[3,3,"","s2"]']

@@ -26,8 +26,9 @@ Log: TypeAlias = list[tuple[int, bytes | None]]
 class World:
     """One partition: a log, a store, runners, a core; `step` lets one random thing happen."""
 
-    def __init__(self, graph: Graph, log: Log, draw: random.Random, *, faults: bool) -> None:
+    def __init__(self, graph: Graph, log: Log, draw: random.Random, *, faults: bool, **limits: int) -> None:
         self.graph = graph
+        self.limits = limits
         self.log = log
         self.draw = draw
         self.faults = faults
@@ -44,7 +45,9 @@ class World:
     def acquire(self) -> None:
         """A new owner: everything the old one held is gone."""
         head = self.store.acquire(0, term=1, placement=1, worker="w")
-        limits = Limits(epochs_in_flight=self.draw.randint(1, 4), held_runs=self.draw.choice([2, 5, 1000]))
+        limits = Limits(
+            epochs_in_flight=self.draw.randint(1, 4), held_runs=self.draw.choice([2, 5, 1000]), **self.limits
+        )
         self.core = PartitionCore(self.graph.plan, 0, 1, head, limits)
         # What is committed is always a beginning of the log, so two positions say how far it is read.
         self.positions = {source: int(head.positions.get(f"tokens{source}/0", "0")) for source in (0, 1)}
@@ -137,8 +140,12 @@ class World:
         if isinstance(instruction, Load):
             self.core.loaded(instruction.keys, self.store.load(0, instruction.keys), self.now)
         elif isinstance(instruction, Recall):
-            fields = [ticket.field for ticket in instruction.tickets]
-            self.core.recalled(instruction.tickets, self.store.parked(0, fields), self.now)
+            blobs = self.store.parked(0, [ticket.field for ticket in instruction.tickets])
+            if None in blobs:  # the store has lost the commit in which they came to stand still
+                assert self.crashes
+                self.acquire()
+            else:
+                self.core.recalled(instruction.tickets, blobs, self.now)
         elif isinstance(instruction, Save):
             answer = self.store.commit(0, self.core.owner, instruction.commit)
             if self.faults and self.draw.random() < 0.1:

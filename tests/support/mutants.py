@@ -76,7 +76,7 @@ MUTANTS = (
     Mutant(
         "serial epochs overlap",
         "partition.py",
-        "epoch.missing or (self.plan.serial and not earlier_done)",
+        "epoch.missing or ((self.plan.serial or epoch.evicts) and not earlier_done)",
         "epoch.missing",
     ),
     Mutant(

@@ -117,6 +117,18 @@ def test_the_old_version_is_served_as_before_while_the_next_one_does_not_open() 
     assert {shell.version for shell in world.shells.values()} == {"v1"}
 
 
+def test_a_spare_that_nobody_asks_for_any_more_ends() -> None:
+    world = ShellWorld(deployment(spares=2))
+    world.settle()
+    assert len(world.shells) == 5, "two workers, a node, two spares"
+
+    changed(world, spares=1)
+    world.settle(20)
+
+    assert len(world.shells) == 4
+    assert [process.state for process in world.roster.processes.values()].count("spare") == 1
+
+
 def test_a_new_supervisor_takes_no_process_of_another_version_for_its_own() -> None:
     world = ShellWorld(deployment())
     world.settle()
@@ -151,8 +163,7 @@ def test_whatever_is_changed_and_whoever_dies_meanwhile_all_is_served_by_one_eac
     assert world.roster.deployment == wanted
     assert all_owned(world, wanted.workers) == [0, 1, 2, 3, 4]
     assert {shell.version for shell in world.shells.values()} == {wanted.code.version}
-    spares = len(world.shells) - wanted.workers - wanted.units[0].replicas
-    assert spares in (1, 2)  # a process that was suspended and replaced may stay as a second one
+    assert len(world.shells) == wanted.workers + wanted.units[0].replicas + wanted.spares
 
 
 def _happen(world: ShellWorld, wanted: Deployment, kind: str, which: int) -> Deployment:

@@ -241,3 +241,26 @@ def test_parked_says_what_stands_still_and_why(said: Said, redis_url: str) -> No
     assert (found["events"][0]["event"], found["events"][0]["node"], found["events"][0]["due"]) == (
         "readings/0/9", None, None,
     )  # fmt: skip
+
+
+def test_a_list_says_how_many_letters_are_gone_and_why(said: Said, redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url) as client:
+        for partition, fields in ((0, {"dropped:age": 1200, "held": 5}), (2, {"dropped:age": 3, "dropped:count": 7})):
+            client.hset(f"hr:{{heat/{partition}}}:letters", mapping=fields)
+
+    text = said("dead", "list", "heat")
+    page = json.loads(said("dead", "list", "heat", "-o", "json"))
+
+    assert "1,210 older ones are gone: 1,203 too old, 7 over the number that a partition keeps" in " ".join(
+        text.split()
+    )
+    assert page["dropped"] == {"age": 1203, "count": 7}
+
+
+def test_dropped_letters_make_room(said: Said, redis_url: str) -> None:
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        before = int(str(client.hget("hr:{heat/0}:letters", "held")))
+        said("dead", "drop", "heat", "--all", "--yes")
+
+        assert before > 0
+        assert client.hget("hr:{heat/0}:letters", "held") == "0"

@@ -14,6 +14,7 @@ from headrace.testing.engine import CRASH_POINTS
 from headrace.workflows.commit import DeadLetter
 from headrace.workflows.records import Reentry
 from headrace.workflows.reentry import back
+from headrace.workflows.retention import Kept
 from headrace.workflows.store import DestinationEnded
 from headrace.workflows.transfers import encode
 
@@ -311,7 +312,7 @@ def put_in(harness: Harness, letter: DeadLetter) -> None:
     """As if it had been sent back."""
     store = harness._engine.store
     held = store._of(0)
-    held.dead.append(("1-1", letter))
+    held.dead.append(Kept("1-1", letter, 0, 0))
     assert store.replay(0, [("1-1", encode(back(letter, 0)))], most=10) == 1
 
 
@@ -367,7 +368,8 @@ def test_what_has_no_way_back_stays_where_it_is(node: str | None, reason: str) -
     workflow, _, _, _ = alerts()
     letter = DeadLetter(id="readings/0/7", key="", source="readings", node=node, reason=reason, error="lost")
     with Harness(workflow, partitions=1) as harness:
-        harness._engine.store._of(0).dead.append(("1-1", letter))
+        store = harness._engine.store
+        store._of(0).dead.append(Kept("1-1", letter, store.now, 0))
 
         assert harness.replay() == 0
         assert harness.dead_letters == [letter]

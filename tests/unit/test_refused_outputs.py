@@ -156,3 +156,23 @@ async def test_what_was_buried_before_a_crash_is_not_buried_again() -> None:
 
     assert store.writes == ["sent 2", "trim through 3"]
     assert store.memory.dead_letters(0) == []
+
+
+class Forgetful(RecordingStore):
+    """Loses the commit in which an event came to stand still, just as the owner asks for the event."""
+
+    async def parked(self, partition: int, fields: Sequence[str]) -> list[bytes | None]:
+        self.memory._of(partition).parked.clear()
+        return [None for _ in fields]
+
+
+async def test_an_owner_whose_event_the_store_has_lost_begins_anew_with_what_there_is() -> None:
+    store = Forgetful()
+    head = store.memory.acquire(0, term=1, placement=0, worker="before")
+    store.memory.commit(0, head.owner, Commit(sequence=1, parked={'[1,1,"shout","k"]': b""}))
+
+    async with owner(store) as driver:
+        first = driver._core
+        await until_async(lambda: driver._core not in (None, first), "it has acquired the partition again")
+
+        assert (driver.state, driver.trouble) == ("owned", None)

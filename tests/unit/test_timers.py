@@ -278,9 +278,10 @@ def test_an_absurd_timer_is_an_error_of_its_event_which_is_not_tried_again() -> 
     workflow, readings, said, _ = watched(None, Absurd(), retry=Retry(5))
     with Harness(workflow) as harness:
         harness.send_all(readings, [Reading("a", number) for number in (1, 2, 3, 4)])
+        assert [letter.attempts for letter in harness.dead_letters] == [1, 1, 1, 1]
+
         harness.advance(timedelta(days=5000))
 
-        assert [letter.attempts for letter in harness.dead_letters] == [1, 1, 1, 1]
         assert harness.sent(said) == []
 
 
@@ -511,3 +512,32 @@ def test_time_is_the_stores_and_the_same_for_the_event(fuse: Fuse) -> None:
 
         assert message.time == start + 10 * SECOND
         assert message.id == f"timers/idle/a/1/{int(message.time.timestamp() * 1000)}.0"
+
+
+def test_a_time_out_that_stood_still_is_void_once_its_run_has_ended() -> None:
+    """It has not begun, so it does not end with the run; found as the partition asked for it without end."""
+
+    def finish(event: Event[str], ctx: Context) -> Complete:
+        if ctx.attempt == 1:
+            raise OSError("not yet")
+        return Complete("done")
+
+    def pass_on(event: Event[Timeout], ctx: Context) -> Timeout:
+        return event.data
+
+    workflow = Workflow("late", partitions=1)
+    words = workflow.source(KafkaSource("words", str))
+    late = workflow.sink(KafkaSink("late", Timeout))
+    told = workflow.node(pass_on)
+    words.to(workflow.node(finish, retry=Retry(2, backoff=Linear(timedelta(seconds=10)), jitter=0)))
+    workflow.timeout(total=timedelta(seconds=5)).to(told)
+    told.to(late)
+    with Harness(workflow) as harness:
+        harness.send(words, "a", key="k")
+        harness.advance(timedelta(seconds=7))
+        assert len(harness.parked) == 2
+
+        harness.advance(timedelta(seconds=7))
+
+        assert harness.runs["k"].status == "completed"
+        assert (list(harness.parked), harness.sent(late)) == ([], [])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import getpass
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -20,6 +18,7 @@ from headrace.actors.dead_letters import (
     LetterPage,
     drop_letters,
     get_letter,
+    letters_gone,
     list_letters,
     replay_letters,
 )
@@ -27,10 +26,12 @@ from headrace.actors.store import Store
 from headrace.actors.store_registry import Registry
 from headrace.cli.exits import ExitCode, NothingRuns, UsageError
 from headrace.cli.finding import found_workflow
+from headrace.cli.person import who
 from headrace.cli.project import Project
 from headrace.cli.screen import Screen
 from headrace.cli.times import ago
 from headrace.settings import Loaded
+from headrace.workflows.letters import is_json
 from headrace.workflows.store import WorkflowDescriptor
 
 Places: TypeAlias = Sequence[tuple[int, str]]
@@ -40,6 +41,7 @@ log = structlog.get_logger(__name__)
 
 _LONGEST: Final = 300
 """Characters of an error in a list."""
+_OVER: Final = {"age": "too old", "count": "over the number that a partition keeps", "bytes": "over its bytes"}
 _AT_ONCE: Final = 500
 """Letters that are looked at together when they are to be dropped: each may have a megabyte."""
 
@@ -53,15 +55,16 @@ def show_list(
         HeadraceError: See `found_workflow` and `list_letters`.
     """
 
-    async def read() -> tuple[str, LetterPage]:
+    async def read() -> tuple[str, LetterPage, dict[str, int]]:
         async with found_workflow(workflow, loaded, Project(Path.cwd()), "dead list") as (registry, descriptor):
-            return descriptor.name, await list_letters(
-                registry, descriptor.name, descriptor.partitions, wanted, limit=limit, cursor=cursor
-            )
+            name, partitions = descriptor.name, descriptor.partitions
+            page = await list_letters(registry, name, partitions, wanted, limit=limit, cursor=cursor)
+            return name, page, await letters_gone(registry, name, partitions)
 
-    name, page = asyncio.run(read())
+    name, page, gone = asyncio.run(read())
     if as_json:
-        screen.json({"letters": [_for_programs(found) for found in page.letters], "cursor": page.cursor})
+        letters = [_for_programs(found) for found in page.letters]
+        screen.json({"letters": letters, "cursor": page.cursor, "dropped": gone})
         return ExitCode.OK
     if not page.letters:
         screen.say(f"{name} has no dead letters{_of(wanted)}.")
@@ -75,6 +78,9 @@ def show_list(
     if page.cursor:
         options = "".join(f" --{option} {value}" for option, value in _options(wanted))
         screen.say(f"more: headrace dead list {name}{options} --limit {limit} --cursor {page.cursor}", "dim")
+    if gone:
+        why = ", ".join(f"{count:,} {_OVER[cap]}" for cap, count in gone.items())
+        screen.say(f"{sum(gone.values()):,} older ones are gone: {why}. See Retention of its code", "yellow")
     return ExitCode.OK
 
 
@@ -174,8 +180,8 @@ def _choice(targets: Sequence[str], wanted: Filter, verb: str, *, everything: bo
 
 async def _drop(chosen: _Choice, loaded: Loaded, screen: Screen, *, yes: bool) -> ExitCode:
     async def work(registry: Registry, places: Places, count: str) -> None:
-        dropped = await drop_letters(registry, chosen.workflow, places, who=_who(), why=chosen.why)
-        log.info("dead_letters_dropped", workflow=chosen.workflow, count=dropped, who=_who(), why=chosen.why)
+        dropped = await drop_letters(registry, chosen.workflow, places, who=who(), why=chosen.why)
+        log.info("dead_letters_dropped", workflow=chosen.workflow, count=dropped, who=who(), why=chosen.why)
         screen.say(f"Dropped {dropped} of {count}.")
 
     question = "Drop {count} at {address}, for good?"
@@ -187,8 +193,8 @@ async def _replay(chosen: _Choice, loaded: Loaded, screen: Screen, *, yes: bool)
 
     async def work(registry: Registry, places: Places, count: str) -> None:
         async with Store(registry.url, name, connections=2) as store:
-            done = await replay_letters(store, places, who=_who(), why=chosen.why)
-        log.info("dead_letters_replayed", workflow=name, count=done.replayed, who=_who(), why=chosen.why)
+            done = await replay_letters(store, places, who=who(), why=chosen.why)
+        log.info("dead_letters_replayed", workflow=name, count=done.replayed, who=who(), why=chosen.why)
         screen.say(f"Replayed {done.replayed} of {count}.")
         if done.kept:
             screen.say(
@@ -219,10 +225,6 @@ async def _agreed(
             return ExitCode.PROBLEMS
         await work(registry, places, count)
     return ExitCode.OK
-
-
-def _who() -> str:
-    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 async def _meant(registry: Registry, descriptor: WorkflowDescriptor, chosen: _Choice) -> AsyncIterator[Found]:
@@ -273,22 +275,14 @@ def _for_programs(found: Found) -> dict[str, Any]:
     data = fields.pop("data")
     row: dict[str, Any] = {"address": found.address, "partition": found.partition, "entry": found.entry, **fields}
     row["headers"] = {name: value.decode(errors="replace") for name, value in found.letter.headers}
-    if data is not None and _is_json(data):
+    if data is not None and is_json(data):
         row["data"] = msgspec.Raw(data)
     else:
         row["data_base64"] = None if data is None else base64.b64encode(data).decode()
     return row
 
 
-def _is_json(data: bytes) -> bool:
-    try:
-        msgspec.json.decode(data)
-    except msgspec.DecodeError:
-        return False
-    return True
-
-
 def _readable(data: bytes | None) -> str:
     if data is None:
         return "none"
-    return msgspec.json.format(data, indent=2).decode() if _is_json(data) else repr(data)
+    return msgspec.json.format(data, indent=2).decode() if is_json(data) else repr(data)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
-import os
-import socket
 import time
 from pathlib import Path
 from typing import Final
@@ -19,6 +16,7 @@ from headrace.actors.restore import restore as restore_file
 from headrace.actors.store_registry import Registry
 from headrace.cli.exits import ExitCode, UsageError
 from headrace.cli.finding import found_workflow
+from headrace.cli.person import process
 from headrace.cli.project import Project
 from headrace.cli.screen import Screen
 from headrace.settings import Loaded
@@ -51,14 +49,14 @@ def backup(workflow: str, path: Path, loaded: Loaded, screen: Screen, *, force: 
 
     async def write() -> int:
         async with found_workflow(workflow, loaded, Project(Path.cwd()), f"backup {workflow} FILE") as (registry, _):
-            await begin_change(registry, workflow, _process())
+            await begin_change(registry, workflow, process())
             try:
                 _, keys = await back_up(
                     registry, workflow, path,
                     on_progress=lambda done, keys: said.now_and_then(f"{done} partitions, {keys} keys"),
                 )  # fmt: skip
             finally:
-                await end_change(registry, workflow, _process())
+                await end_change(registry, workflow, process())
             return keys
 
     report = BackupReport(workflow=workflow, file=str(path), keys=asyncio.run(write()), bytes=path.stat().st_size)
@@ -109,7 +107,7 @@ def restore(
     async def write() -> Restored:
         async with Registry(url, connections=2) as registry:
             return await restore_file(
-                registry, path, who=_process(), replace=replace,
+                registry, path, who=process(), replace=replace,
                 on_progress=lambda done, of: said.now_and_then(f"{done} of {of} keys"),
             )  # fmt: skip
 
@@ -133,7 +131,3 @@ class _Said:
         if not self._quiet and time.monotonic() - self._last > _EVERY:
             self._last = time.monotonic()
             self._screen.say(text, "dim")
-
-
-def _process() -> str:
-    return f"{getpass.getuser()}@{socket.gethostname()}, process {os.getpid()}"

@@ -19,6 +19,8 @@ class Totals:
     events: int = 0
     outputs: int = 0
     dead_letters: int = 0
+    letters_dropped: int = 0
+    """Dead letters that were too old, or too many."""
     waiting: int = 0
     """Outputs that are committed and have not left."""
     lag: int = 0
@@ -69,6 +71,7 @@ class Meter:
             events=int(self._sum("events", "worker/")),
             outputs=int(self._sum("outputs", "worker/")),
             dead_letters=int(self._sum("dead_letters", "worker/")),
+            letters_dropped=int(self._sum("letters_dropped", "worker/")),
             waiting=int(sum(counters.get("outputs_waiting", 0) for counters in self._now)),
             lag=int(sum(counters.get("lag", 0) for counters in self._now)),
             sent_on=int(self._sum("sent_on", "worker/")),

@@ -61,5 +61,9 @@ DropState = Annotated[
 Live = Annotated[
     bool | None, typer.Option("--live/--no-live", help="A live table, or lines. Default: live on a terminal.")
 ]
+Name = Annotated[str, typer.Argument(metavar="WORKFLOW", help="Name of the workflow.")]
+StoppedName = Annotated[str, typer.Argument(metavar="WORKFLOW", help="Name of the workflow; it must be stopped.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Look at everything, say what would be done, do nothing.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many at most.")]
 Cursor = Annotated[str, typer.Option("--cursor", metavar="CURSOR", help="Go on where a list has ended: it says so.")]

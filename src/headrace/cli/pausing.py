@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
-import socket
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
 from typing import Final
 
 import msgspec
@@ -17,6 +16,7 @@ from headrace.actors.store_link import PROCESS
 from headrace.actors.store_registry import Registry
 from headrace.cli.exits import ExitCode, UsageError
 from headrace.cli.finding import found_workflow
+from headrace.cli.person import who
 from headrace.cli.project import Project
 from headrace.cli.screen import Screen
 from headrace.cli.stops import is_running
@@ -61,12 +61,7 @@ def pause(
         StoreUnavailable: Ask again.
     """
     outcome = asyncio.run(_pause(workflow, sources, loaded, project))
-    if as_json:
-        screen.json(outcome)
-    else:
-        for row in outcome.paused:
-            screen.show(sentence_of(row, workflow))
-        screen.say(_rest_of(outcome))
+    _tell(outcome, screen, _rest_of(outcome), as_json=as_json)
     return ExitCode.OK if outcome.at_rest or not outcome.running else ExitCode.PROBLEMS
 
 
@@ -81,30 +76,30 @@ def resume(
         StoreUnavailable: Ask again.
     """
     outcome = asyncio.run(_resume(workflow, sources, loaded, project))
-    if as_json:
-        screen.json(outcome)
-    else:
-        for row in outcome.paused:
-            screen.show(sentence_of(row, workflow))
-        what = ", ".join(sources) or workflow
-        done = "goes on" if outcome.running else "goes on once it is started"
-        screen.say(f"{what} {done}." if outcome.changed else f"{what} was not paused.")
+    what = ", ".join(sources) or workflow
+    done = "goes on" if outcome.running else "goes on once it is started"
+    _tell(outcome, screen, f"{what} {done}." if outcome.changed else f"{what} was not paused.", as_json=as_json)
     return ExitCode.OK
 
 
+def _tell(outcome: Outcome, screen: Screen, sentence: str, *, as_json: bool) -> None:
+    if as_json:
+        screen.json(outcome)
+        return
+    for row in outcome.paused:
+        screen.show(sentence_of(row, outcome.workflow))
+    screen.say(sentence)
+
+
 async def _pause(workflow: str, sources: Sequence[str], loaded: Loaded, project: Project) -> Outcome:
-    async with found_workflow(workflow, loaded, project, "pause") as (registry, descriptor):
-        _refuse_unknown(descriptor, sources)
-        before = await get_pauses(registry, workflow)
-        since, by = time.time(), f"{getpass.getuser()}@{socket.gethostname()}"
+    async with _paused_before(workflow, sources, loaded, project, "pause") as (registry, descriptor, before):
+        since, by = time.time(), who()
         await put_pauses(registry, workflow, [Pause(source=source, since=since, by=by) for source in sources or [ALL]])
         return await _settled(registry, descriptor, before)
 
 
 async def _resume(workflow: str, sources: Sequence[str], loaded: Loaded, project: Project) -> Outcome:
-    async with found_workflow(workflow, loaded, project, "resume") as (registry, descriptor):
-        _refuse_unknown(descriptor, sources)
-        before = await get_pauses(registry, workflow)
+    async with _paused_before(workflow, sources, loaded, project, "resume") as (registry, descriptor, before):
         if sources and any(row.source == ALL for row in before):
             raise UsageError(
                 f"All of {workflow} is paused, not only {', '.join(sources)}. Type: headrace resume {workflow}\n"
@@ -113,6 +108,16 @@ async def _resume(workflow: str, sources: Sequence[str], loaded: Loaded, project
             )
         await end_pauses(registry, workflow, _meant(before, sources))
         return await _settled(registry, descriptor, before)
+
+
+@asynccontextmanager
+async def _paused_before(
+    workflow: str, sources: Sequence[str], loaded: Loaded, project: Project, verb: str
+) -> AsyncIterator[tuple[Registry, WorkflowDescriptor, tuple[Pause, ...]]]:
+    """The store, the workflow, which must have these sources, and what of it is paused."""
+    async with found_workflow(workflow, loaded, project, verb) as (registry, descriptor):
+        _refuse_unknown(descriptor, sources)
+        yield registry, descriptor, await get_pauses(registry, workflow)
 
 
 def _meant(before: Collection[Pause], sources: Sequence[str]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import os
 import socket
 from collections.abc import Sequence
@@ -18,6 +17,7 @@ from headrace.actors.resets import ResetPlan, To, plan_reset, reset
 from headrace.actors.store_registry import Registry
 from headrace.cli.exits import ExitCode, UsageError
 from headrace.cli.finding import found_workflow
+from headrace.cli.person import who
 from headrace.cli.project import Project
 from headrace.cli.screen import Screen
 from headrace.settings import Loaded
@@ -109,7 +109,7 @@ async def _do(registry: Registry, plan: ResetPlan, why: str) -> None:
     process = f"{socket.gethostname()}, process {os.getpid()}"
     await begin_change(registry, plan.workflow, process)
     try:
-        await reset(registry, plan, who=f"{getpass.getuser()}@{socket.gethostname()}", why=why)
+        await reset(registry, plan, who=who(), why=why)
     finally:
         await end_change(registry, plan.workflow, process)
     log.info("positions_reset", workflow=plan.workflow, moves=len(plan.moves), why=why)

@@ -75,9 +75,10 @@ def _processes(status: ClusterStatus, meter: Meter | None, left_out: Collection[
 
 def summary(totals: Totals, rate: float | None = None) -> str:
     """The totals on one line."""
+    dropped = f" ({totals.letters_dropped:,} dropped)" if totals.letters_dropped else ""
     line = (
         f"events {totals.events:,}{'' if rate is None else f'  {rate:,.0f}/s'}   outputs {totals.outputs:,}"
-        f"   dead letters {totals.dead_letters:,}   lag {totals.lag:,}"
+        f"   dead letters {totals.dead_letters:,}{dropped}   lag {totals.lag:,}"
     )
     line += f"   sent on {totals.sent_on:,}" if totals.sent_on else ""
     return line + (f"   outputs waiting {totals.waiting:,}" if totals.waiting else "")

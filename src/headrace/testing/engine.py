@@ -26,11 +26,12 @@ from headrace.workflows.commit import Answer, DeadLetter, Output
 from headrace.workflows.dispatch import Dispatch
 from headrace.workflows.effects import STEPS, CrashPlan, Effect
 from headrace.workflows.instructions import Instruction, Load, Recall, Ring
+from headrace.workflows.letters import of_refused
 from headrace.workflows.memory_store import MemoryStore
 from headrace.workflows.parking import Parked
 from headrace.workflows.partition import PartitionCore
 from headrace.workflows.plan import Plan, SourcePlan
-from headrace.workflows.records import Records, Reentry
+from headrace.workflows.records import Records
 from headrace.workflows.runner import UnitRunner
 from headrace.workflows.saving import Save
 from headrace.workflows.settings import NO_SETTINGS, Settings
@@ -89,10 +90,9 @@ class Engine:
         self.plan = plan
         self._settings = settings
         self.partitions = partitions
-        self.now = now
-        """Milliseconds since 1970 UTC."""
         channels = {source.name: source.source.capacity for source in plan.sources if source.source.kind == "channel"}
-        self.store = store or MemoryStore(workflow=plan.name, channels=channels)
+        self.store = store or MemoryStore(workflow=plan.name, channels=channels, retention=plan.retention)
+        self.now = now
         self.inputs = Inputs(plan, partitions, self.store)
         self._clockwork = Clockwork(plan, partitions, self.inputs, now)
         self.closed: set[int] = set()
@@ -107,6 +107,15 @@ class Engine:
         self._crash: CrashPlan | None = None
         self._tenures: dict[int, _Tenure] = {}
         self._runners: dict[tuple[int, int], UnitRunner] = {}
+
+    @property
+    def now(self) -> int:
+        """The virtual time, and the store's: milliseconds since 1970 UTC."""
+        return self.store.now
+
+    @now.setter
+    def now(self, now: int) -> None:
+        self.store.now = now
 
     def crash_at(self, point: str) -> None:
         """Stop dead when that point is passed the next time (or as often as it says)."""
@@ -145,6 +154,8 @@ class Engine:
             self.closed |= self._clockwork.strike(self.now)
             await self.settle()
         self.now = target
+        for number, tenure in self._tenures.items():
+            self.store.trim_letters(number, tenure.core.owner)
         await self.settle()
 
     def _next_due(self) -> int | None:
@@ -216,6 +227,7 @@ class Engine:
         self._point("before:acquire")
         head = self.store.acquire(number, term=1, placement=1, worker="harness")
         self._point("after:acquire")
+        self.store.trim_letters(number, head.owner)
         core = PartitionCore(self.plan, number, self.partitions, head, packers=self.packers)
         tenure = self._tenures[number] = _Tenure(core, dict(head.positions))
         tenure.outgoing.extend(self.store.outbox(number, 0, head.outbox + 1))
@@ -324,11 +336,7 @@ class Engine:
         try:
             self._deliver(output)
         except Reject as refusal:
-            return DeadLetter(
-                id=output.id, key=output.key, source=self.plan.sinks[output.sink].name, node=None, reason="sink",
-                error=refusal.reason, time=self.now, event_time=output.time, data=output.data, headers=output.headers,
-                reentry=Reentry(sink=self.plan.sinks[output.sink].name, packed=True),
-            )  # fmt: skip
+            return of_refused(self.plan, output, refusal.reason, self.now)
         return None
 
     def _hand_over(self, number: int, output: Output) -> None:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from headrace.cli.configured import configure
-from headrace.cli.options import OPERATE, Cursor, Limit, OutputOption, Redis
+from headrace.cli.options import OPERATE, Cursor, Limit, OutputOption, Redis, Yes
 from headrace.cli.screen import Screen
 
 _Workflow = Annotated[str | None, typer.Argument(metavar="[WORKFLOW]", help="Name; by default the only one there is.")]
@@ -20,7 +20,6 @@ _Targets = Annotated[
     typer.Argument(metavar="WORKFLOW|LETTER...", help="A workflow, or letters as `dead list` prints them."),
 ]
 _Everything = Annotated[bool, typer.Option("--all", help="All of the workflow's.")]
-_Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -143,7 +142,7 @@ def drop_letters(
     reason: _Reason = None,
     node: _Node = None,
     everything: _Everything = False,
-    yes: _Yes = False,
+    yes: Yes = False,
     redis: Redis = None,
 ) -> None:
     """Take dead letters out, for good; asks first. Who did it is kept in the workflow's audit stream.
@@ -163,7 +162,7 @@ def replay_letters(
     reason: _Reason = None,
     node: _Node = None,
     everything: _Everything = False,
-    yes: _Yes = False,
+    yes: Yes = False,
     redis: Redis = None,
 ) -> None:
     """Send dead letters back to where they stopped; asks first. Each goes once, those of a key in their order.

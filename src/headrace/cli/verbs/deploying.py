@@ -12,6 +12,7 @@ from headrace.cli.options import (
     OPERATE,
     Assign,
     DropState,
+    DryRun,
     DurabilityOption,
     FuseOption,
     Kafka,
@@ -21,6 +22,7 @@ from headrace.cli.options import (
     StartOver,
     Target,
     Workers,
+    Yes,
 )
 from headrace.cli.screen import Screen
 
@@ -40,8 +42,6 @@ Address = Annotated[
 ClusterOption = Annotated[
     str, typer.Option("--cluster", metavar="LABEL", help="Label of the Ray cluster, where several share a store.")
 ]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Look at everything, say what would be done, do nothing.")]
 
 
 def deploy(  # noqa: PLR0913, PLR0917  each is an option of the verb

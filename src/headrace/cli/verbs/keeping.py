@@ -8,9 +8,8 @@ from typing import Annotated, Literal
 import typer
 
 from headrace.cli.configured import configure
-from headrace.cli.options import OPERATE, OutputOption, Redis
+from headrace.cli.options import OPERATE, DryRun, OutputOption, Redis, StoppedName, Yes
 from headrace.cli.screen import Screen
-from headrace.cli.verbs.deploying import DryRun, Yes
 
 
 def register(app: typer.Typer) -> None:
@@ -22,7 +21,7 @@ def register(app: typer.Typer) -> None:
 
 def backup(
     ctx: typer.Context,
-    workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="Name of the workflow; it must be stopped.")],
+    workflow: StoppedName,
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Where to; it is there when all is written.")],
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     redis: Redis = None,
@@ -62,7 +61,7 @@ def restore(
 
 def reset(
     ctx: typer.Context,
-    workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="Name of the workflow; it must be stopped.")],
+    workflow: StoppedName,
     to: Annotated[
         list[str],
         typer.Option(

@@ -8,12 +8,9 @@ from typing import Annotated
 import typer
 
 from headrace.cli.configured import configure
-from headrace.cli.options import OPERATE, OutputOption, Redis
+from headrace.cli.options import OPERATE, DryRun, Name, OutputOption, Redis, Yes
 from headrace.cli.screen import Screen
-from headrace.cli.verbs.deploying import DryRun, Yes
 from headrace.cli.verbs.operating import status, stop
-
-_Name = Annotated[str, typer.Argument(metavar="WORKFLOW", help="Name of the workflow.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -40,7 +37,7 @@ def list_workflows(ctx: typer.Context, redis: Redis = None, output: OutputOption
 
 def remove_workflow(
     ctx: typer.Context,
-    workflow: _Name,
+    workflow: Name,
     topics: Annotated[bool, typer.Option("--topics", help="Also delete the topics that it reads and writes.")] = False,
     store_only: Annotated[
         bool, typer.Option("--store-only", help="Leave what it has made at Kafka (markers, consumer group).")

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from headrace.cli.configured import configure
-from headrace.cli.options import OPERATE, OutputOption, Redis
+from headrace.cli.options import OPERATE, Name, OutputOption, Redis
 from headrace.cli.screen import Screen
 
 
@@ -21,7 +21,6 @@ def register(app: typer.Typer) -> None:
     app.command(rich_help_panel=OPERATE)(stop)
 
 
-_Name = Annotated[str, typer.Argument(metavar="WORKFLOW", help="Name of the workflow.")]
 _Sources = Annotated[
     list[str] | None, typer.Option("--source", metavar="NAME", help="Only this source; may be given several times.")
 ]
@@ -49,7 +48,7 @@ def status(
 
 
 def pause(
-    ctx: typer.Context, workflow: _Name, source: _Sources = None, redis: Redis = None, output: OutputOption = "text"
+    ctx: typer.Context, workflow: Name, source: _Sources = None, redis: Redis = None, output: OutputOption = "text"
 ) -> None:
     """Let a workflow take no new events, until `resume`. Waits until what is in flight is committed.
 
@@ -66,7 +65,7 @@ def pause(
 
 
 def resume(
-    ctx: typer.Context, workflow: _Name, source: _Sources = None, redis: Redis = None, output: OutputOption = "text"
+    ctx: typer.Context, workflow: Name, source: _Sources = None, redis: Redis = None, output: OutputOption = "text"
 ) -> None:
     """Let a paused workflow go on, where it stood.
 
@@ -81,7 +80,7 @@ def resume(
 
 def scale(
     ctx: typer.Context,
-    workflow: _Name,
+    workflow: Name,
     workers: Annotated[int | None, typer.Option("--workers", min=1, help="Processes that own partitions.")] = None,
     replicas: Annotated[
         list[str] | None,
@@ -104,7 +103,7 @@ def scale(
 
 def stop(
     ctx: typer.Context,
-    workflow: _Name,
+    workflow: Name,
     redis: Redis = None,
     output: OutputOption = "text",
 ) -> None:

@@ -1,0 +1,58 @@
+"""What `MemoryStore` holds of a partition."""
+
+from __future__ import annotations
+
+import copy
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import msgspec
+
+from headrace.workflows.commit import DeadLetter
+from headrace.workflows.retention import CAPS, Kept, LettersKept, Retention, trimmed
+from headrace.workflows.store import Chunk
+from headrace.workflows.stream_entry import StreamEntry
+
+
+@dataclass(slots=True)
+class Partition:
+    """All that is held of one partition."""
+
+    fields: dict[str, str] = field(default_factory=dict)
+    positions: dict[str, str] = field(default_factory=dict)
+    runs: dict[str, dict[str, bytes]] = field(default_factory=dict)
+    kept: dict[str, int] = field(default_factory=dict)
+    outbox: list[Chunk] = field(default_factory=list)
+    dead: list[Kept] = field(default_factory=list)
+    dropped: Counter[str] = field(default_factory=Counter)
+    """By limit: dead letters that were dropped for it."""
+    replies: dict[str, str] = field(default_factory=dict)
+    streams: dict[str, list[StreamEntry]] = field(default_factory=dict)
+    origins: dict[str, int] = field(default_factory=dict)
+    parked: dict[str, bytes] = field(default_factory=dict)
+    due: dict[str, int] = field(default_factory=dict)
+    timers: dict[str, int] = field(default_factory=dict)
+    requests: dict[str, str] = field(default_factory=dict)
+    appended: int = 0
+    closed: set[str] = field(default_factory=set)
+
+    def copied(self) -> Partition:
+        """As it is now: values are replaced, never changed, so a shallow copy of each part is enough."""
+        kept = replace(self, **{name: copy.copy(getattr(self, name)) for name in self.__slots__})
+        kept.streams = {name: list(entries) for name, entries in self.streams.items()}
+        return kept
+
+    def bury(self, letters: Sequence[DeadLetter], retention: Retention, now: int) -> None:
+        """Add dead letters, and drop those that are over a limit."""
+        for letter in letters:
+            self.appended += 1
+            self.dead.append(Kept(f"{self.appended}-0", letter, now, len(msgspec.msgpack.encode(letter))))
+        self.dead, dropped = trimmed(self.dead, retention, now)
+        self.dropped.update(dropped)
+
+    @property
+    def letters(self) -> LettersKept:
+        """What there is of dead letters."""
+        dropped: dict[str, int] = {cap: self.dropped[cap] for cap in CAPS}
+        return LettersKept(count=len(self.dead), bytes=sum(row.size for row in self.dead), dropped=dropped)
