@@ -187,6 +187,8 @@ class PartitionDriver(DriverCounts):
         core.draining = self._draining
         held = self._unpacking or len(self._linger) > 0 or not (self._outgoing and self._outgoing.takes_more)
         self._bell.look(core, held=held)
+        if core.control.wanted and not self._draining and (asked := self._shared.feed.pull_control(self.number)):
+            core.control.offer(asked, self._shared.clock.now_ms())
         instructions = core.instructions()
         for instruction in instructions:
             if isinstance(instruction, Load):

@@ -60,6 +60,11 @@ class WorkerMetrics:
             "headrace_dead_letters", "Dead letters, by node (empty: before the first) and reason.", ["node", "reason"],
             registry=registry,
         )  # fmt: skip
+        self._late = Counter(
+            "headrace_late_events_dropped",
+            "Events of runs that had ended, dropped as late='drop' says.",
+            registry=registry,
+        )
         self._outputs = Counter("headrace_outputs", "Outputs committed for a sink.", ["sink"], registry=registry)
         self._delivered = Counter(
             "headrace_outputs_delivered", "Outputs that an outlet has acknowledged.", ["outlet"], registry=registry
@@ -110,6 +115,8 @@ class WorkerMetrics:
             self._events.inc(save.events)
             self._epoch_events.observe(save.events)
             self._epoch_seconds.observe(since_pull)
+        if save.dropped:
+            self._late.inc(save.dropped)
         for letter in save.commit.dead:
             self._dead.labels(letter.node or "", letter.reason).inc()
         for sink, count in Tally([output.sink for output in save.commit.outputs]).items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from enum import Enum
 from typing import Any
 
@@ -78,6 +79,7 @@ def compile_graph(graph: Graph, fuse: Fuse) -> Plan:
         waits=waits,
         awaited=frozenset(row.source for row in waits),
         messages=frozenset(row.index for row in sources if row.source.kind == "messages"),
+        retention=graph.retention // timedelta(milliseconds=1),
     )
 
 
@@ -143,8 +145,9 @@ class _Compiler:
         source = item.source
         number = self.types.number(source.type)
         return SourcePlan(
-            index, item.name, source, number, source.key, targets, time=source.time, tombstones=source.tombstones
-        )
+            index, item.name, source, number, source.key, targets, time=source.time, tombstones=source.tombstones,
+            late=item.late,
+        )  # fmt: skip
 
     def node(self, index: int) -> NodePlan:
         item = self.graph.nodes[index]

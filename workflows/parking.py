@@ -272,6 +272,10 @@ class Parking:
 
     def of_run(self, key: str) -> list[Ticket]:
         """All that stand before nodes, not those that have not begun: what ends with their run."""
+        return [ticket for ticket in self.of_key(key) if ticket.node]
+
+    def of_key(self, key: str) -> list[Ticket]:
+        """All events of a key that stand still."""
         if key not in self._nodes:
             return []
         queues = (
@@ -279,7 +283,11 @@ class Parking:
             if self._serial
             else [self._queues.get((node, key), ()) for node in self._nodes[key]]
         )
-        return [ticket for ticket in chain(*queues) if ticket.node]
+        return list(chain(*queues))
+
+    def kept_of(self, key: str) -> list[Ticket]:
+        """Messages that are kept for a key; looks through all queues."""
+        return [row for (_, of), queue in self._queues.items() if of == key for row in queue if is_kept(row)]
 
     def queue(self, ticket: Ticket) -> Queue:
         """The queue that it stands in."""

@@ -47,7 +47,7 @@ class Standing:
                 continue
             if root in not_begun:
                 if not_begun[root] == row.index:
-                    self._undo(epoch, root)
+                    self.undo(epoch, root)
                     self.behind(epoch, root, None, now)
                 continue
             parked = self._parked(epoch, slot, row, now)
@@ -96,7 +96,7 @@ class Standing:
                 self.behind(epoch, slot, node, now)
             else:
                 whole.add(root)
-                self._undo(epoch, root)
+                self.undo(epoch, root)
                 if epoch.standing.pop(slot, None) is None:
                     self.behind(epoch, root, None, now)
 
@@ -110,7 +110,7 @@ class Standing:
                 pending.due[ticket] = None
             return
         if ticket is not None:
-            self._remove(epoch, [ticket], now)
+            self.remove(epoch, [ticket], now)
         row = Failed(0, (), -1, EARLY, "", None, epoch.types[slot], None, 0, 0, 0)
         parked = msgspec.structs.replace(self._parked(epoch, slot, row, now), reason=EARLY, run=run.number)
         pending.parked[parking.ticket(queue, run.key)] = parked
@@ -127,7 +127,7 @@ class Standing:
             self.release(epoch, kept_before(self._plan.sources[source].name), key, now)
 
     @staticmethod
-    def _undo(epoch: Epoch, root: int) -> None:
+    def undo(epoch: Epoch, root: int) -> None:
         """What went from the source to sinks at once has not left: it will when the event begins."""
         pending = epoch.pending
         pending.outputs = [row for row in pending.outputs if row[0] != root]
@@ -136,16 +136,17 @@ class Standing:
     def gone_on(self, epoch: Epoch, slots: Iterable[int], now: int) -> None:
         """Events that stood still have gone on, or can't: they have left their queues."""
         tickets = [epoch.standing.pop(slot) for slot in slots if slot in epoch.standing]
-        self._remove(epoch, tickets, now)
+        self.remove(epoch, tickets, now)
 
     def ended(self, epoch: Epoch, run: RunRecord, now: int) -> set[Ticket]:
         """A run has ended: what stood still of it, having begun, is no more. What has not begun is the next run's."""
         self.release_all(epoch, run.key, now)
         tickets = self._parking.of_run(run.key)
-        self._remove(epoch, tickets, now)
+        self.remove(epoch, tickets, now)
         return set(tickets)
 
-    def _remove(self, epoch: Epoch, tickets: Sequence[Ticket], now: int) -> None:
+    def remove(self, epoch: Epoch, tickets: Sequence[Ticket], now: int) -> None:
+        """Events are no more: they have left their queues."""
         for ticket in tickets:
             self._parking.remove(ticket)
             epoch.pending.parked[ticket] = None
@@ -187,7 +188,7 @@ class Standing:
                 epoch.standing[dispatch.slots[index]] = ticket
             elif root in not_begun:
                 stay.add(index)
-                self._undo(epoch, root)
+                self.undo(epoch, root)
             elif row is not None and ticket.node:
                 stay.add(index)
                 if not row.behind:

@@ -38,6 +38,7 @@ from headrace.workflows.handles import (
 )  # fmt: skip
 from headrace.workflows.joining import Joined
 from headrace.workflows.joins import Met, add_join
+from headrace.workflows.late import LatePolicy
 from headrace.workflows.nodes import BatchNode, Node
 from headrace.workflows.plan import Plan
 from headrace.workflows.ports import Sink, Source, port_name
@@ -85,6 +86,7 @@ class Workflow:
         partitions: int | None = None,
         fuse: Literal["all"] | None = None,
         migrations: Migrations | None = None,
+        retention: timedelta = timedelta(days=1),
     ) -> None:
         """Start an empty workflow.
 
@@ -96,8 +98,10 @@ class Workflow:
             partitions: Shares of the key space, fixed at first deploy. Default: as many as the topic has, else 32.
             fuse: `"all"`: run all nodes inside the worker, none in an actor of its own.
             migrations: Version of `state` -> function that makes the next one of it; see `NodeKeywords`.
+            retention: How long a run that has ended is remembered: so long its outcome can be read, and events of its
+                key are late (see `source`). Default: a day.
         """
-        self._graph = Graph(name, caller(1), keyed, partitions, state, fuse, migrations)
+        self._graph = Graph(name, caller(1), keyed, partitions, state, fuse, migrations, retention)
         self._plans: dict[str | None, tuple[int, Plan]] = {}
 
     @property
@@ -105,9 +109,16 @@ class Workflow:
         """Its name."""
         return self._graph.name
 
-    def source(self, source: Source[D], /) -> SourceHandle[D]:
-        """Take events from `source`."""
-        item = SourceItem(port_name(source), caller(1), source)
+    def source(self, source: Source[D], /, *, late: LatePolicy = "new-run") -> SourceHandle[D]:
+        """Take events from `source`.
+
+        Args:
+            source: Where they come from.
+            late: What is done with an event whose run has ended, as long as that is remembered (`retention=`): it
+                begins the next run of the key (`"new-run"`); it becomes a dead letter with reason `late`, which begins
+                one if it is replayed (`"dead-letter"`); or it is dropped (`"drop"`).
+        """
+        item = SourceItem(port_name(source), caller(1), source, late)
         self._graph.sources.append(item)
         if isinstance(source, Source):
             source.bind(self.name)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import getpass
-import socket
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -27,6 +25,7 @@ from headrace.actors.store import Store
 from headrace.actors.store_registry import Registry
 from headrace.cli.exits import ExitCode, NothingRuns, UsageError
 from headrace.cli.finding import found_workflow
+from headrace.cli.person import who
 from headrace.cli.project import Project
 from headrace.cli.screen import Screen
 from headrace.cli.times import ago
@@ -174,8 +173,8 @@ def _choice(targets: Sequence[str], wanted: Filter, verb: str, *, everything: bo
 
 async def _drop(chosen: _Choice, loaded: Loaded, screen: Screen, *, yes: bool) -> ExitCode:
     async def work(registry: Registry, places: Places, count: str) -> None:
-        dropped = await drop_letters(registry, chosen.workflow, places, who=_who(), why=chosen.why)
-        log.info("dead_letters_dropped", workflow=chosen.workflow, count=dropped, who=_who(), why=chosen.why)
+        dropped = await drop_letters(registry, chosen.workflow, places, who=who(), why=chosen.why)
+        log.info("dead_letters_dropped", workflow=chosen.workflow, count=dropped, who=who(), why=chosen.why)
         screen.say(f"Dropped {dropped} of {count}.")
 
     question = "Drop {count} at {address}, for good?"
@@ -187,8 +186,8 @@ async def _replay(chosen: _Choice, loaded: Loaded, screen: Screen, *, yes: bool)
 
     async def work(registry: Registry, places: Places, count: str) -> None:
         async with Store(registry.url, name, connections=2) as store:
-            done = await replay_letters(store, places, who=_who(), why=chosen.why)
-        log.info("dead_letters_replayed", workflow=name, count=done.replayed, who=_who(), why=chosen.why)
+            done = await replay_letters(store, places, who=who(), why=chosen.why)
+        log.info("dead_letters_replayed", workflow=name, count=done.replayed, who=who(), why=chosen.why)
         screen.say(f"Replayed {done.replayed} of {count}.")
         if done.kept:
             screen.say(
@@ -219,10 +218,6 @@ async def _agreed(
             return ExitCode.PROBLEMS
         await work(registry, places, count)
     return ExitCode.OK
-
-
-def _who() -> str:
-    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 async def _meant(registry: Registry, descriptor: WorkflowDescriptor, chosen: _Choice) -> AsyncIterator[Found]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
-import socket
 import time
 from collections.abc import Collection, Sequence
 from typing import Final
@@ -17,6 +15,7 @@ from headrace.actors.store_link import PROCESS
 from headrace.actors.store_registry import Registry
 from headrace.cli.exits import ExitCode, UsageError
 from headrace.cli.finding import found_workflow
+from headrace.cli.person import who
 from headrace.cli.project import Project
 from headrace.cli.screen import Screen
 from headrace.cli.stops import is_running
@@ -96,7 +95,7 @@ async def _pause(workflow: str, sources: Sequence[str], loaded: Loaded, project:
     async with found_workflow(workflow, loaded, project, "pause") as (registry, descriptor):
         _refuse_unknown(descriptor, sources)
         before = await get_pauses(registry, workflow)
-        since, by = time.time(), f"{getpass.getuser()}@{socket.gethostname()}"
+        since, by = time.time(), who()
         await put_pauses(registry, workflow, [Pause(source=source, since=since, by=by) for source in sources or [ALL]])
         return await _settled(registry, descriptor, before)
 
