@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
+from headrace.actors.audit import audit
 from headrace.actors.inner_outlet import MOST, once_there_is_room
 from headrace.actors.run_views import BadCursor
 from headrace.actors.store import Store
@@ -18,15 +19,14 @@ from headrace.actors.store_registry import Registry
 from headrace.sources.connection import Script, store_errors
 from headrace.workflows import reentry
 from headrace.workflows.commit import DeadLetter
-from headrace.workflows.effects import Effect, effect
-from headrace.workflows.keyspace import PartitionKeys, audit_key
+from headrace.workflows.effects import Effect
+from headrace.workflows.keyspace import PartitionKeys
 from headrace.workflows.retention import CAPS
 from headrace.workflows.transfers import encode
 
 AT_ONCE: Final = 100
 """Letters of a partition that are read in one step."""
 _DROPPED_AT_ONCE: Final = 100
-_KEPT_AUDITS: Final = 10_000
 _PATIENCE: Final = 10.0
 """Seconds to wait until a workflow that has much to do takes more."""
 _LAST_NUMBER: Final = (1 << 64) - 1
@@ -218,7 +218,7 @@ async def drop_letters(
     Raises:
         StoreUnavailable: Ask again; some may be gone.
     """
-    await _audit(registry, workflow, "dead letters dropped", len(places), who, why)
+    await audit(registry, workflow, "dead letters dropped", len(places), who, why)
     dropped = 0
     for number, entries in _by_partition(places).items():
         for start in range(0, len(entries), _DROPPED_AT_ONCE):
@@ -246,7 +246,7 @@ async def replay_letters(store: Store, places: Sequence[tuple[int, str]], *, who
         DestinationEnded: The run of an unkeyed workflow has ended.
         StoreUnavailable: Ask again; some may be on their way.
     """
-    await _audit(store, store.workflow_name, "dead letters replayed", len(places), who, why)
+    await audit(store, store.workflow_name, "dead letters replayed", len(places), who, why)
     replayed = kept = 0
     for number, entries in _by_partition(places).items():
         wanted, after = set(entries), _before(min(entries, key=_order))
@@ -282,9 +282,3 @@ def _before(entry: str) -> str:
     """An id after which this entry is the first."""
     time, number = _order(entry)
     return f"{time}-{number - 1}" if number else f"{time - 1}-{_LAST_NUMBER}"
-
-
-async def _audit(registry: Registry, workflow: str, what: str, count: int, who: str, why: str) -> None:
-    said: Any = {"what": what, "count": str(count), "who": who, "why": why}
-    with store_errors(registry.address), effect(Effect.AUDIT):
-        await registry.client.xadd(audit_key(workflow), said, maxlen=_KEPT_AUDITS, approximate=True)

@@ -84,6 +84,10 @@ class Feeds:
         parts = await asyncio.gather(*(reader.horizon(partition) for reader in self.readers))
         return lambda: all(reached() for reached in parts)
 
+    def pull_control(self, partition: int) -> list[Records]:
+        """What is asked of runs from outside: taken whatever else is not."""
+        return [records for reader in self._streams for records in reader.pull_control(partition)]
+
     def committed(self, partition: int, positions: dict[str, str]) -> None:
         """See `Reader.committed`."""
         for reader in self.readers:

@@ -198,6 +198,8 @@ class PartitionDriver(DriverCounts):
         core.draining = self._draining
         held = self._unpacking or len(self._linger) > 0 or not (self._outgoing and self._outgoing.takes_more)
         self._bell.look(core, held=held)
+        if core.control.wanted and not self._draining and (asked := self._shared.feed.pull_control(self.number)):
+            core.control.offer(asked, self._shared.clock.now_ms())
         instructions = core.instructions()
         for instruction in instructions:
             if isinstance(instruction, Load):
@@ -308,7 +310,7 @@ class PartitionDriver(DriverCounts):
         blobs = await until_available(ask, self._shared.on_problem)
         if core is not self._core:
             return
-        if None in blobs:  # the store has lost the commit in which they came to stand still
+        if core.control.misses(recall.tickets, blobs):
             await self._refused(Answer.ROLLED_BACK)
             return
         core.recalled(recall.tickets, blobs, self._shared.clock.now_ms())

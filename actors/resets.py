@@ -26,8 +26,10 @@ from headrace.workflows.store import SourceDescriptor, WorkflowDescriptor
 
 _RESET: Final = Script(Path(__file__).parent / "scripts" / "reset.lua")
 _AT_ONCE: Final = 1000
-_KEPT: Final = ("head", "positions", "from", "inbox", "internal", "outbox", "dead", "letters", "channels")
-_KEPT_OF: Final = ("channel:", "credits:", "sender:", "request:", "reply:")
+_KEPT: Final = (
+    "head", "positions", "from", "inbox", "internal", "control", "outbox", "dead", "letters", "channels",
+)  # fmt: skip
+_KEPT_OF: Final = ("channel:", "credits:", "sender:", "request:", "reply:", "asked:")
 """What is no state, and stays when states are dropped."""
 _REASON: Final = "a reset was broken off: type the same `headrace reset` again"
 

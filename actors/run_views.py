@@ -1,7 +1,8 @@
 """Runs of a workflow as people look at them: listed page by page, or one with all of its states. Reads only.
 
 There is no index: a list walks through the store by SCAN, a thousand keys at a time, so that the server never
-stands still, however many there are.
+stands still, however many there are. A page ends after so many keys, also if it has found less than it may: so it is
+there in bounded time. See `docs/decisions/no-index-of-runs.md`.
 """
 
 from __future__ import annotations
@@ -16,14 +17,25 @@ from headrace.sources.connection import store_errors
 from headrace.sources.routing import scan
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.keyspace import PartitionKeys, partition_of
-from headrace.workflows.runs import ENDED_FIELD, NUMBER_FIELD, RESULT_FIELD, SHARED_FIELD, STATUS_FIELD
+from headrace.workflows.runs import (
+    BEGAN_FIELD,
+    ENDED_BY_FIELD,
+    ENDED_FIELD,
+    NUMBER_FIELD,
+    RESULT_FIELD,
+    SHARED_FIELD,
+    STATUS_FIELD,
+    VOID_FIELD,
+)  # fmt: skip
 from headrace.workflows.state_versions import split_version
 from headrace.workflows.store import WorkflowDescriptor
 
 AT_ONCE: Final = 1000
 """Keys of the server that one step looks at: about a millisecond."""
 _NODE: Final = "node:"
-_HEAD: Final = (STATUS_FIELD, NUMBER_FIELD, ENDED_FIELD)
+_HEAD: Final = (STATUS_FIELD, NUMBER_FIELD, ENDED_FIELD, BEGAN_FIELD)
+MOST_LOOKED_AT: Final = 100_000
+"""Keys of the server that one page looks at: about half a second."""
 
 
 class BadCursor(HeadraceError):
@@ -46,6 +58,8 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
     """Counts the runs of the partition: a key that is used again is another run."""
     ended: int | None = None
     """Milliseconds since 1970 UTC."""
+    began: int | None = None
+    """The same; None: an earlier Headrace has begun it."""
 
     @property
     def address(self) -> str:
@@ -53,12 +67,33 @@ class RunRow(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.workflow}/{self.key}"
 
 
+class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which runs are meant; what is None, or empty, does not matter. Times are milliseconds since 1970 UTC."""
+
+    status: str | None = None
+    key_prefix: str = ""
+    began_before: int | None = None
+    ended_after: int | None = None
+
+    def fits(self, row: RunRow) -> bool:
+        """Whether it is one of them."""
+        if self.status not in (None, row.status):
+            return False
+        if self.began_before is not None and not (row.began is not None and row.began < self.began_before):
+            return False
+        return self.ended_after is None or (row.ended is not None and row.ended >= self.ended_after)
+
+
+_ALL: Final = RunFilter()
+
+
 class RunPage(msgspec.Struct, frozen=True, kw_only=True):
     """A part of a list."""
 
     runs: list[RunRow]
     cursor: str | None
-    """Where to go on; None: that was all. Runs that begin or end meanwhile may be missed, or told twice."""
+    """Where to go on, also where the page has no run; None: that was all. Runs that begin or end meanwhile may be
+    missed, or told twice."""
 
 
 class RunView(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +104,12 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     partition: int
     status: str
     number: int
+    began: int | None
     ended: int | None
+    ended_by: str | None
+    """Name of the node that ended it; None: it runs, or was ended from outside or by its sources."""
+    void: int
+    """How many of its events stood still when it was ended from outside: they are no more."""
     state: msgspec.Raw | None
     """JSON: the state that its nodes share."""
     nodes: dict[str, msgspec.Raw]
@@ -79,16 +119,23 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def list_runs(
-    registry: Registry, workflow: str, *, status: str | None = None, limit: int = 50, cursor: str = ""
+    registry: Registry,
+    workflow: str,
+    wanted: RunFilter = _ALL,
+    *,
+    limit: int = 50,
+    cursor: str = "",
+    most: int = MOST_LOOKED_AT,
 ) -> RunPage:
     """Runs of a workflow, in no order.
 
     Args:
         registry: The store.
         workflow: Name of the workflow.
-        status: Only those with this one.
+        wanted: Which.
         limit: How many at most.
         cursor: Where the page before ended.
+        most: Keys to look at, about: then the page ends, whatever it has found.
 
     Raises:
         BadCursor: That is none.
@@ -96,20 +143,28 @@ async def list_runs(
     """
     place, skip = _parse(cursor)
     found: list[RunRow] = []
+    looked = 0
+    match = f"hr:{{{workflow}/*}}:run:{_literally(wanted.key_prefix)}*"
     while True:
         with store_errors(registry.address):
-            following, keys = await scan(registry.client, place, f"hr:{{{workflow}/*}}:run:*", AT_ONCE)
+            following, keys = await scan(registry.client, place, match, AT_ONCE)
         rows = await _rows(registry, workflow, keys[skip:])
         for index, row in enumerate(rows, start=skip + 1):
-            if row is not None and status in (None, row.status):
+            if row is not None and wanted.fits(row):
                 found.append(row)
                 if len(found) == limit:
                     is_last = index == len(keys)
                     rest = f"{following}.0" if is_last else f"{place}.{index}"
                     return RunPage(runs=found, cursor=None if is_last and not following else rest)
-        if not following:
-            return RunPage(runs=found, cursor=None)
+        looked += AT_ONCE
+        if not following or looked >= most:
+            return RunPage(runs=found, cursor=f"{following}.0" if following else None)
         place, skip = following, 0
+
+
+def _literally(text: str) -> str:
+    """A text as a pattern that matches nothing else."""
+    return "".join(f"\\{each}" if each in "*?[]^\\" else each for each in text)
 
 
 def _parse(cursor: str) -> tuple[int, int]:
@@ -132,13 +187,13 @@ async def _rows(registry: Registry, workflow: str, keys: Sequence[bytes]) -> lis
 
 
 def _row(workflow: str, name: str, fields: Sequence[bytes | None]) -> RunRow | None:
-    status, number, ended = fields
+    status, number, ended, began = fields
     if status is None or number is None:
         return None
     tag, _, key = name.removeprefix(f"hr:{{{workflow}/").partition("}:run:")
     return RunRow(
         workflow=workflow, key=key, partition=int(tag), status=status.decode(), number=int(number),
-        ended=None if ended is None else int(ended),
+        ended=None if ended is None else int(ended), began=None if began is None else int(began),
     )  # fmt: skip
 
 
@@ -155,14 +210,17 @@ async def get_run(registry: Registry, descriptor: WorkflowDescriptor, key: str) 
     if not found:
         return None
     fields = {name.decode(): value for name, value in found.items()}
-    ended = fields.get(ENDED_FIELD)
+    began, ended, by = (fields.get(name) for name in (BEGAN_FIELD, ENDED_FIELD, ENDED_BY_FIELD))
     return RunView(
         workflow=descriptor.name,
         key=key,
         partition=partition,
         status=fields[STATUS_FIELD].decode(),
         number=int(fields[NUMBER_FIELD]),
+        began=None if began is None else int(began),
         ended=None if ended is None else int(ended),
+        ended_by=None if by is None else by.decode(),
+        void=int(fields.get(VOID_FIELD, b"0")),
         state=_raw(split_version(fields.get(SHARED_FIELD, b""))[1]),
         nodes={
             name.removeprefix(_NODE): msgspec.Raw(split_version(value)[1])

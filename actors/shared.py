@@ -46,6 +46,10 @@ class Feed(Protocol):
         """How far all sources of the partition go now; see `Reader.horizon`."""
         ...
 
+    def pull_control(self, partition: int) -> list[Records]:
+        """What is asked of runs from outside: taken whatever else is not."""
+        ...
+
     def committed(self, partition: int, positions: dict[str, str]) -> None:
         """The store has these positions."""
 

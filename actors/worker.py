@@ -132,7 +132,7 @@ class Worker:
         durability = Durability.parse(deployment.durability)
         self._store = Store(
             deployment.redis_url, plan.name, channels=channels, sinks=sinks, durability=durability,
-            retention=plan.retention,
+            retention=plan.letters_kept,
         )  # fmt: skip
         while True:
             try:

@@ -65,6 +65,11 @@ class WorkerMetrics:
             ["over"], registry=registry,
         )  # fmt: skip
         self._kept = Gauge("headrace_dead_letters_kept", "Dead letters that lie in the store.", registry=registry)
+        self._late = Counter(
+            "headrace_late_events_dropped",
+            "Events of runs that had ended, dropped as late='drop' says.",
+            registry=registry,
+        )
         self._outputs = Counter("headrace_outputs", "Outputs committed for a sink.", ["sink"], registry=registry)
         self._delivered = Counter(
             "headrace_outputs_delivered", "Outputs that an outlet has acknowledged.", ["outlet"], registry=registry
@@ -115,6 +120,8 @@ class WorkerMetrics:
             self._events.inc(save.events)
             self._epoch_events.observe(save.events)
             self._epoch_seconds.observe(since_pull)
+        if save.dropped:
+            self._late.inc(save.dropped)
         for letter in save.commit.dead:
             self._dead.labels(letter.node or "", letter.reason).inc()
         for sink, count in Tally([output.sink for output in save.commit.outputs]).items():

@@ -8,18 +8,19 @@ from typing import Any, Final
 
 from headrace.sources.connection import Client, address_of, connect, store_errors
 from headrace.sources.feeding import OnClosed, Surroundings
-from headrace.sources.internal_tail import InternalTail
+from headrace.sources.internal_tail import ControlTail, InternalTail
 from headrace.sources.problems import Problems
 from headrace.sources.reader import OnProblem, OnReady, Reached
 from headrace.sources.requests import INBOX_KINDS
 from headrace.sources.routing import is_cluster
 from headrace.sources.stream_group import StreamGroup
 from headrace.sources.tail import Tail
-from headrace.workflows.keyspace import INTERNAL, PartitionKeys
+from headrace.workflows.keyspace import CONTROL, INTERNAL, PartitionKeys
 from headrace.workflows.plan import SourcePlan
 from headrace.workflows.records import Records
 
 _ALL: Final = "streams"
+_TAILS: Final[Mapping[str, type[Tail]]] = {INTERNAL: InternalTail, CONTROL: ControlTail}
 
 
 def make_readers(sources: Sequence[SourcePlan], surroundings: Surroundings) -> list[StreamReader]:
@@ -87,10 +88,11 @@ class StreamReader:
         self._drop(partition)
         keys = PartitionKeys(self._workflow, partition)
         origins: list[tuple[str, Mapping[str, int] | int]] = [(INTERNAL, self._sources), *self._channels.items()]
+        origins.append((CONTROL, {}))
         if self._requests:
             origins.insert(0, ("inbox", self._requests))
         tails = [
-            (InternalTail if origin == INTERNAL else Tail)(
+            _TAILS.get(origin, Tail)(
                 partition, origin, keys.stream(origin).encode(), sources, positions.get(origin, "0-0")
             )
             for origin, sources in origins
@@ -143,6 +145,8 @@ class StreamReader:
 
     def _is_paused(self, tail: Tail) -> bool:
         """Requests of all sources lie in one stream, in their order: while one of them is paused, all wait."""
+        if tail.origin == CONTROL:
+            return True  # it is no event of a source: see `pull_control`
         if tail.origin == INTERNAL:
             return False  # events that were taken already
         return tail.source in self.paused or not self.paused.isdisjoint(tail.sources.values())
@@ -163,8 +167,15 @@ class StreamReader:
 
     def pull_sent(self, partition: int, limit: int) -> list[Records]:
         """What other partitions have sent, and nothing else; never waits."""
-        sent = (tail for tail in self._tails.get(partition, []) if tail.origin == INTERNAL)
-        return [records for tail in sent for records in tail.take(limit)]
+        return self._pull_from(INTERNAL, partition, limit)
+
+    def pull_control(self, partition: int) -> list[Records]:
+        """What is asked of runs from outside; never waits."""
+        return self._pull_from(CONTROL, partition, self._batch)
+
+    def _pull_from(self, origin: str, partition: int, limit: int) -> list[Records]:
+        tails = (tail for tail in self._tails.get(partition, []) if tail.origin == origin and len(tail))
+        return [records for tail in tails for records in tail.take(limit)]
 
     def _tell_if_closed(self, tail: Tail) -> None:
         if tail.finished and not tail.told and tail.source is not None:

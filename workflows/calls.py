@@ -149,6 +149,7 @@ class Ended(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     index: int
     node: int
+    """Index of the node."""
     outcome: str
     """`completed` or `terminated`."""
     result: str

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import timedelta
 from enum import Enum
 from typing import Any
 
@@ -57,7 +58,8 @@ def compile_graph(graph: Graph, fuse: Fuse) -> Plan:
     waits = tuple(compiler.wait(index) for index in range(len(graph.waits)))
     ends = ends or any(_ends(row.targets + row.over) for row in waits)
     serial = graph.state is not None or ends or sets_timers or bool(waits)
-    regions, region_of = regions_of(_edges(nodes, unit_of), len(units), whole=serial, singly=bool(waits))
+    singly = bool(waits) or any(map(_ends, starts))
+    regions, region_of = regions_of(_edges(nodes, unit_of), len(units), whole=serial, singly=singly)
     firing_type = compiler.types.number(TimerFiring) if sets_timers else -1
     return Plan(
         name=graph.name,
@@ -78,7 +80,8 @@ def compile_graph(graph: Graph, fuse: Fuse) -> Plan:
         waits=waits,
         awaited=frozenset(row.source for row in waits),
         messages=frozenset(row.index for row in sources if row.source.kind == "messages"),
-        retention=graph.retention,
+        retention=graph.retention // timedelta(milliseconds=1),
+        letters_kept=graph.letters_kept,
         parked_full=graph.parked_full,
         letter_sinks=tuple(
             target - SINK for route in graph.routes_of(graph.letters) for target in compiler.targets(route)
@@ -148,8 +151,9 @@ class _Compiler:
         source = item.source
         number = self.types.number(source.type)
         return SourcePlan(
-            index, item.name, source, number, source.key, targets, time=source.time, tombstones=source.tombstones
-        )
+            index, item.name, source, number, source.key, targets, time=source.time, tombstones=source.tombstones,
+            late=item.late,
+        )  # fmt: skip
 
     def node(self, index: int) -> NodePlan:
         item = self.graph.nodes[index]

@@ -70,6 +70,8 @@ class Effect(Enum):
     """Positions set anew by a person."""
     AUDIT = "audit"
     """A line on what a person has done."""
+    CONTROL = "control"
+    """Runs that are to end, or to be forgotten, by a person."""
     PAUSE = "pause"
     """Sources paused, or let go on, by a person."""
 

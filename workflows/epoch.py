@@ -17,6 +17,7 @@ from .runs import RunRecord
 from .transfers import Message, Misplaced
 
 if TYPE_CHECKING:
+    from .control import ControlEvent
     from .records import Records
     from .saving import Save
     from .timers import Due, Stand
@@ -52,6 +53,10 @@ class End:
     """JSON text of the result or reason."""
     root: int
     path: Path
+    node: str = ""
+    """By which; "": by none."""
+    void: int = 0
+    """Events of it that stood still, and are no more, as it was ended from outside."""
 
 
 @dataclass(slots=True)
@@ -66,6 +71,8 @@ class Pending:
     stands: dict[RunRecord, Stand] = field(default_factory=dict)
     """Waits that these runs stand at, as of this epoch."""
     ended: dict[RunRecord, End] = field(default_factory=dict)
+    erased: list[RunRecord] = field(default_factory=list)
+    """Of their keys nothing is to be kept."""
     outputs: list[tuple[int, Path, RunRecord | None, Output]] = field(default_factory=list)
     sent: list[tuple[list[int], Path, list[RunRecord], list[Output]]] = field(default_factory=list)
     """More outputs, many at once: source's events, the path that they have in common, runs, outputs."""
@@ -144,6 +151,16 @@ class Epoch:
         self.touched: set[RunRecord] = set()
         self.finale: tuple[str, str] | None = None
         """Outcome and JSON text of the reason: ends the unkeyed run once it has entered."""
+        self.waits = False
+        """It enters once all that was offered before it is done."""
+        self.control: list[ControlEvent] = []
+        """What it does to runs from outside; then it has no events."""
+        self.late = False
+        """Runs of its events may have ended before it enters."""
+        self.turned_away: set[int] = set()
+        """Source's events that came too late, and don't begin another run."""
+        self.dropped = 0
+        """How many of them nobody wants."""
         self.counters: dict[str, int] = {}
         """More fields of the head that its commit sets."""
         self.save: Save | None = None

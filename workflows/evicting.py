@@ -49,12 +49,13 @@ class Evicting:
             return []
         return core.parking.surplus(limits.parked - 1, limits.parked_of_key - 1, self._spared)[:limit]
 
-    def begin(self, epoch: Epoch, rows: Sequence[tuple[Ticket, Parked]], now: int) -> None:
+    def offer(self, rows: Sequence[tuple[Ticket, Parked]], now: int) -> None:
         """The store has given them: their epoch begins."""
         self.under_way = False
-        epoch.began, epoch.count = now, len(rows)
+        epoch = self._core.new_epoch(now)
+        epoch.count, epoch.evicts = len(rows), True
         epoch.tickets.update(rows)
-        epoch.evicts = True
+        self._core.begin(epoch, now)
 
     def enter(self, epoch: Epoch) -> None:
         """All epochs before it are done: they leave their queues, but those whose runs have ended meanwhile."""

@@ -12,6 +12,7 @@ from typing import Any, Literal, TypeAlias
 from typing_extensions import TypedDict
 
 from headrace.workflows.actions import Complete, Terminate
+from headrace.workflows.late import LatePolicy
 from headrace.workflows.ports import Sink, Source
 from headrace.workflows.retention import KEPT, Retention
 from headrace.workflows.retry import Retry, WhenFull
@@ -99,6 +100,8 @@ class SourceItem:
     name: str
     where: Where
     source: Source[Any]
+    late: LatePolicy = "new-run"
+    """What becomes of events of runs that have ended."""
 
 
 @dataclass(slots=True, eq=False)
@@ -230,9 +233,11 @@ class Graph:
     fuse: Fuse
     migrations: Migrations | None = None
     """Of the state that its runs share."""
-    retention: Retention = KEPT
-    """Of its dead letters."""
+    letters_kept: Retention = KEPT
+    """Which of its dead letters are kept."""
     parked_full: WhenFull = "pause"
+    retention: timedelta = timedelta(days=1)
+    """How long runs are remembered that have ended."""
     sources: list[SourceItem] = field(default_factory=list)
     nodes: list[NodeItem] = field(default_factory=list)
     sinks: list[SinkItem] = field(default_factory=list)

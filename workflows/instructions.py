@@ -55,5 +55,3 @@ class Limits:
     """Events that stood still and go on together, at most."""
     firings: int = 1_000
     """Timers and time-outs that fall due together, at most."""
-    retention: int = 24 * 3600 * 1000
-    """Milliseconds that an ended run can still be read."""

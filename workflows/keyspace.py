@@ -12,6 +12,8 @@ _SEED: Final = 0x9747B28C
 
 INTERNAL: Final = "internal"
 """Name of a partition's stream of events that came from other partitions, as in positions."""
+CONTROL: Final = "control"
+"""The same of what people ask of its runs from outside: see `control`."""
 
 
 def murmur2(data: bytes) -> int:
@@ -110,6 +112,11 @@ class PartitionKeys:
     def internal(self) -> str:
         """Stream of events that came from other partitions."""
         return f"{self.prefix}{INTERNAL}"
+
+    @property
+    def control(self) -> str:
+        """Stream of what people ask of its runs from outside."""
+        return f"{self.prefix}{CONTROL}"
 
     @property
     def channels(self) -> str:

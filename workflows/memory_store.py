@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 
 from headrace.workflows.commit import Answer, Commit, DeadLetter, Head, Output, Reply
@@ -54,7 +54,7 @@ class MemoryStore:
     ) -> None:
         self.workflow = workflow
         self._channels = dict(channels or {})
-        self._partitions: dict[int, Partition] = {}
+        self._partitions: defaultdict[int, Partition] = defaultdict(Partition)
         self._before: dict[int, deque[Partition]] = {}
         self._history = history
         numbers = itertools.count(1)
@@ -69,10 +69,7 @@ class MemoryStore:
         self._lives: dict[str, int] = {}
 
     def _of(self, partition: int) -> Partition:
-        found = self._partitions.get(partition)
-        if found is None:
-            found = self._partitions[partition] = Partition()
-        return found
+        return self._partitions[partition]
 
     def taken_over(
         self,
@@ -197,6 +194,12 @@ class MemoryStore:
                 held.replies[reply.request] = reply.body
                 if self._on_reply is not None:
                     self._on_reply(reply)
+
+    def expire(self, now: int) -> None:
+        """Forget runs that have been kept for long enough: no clock runs here."""
+        for held in self._partitions.values():
+            for key in [key for key, kept in held.kept.items() if int(held.runs[key]["ended"]) + kept <= now]:
+                del held.runs[key], held.kept[key]
 
     def outbox(self, partition: int, after: int, limit: int) -> list[Chunk]:
         """Outputs after a sequence; see `StoreContract.outbox`."""
@@ -363,6 +366,11 @@ class MemoryStore:
     def dead_entries(self, partition: int) -> list[tuple[str, DeadLetter]]:
         """The same, with the entry of each."""
         return [(row.entry, row.letter) for row in self._of(partition).dead]
+
+    def drop_letters(self, key: str) -> None:
+        """Take out all dead letters of a key."""
+        for held in self._partitions.values():
+            held.dead = [row for row in held.dead if row[1].key != key]
 
     def reply(self, partition: int, request: str) -> str | None:
         """The answer to a request (JSON text), if there is one."""

@@ -153,12 +153,12 @@ class Outcome:
             return step.code
         return END_COMPLETED if step.outcome == "completed" else END_TERMINATED
 
-    def end(self, index: int, entry: Entry, node: int, item: Item) -> None:
+    def end(self, index: int, entry: Entry, item: Item) -> None:
         """The run ends here; later events of the call find it so."""
         entry.ended = True
         base = self.call.paths[index] if self.call.paths else ()
         result = (item.blob or b"null").decode()
-        self.result.ended.append(Ended(index, node, item.step.outcome, result, item.event.path[len(base) :]))
+        self.result.ended.append(Ended(index, item.step.node, item.step.outcome, result, item.event.path[len(base) :]))
 
     def effects(self, index: int, collected: list[Asked], entry: Entry, node: str) -> None:
         """What a node asked for by its context while it processed the event."""

@@ -16,6 +16,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
+from .errors import HeadraceError
 from .records import Headers, Records, Reentry
 from .timers import due_of
 
@@ -287,6 +288,10 @@ class Parking:
 
     def of_run(self, key: str) -> list[Ticket]:
         """All that stand before nodes, not those that have not begun: what ends with their run."""
+        return [ticket for ticket in self.of_key(key) if ticket.node]
+
+    def of_key(self, key: str) -> list[Ticket]:
+        """All events of a key that stand still."""
         if key not in self._nodes:
             return []
         queues = (
@@ -294,7 +299,11 @@ class Parking:
             if self._serial
             else [self._queues.get((node, key), ()) for node in self._nodes[key]]
         )
-        return [ticket for ticket in chain(*queues) if ticket.node]
+        return list(chain(*queues))
+
+    def kept_of(self, key: str) -> list[Ticket]:
+        """Messages that are kept for a key; looks through all queues."""
+        return [row for (_, of), queue in self._queues.items() if of == key for row in queue if is_kept(row)]
 
     def has(self, ticket: Ticket) -> bool:
         """Whether it still stands."""
@@ -332,6 +341,14 @@ class Parking:
         self._due[ticket] = time
         self._first[self.queue(ticket)] = ticket
         heappush(self._heap, (time, ticket))
+
+
+def found(tickets: Iterable[Ticket], blobs: Mapping[Ticket, bytes | None]) -> list[tuple[Ticket, Parked]]:
+    """Events that stand still, as the store has them; HeadraceError: it has one of them not."""
+    rows = [(ticket, blobs[ticket]) for ticket in tickets]
+    if missing := [ticket.field for ticket, blob in rows if blob is None]:
+        raise HeadraceError(f"the store does not have the event that stands still as {missing[0]}")
+    return [(ticket, decode(blob)) for ticket, blob in rows if blob is not None]
 
 
 def as_records(rows: Sequence[tuple[Ticket, Parked]], sources: Mapping[str, int]) -> list[Records]:

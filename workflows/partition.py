@@ -15,14 +15,14 @@ import msgspec
 from .admission import Admission
 from .calls import CallResult
 from .commit import Answer, DeadLetter, Head
+from .control import Control
 from .dispatch import Dispatcher
 from .epoch import Epoch
-from .errors import HeadraceError
 from .evicting import Evicting
 from .instructions import Instruction, Limits, Load, Recall, Ring
+from .late import LateEvents
 from .packing import Packer
-from .parking import PARKED, Parked, Parking, Ticket, as_records
-from .parking import decode as decode_parked
+from .parking import PARKED, Parking, Ticket, as_records, found
 from .plan import Plan
 from .program import unit_programs
 from .records import Records
@@ -70,10 +70,12 @@ class PartitionCore:
         self.standing = Standing(self, self.parking)
         self.waiting = Waiting(self)
         self.evicting = Evicting(self)
+        self.control = Control(self)
+        self.late = LateEvents(self)
         self.router = Router(self)
         self.dispatcher = Dispatcher(plan, self.programs, partition, head.owner, self.router.open, self.parking)
         self.time = Timekeeping(self, head)
-        self.builder = CommitBuilder(plan, self.runs, head, self.limits.retention, self.parking, self.time, partitions)
+        self.builder = CommitBuilder(plan, self.runs, head, self.parking, self.time, partitions)
         self.epochs: deque[Epoch] = deque()
         self.ended = bool(head.counters.get("ended"))
         """The unkeyed workflow's run has ended (committed or about to be): nothing more is taken."""
@@ -144,15 +146,27 @@ class PartitionCore:
             batches: What the sources gave.
             now: Milliseconds since 1970 UTC, by the store's clock.
         """
-        self._epoch_count += 1
-        epoch = Epoch(self._epoch_count, len(self.plan.regions))
-        epoch.began = now
+        epoch = self.new_epoch(now)
         for records in batches:
             self.admission.take(epoch, records, now)
         epoch.count = len(epoch.runs)
         epoch.roots = list(range(epoch.count))
+        self.begin(epoch, now)
+
+    def new_epoch(self, now: int) -> Epoch:
+        """One that is to be filled."""
+        self._epoch_count += 1
+        epoch = Epoch(self._epoch_count, len(self.plan.regions))
+        epoch.began = now
+        return epoch
+
+    def begin(self, epoch: Epoch, now: int) -> None:
+        """All that an epoch has at first is in it: it goes its way behind those before it."""
         for run in epoch.touched:
             run.busy += 1
+        epoch.late = self.late.matter or self.control.is_near
+        if self.epochs and self.epochs[-1].late and not epoch.late:
+            epoch.late = any(run.ended for run in epoch.touched)
         self.epochs.append(epoch)
         if epoch.missing:
             self._instructions.append(Load(list(epoch.missing)))
@@ -161,19 +175,25 @@ class PartitionCore:
     def recalled(self, tickets: Sequence[Ticket], blobs: Sequence[bytes | None], now: int) -> None:
         """The store's answer to `Recall`: events that stood still, in the order asked; they go on, or make room."""
         sources = {source.name: source.index for source in self.plan.sources}
-        rows: list[tuple[Ticket, Parked]] = []
-        for ticket, blob in zip(tickets, blobs, strict=True):
-            if blob is None:
-                raise HeadraceError(f"the store does not have the event that stands still as {ticket.field}")
-            rows.append((ticket, decode_parked(blob)))
-        if not self.evicting.under_way:
+        wanted = [ticket for ticket in tickets if not (self.ended or self.control.is_void(ticket))]
+        rows = found(wanted, dict(zip(tickets, blobs, strict=True)))
+        if self.evicting.under_way:
+            self.evicting.offer(rows, now)
+        elif rows:
             self.offer(as_records(rows, sources), now)
-            return
-        self._epoch_count += 1
-        epoch = Epoch(self._epoch_count, len(self.plan.regions))
-        self.evicting.begin(epoch, rows, now)
-        self.epochs.append(epoch)
-        self.advance(now)
+        else:
+            self._come_back()
+            self.advance(now)
+
+    def is_recalled(self, ticket: Ticket) -> bool:
+        """It stood still, and is on its way from the store, or in an epoch."""
+        return ticket in self._recalled
+
+    def _come_back(self) -> None:
+        """What became of the events that stood still and were under way is in the store."""
+        self.parking.committed(self._recalled)
+        self.control.settled()
+        self._recalled = []
 
     def end(self, outcome: str, reason: object, now: int) -> None:
         """End the run of an unkeyed workflow from outside, behind everything that was offered so far.
@@ -184,9 +204,8 @@ class PartitionCore:
             now: Milliseconds since 1970 UTC.
         """
         epoch = self._epoch_of_the_run(now)
-        epoch.finale = (outcome, msgspec.json.encode(reason).decode())
-        self.epochs.append(epoch)
-        self.advance(now)
+        epoch.waits, epoch.finale = True, (outcome, msgspec.json.encode(reason).decode())
+        self.begin(epoch, now)
 
     def open(self, now: int) -> None:
         """The partition has been acquired. The run of an unkeyed workflow begins now, if it may time out.
@@ -195,22 +214,17 @@ class PartitionCore:
             now: Milliseconds since 1970 UTC, by the store's clock.
         """
         if self.plan.timeouts and not (self.plan.keyed or self.ended):
-            self.epochs.append(self._epoch_of_the_run(now))
-            self.advance(now)
+            self.begin(self._epoch_of_the_run(now), now)
 
     def _epoch_of_the_run(self, now: int) -> Epoch:
         """An epoch without events, for the run of an unkeyed workflow."""
-        self._epoch_count += 1
-        epoch = Epoch(self._epoch_count, len(self.plan.regions))
-        epoch.began = now
+        epoch = self.new_epoch(now)
         run = self.runs.get("") or self.runs.add("")
         run.wanted = True
         self.begin_if_absent(run)
         if run.loading:
             epoch.missing.add("")
-            self._instructions.append(Load([""]))
         epoch.touched.add(run)
-        run.busy += 1
         return epoch
 
     def ring(self, before: int) -> None:
@@ -236,13 +250,11 @@ class PartitionCore:
             counters: Fields of the head that say so: see `Commit.counters`.
             now: Milliseconds since 1970 UTC.
         """
-        self._epoch_count += 1
-        epoch = Epoch(self._epoch_count, len(self.plan.regions))
+        epoch = self.new_epoch(now)
         for letter in letters:
             self.router.dead(epoch, -1, (), letter)
         epoch.counters.update(counters)
-        self.epochs.append(epoch)
-        self.advance(now)
+        self.begin(epoch, now)
 
     def loaded(self, keys: Sequence[str], found: Sequence[Mapping[str, bytes]], now: int) -> None:
         """The store's answer to `Load`: the hashes of these runs, empty for one that it does not have."""
@@ -250,7 +262,12 @@ class PartitionCore:
             run = self.runs.get(key)
             if run is None or not run.loading:
                 continue
-            if not fields:
+            lazily = self.plan.keyed and (self.control.concerns(key) or (self.late.matter and bool(fields)))
+            if lazily and fields.get(STATUS_FIELD) != RUNNING.encode():
+                self.runs.settle(run, fields)
+                for epoch in self.epochs:
+                    epoch.late = epoch.late or run in epoch.touched
+            elif not fields:
                 self._absent(run, replaces=False)
             elif fields[STATUS_FIELD] == RUNNING.encode():
                 self.dispatcher.calls += 1
@@ -310,13 +327,15 @@ class PartitionCore:
         earlier_done = True
         for epoch in self.epochs:
             if not epoch.entered:
-                if epoch.missing or ((self.plan.serial or epoch.evicts) and not earlier_done):
+                if epoch.missing or ((self.plan.serial or epoch.evicts or epoch.waits) and not earlier_done):
                     break
                 epoch.entered = True
                 (self.evicting if epoch.evicts else self.router).enter(epoch)
             earlier_done = earlier_done and epoch.done
             if earlier_done and epoch.save is None:
                 epoch.save = self.builder.build(epoch, self.run_count, now)
+            if epoch.cut is not None:
+                break  # nothing behind the end of the workflow enters
 
     def _recall(self, now: int) -> None:
         """Let those that are due go on: some of them at a time, beside an epoch of the sources' events."""
@@ -362,9 +381,9 @@ class PartitionCore:
         if self.plan.timed:
             self.time.committed(epoch)
             self.events_done -= len(epoch.firings.keys() - epoch.roots_of.keys())
-        if epoch.tickets:
-            self.parking.committed(self._recalled)
-            self._recalled = []
+        self.control.committed(epoch)
+        if epoch.tickets or epoch.evicts:
+            self._come_back()
         self.parking.committed(epoch.pending.parked)
         self.moved.update(row.source for row in misplaced)
         self.runs.release(epoch.touched)
@@ -372,5 +391,6 @@ class PartitionCore:
             end_traces(self.tracer, epoch)
         if epoch.cut is not None:
             self.epochs.clear()  # the run has ended: what was offered behind it is not processed
+            self._come_back()
         self.advance(now)
         return True

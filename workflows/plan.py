@@ -96,6 +96,8 @@ class SourcePlan:
     """Field or function of the data that is the event's time; None: the record's."""
     tombstones: str = "dead-letter"
     """What is done with records without a value: `dead-letter`, `skip`, or `deliver` (as `Tombstone`)."""
+    late: str = "new-run"
+    """What is done with events of runs that have ended: see `late.LatePolicy`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -270,10 +272,12 @@ class Plan:
     serial: bool
     """One event of a run at a time in the whole graph (shared state, or a node that may end the run)."""
     hop_limit: int = 100
+    retention: int = 24 * 3600 * 1000
+    """Milliseconds that a run is remembered once it has ended."""
     timeouts: tuple[TimeoutPlan, ...] = ()
     firing_type: int = -1
     """Number of the type of nodes' timers as they come to them; -1: no node sets any."""
-    retention: Retention = KEPT
+    letters_kept: Retention = KEPT
     """How long and how many dead letters are kept."""
     parked_full: WhenFull = "pause"
     """What is done while as many events of a partition stand still as may."""

@@ -46,7 +46,7 @@ class Step:
 
     kind: int
     node: int = -1
-    """Position of the next node in the unit."""
+    """Position of the next node in the unit; of an end, index of the node that ends the run."""
     code: int = 0
     outcome: str = ""
     branches: tuple[Step, ...] = ()
@@ -151,7 +151,7 @@ class UnitProgram:
         inner: list[set[int]] = []
         for index in unit.nodes:
             node = plan.nodes[index]
-            steps = [self._step(targets) for targets in node.routes]
+            steps = [self._step(index, targets) for targets in node.routes]
             self.nodes.append(NodeProgram(plan, node, self.slots.get(index, -1), steps))
             parts = [part for step in steps for part in (step.branches or (step,))]
             inner.append({part.node for part in parts if part.kind == INNER})
@@ -160,20 +160,20 @@ class UnitProgram:
         """Positions of the nodes, none before what leads to it, and by position how many nodes an event has passed with
         it; None: there is a way back to a node, or a longer and a shorter one to it."""
 
-    def _step(self, targets: tuple[Target, ...]) -> Step:
+    def _step(self, node: int, targets: tuple[Target, ...]) -> Step:
         if not targets:
             return Step(NOTHING)
         if all(target >= 0 and target not in self._position for target in targets):
             return self._exit(targets)
         if len(targets) == 1:
-            return self._single(targets[0])
-        return Step(MANY, branches=tuple(self._single(target) for target in targets))
+            return self._single(node, targets[0])
+        return Step(MANY, branches=tuple(self._single(node, target) for target in targets))
 
-    def _single(self, target: Target) -> Step:
+    def _single(self, node: int, target: Target) -> Step:
         if target == COMPLETE:
-            return Step(END, outcome="completed")
+            return Step(END, node, outcome="completed")
         if target == TERMINATE:
-            return Step(END, outcome="terminated")
+            return Step(END, node, outcome="terminated")
         if target in self._position:
             return Step(INNER, node=self._position[target])
         return self._exit((target,))

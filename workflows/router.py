@@ -20,7 +20,7 @@ from .plan import COMPLETE, SINK, TERMINATE, TIMED_OUT, WAITS, Target
 from .program import is_sink
 from .records import Reentry
 from .runs import RunRecord, latest
-from .timers import as_taken
+from .timers import TOTAL, as_taken
 from .traced_epoch import note_hops, note_rerouted
 from .transfers import Message
 from .waiting import NO_RUN
@@ -45,14 +45,19 @@ class Router:
     def enter(self, epoch: Epoch) -> None:
         """All events of an epoch go to where their source's route leads."""
         plan = self._plan
+        if epoch.standing:
+            self._core.control.leave_out(epoch)
         if epoch.firings:
             self._core.time.admit(epoch, self.now)
-        if plan.serial:
-            self._current_runs(epoch)
+        if plan.serial or epoch.late:
+            self._core.late.look(epoch)
+        if epoch.control:
+            self._core.control.enter(epoch)
+            return
         if epoch.finale is not None:
             run = self._core.runs.get("")
             assert run is not None
-            self._end(epoch, run, End(*epoch.finale, -1, ()))
+            self.end(epoch, run, End(*epoch.finale, -1, ()))
             return
         for first, end, _, targets in epoch.targets:
             slots: Sequence[int] = range(first, end)
@@ -71,6 +76,7 @@ class Router:
             run = epoch.runs[slot]
             if (
                 slot in epoch.standing
+                or (slot in epoch.firings and epoch.firings[slot][0].kind == TOTAL)
                 or run is None
                 or not self._core.parking.blocks(run.key)
                 or messages
@@ -119,17 +125,6 @@ class Router:
         self.emitter.letter(epoch, (root, path), letter)
         epoch.pending.dead.append((root, path, letter))
         self._core.dead_count += 1
-
-    def _current_runs(self, epoch: Epoch) -> None:
-        """Runs may have ended since the epoch was offered: their events belong to the runs that follow."""
-        if not self._plan.keyed:
-            return
-        for first, end, _, targets in epoch.targets:
-            messages = bool(targets) and self._core.waiting.is_message(targets[0])
-            for slot in range(first, end):
-                run = epoch.runs[slot]
-                if run is not None and run.ended and not (messages and latest(run).ended):
-                    epoch.runs[slot] = self._core.successor(epoch, run)
 
     def _states(self, dispatch: Dispatch, result: CallResult) -> None:
         unit, number, epoch = result.unit, result.number, dispatch.epoch
@@ -224,8 +219,10 @@ class Router:
                 end = epoch.pending.ended.get(run)
                 if end is not None and end.root == epoch.roots[slot]:
                     continue  # another target of the event that ended the run
-                epoch.runs[slot] = self._core.successor(epoch, run)
-                self._to_node(epoch, (slot, dispatch.call.nodes[index]))
+                following = self._core.late.run_of(epoch, slot, run)
+                if following is not None:
+                    epoch.runs[slot] = following
+                    self._to_node(epoch, (slot, dispatch.call.nodes[index]))
         epoch.load[self._plan.region_of[result.unit]] -= len(slots)
 
     def _serial_exits(self, dispatch: Dispatch, result: CallResult) -> None:
@@ -309,15 +306,16 @@ class Router:
         epoch, slot = dispatch.epoch, dispatch.slots[end.index]
         run = epoch.runs[slot]
         assert run is not None
-        self._end(epoch, run, End(end.outcome, end.result, epoch.roots[slot], epoch.path(slot) + end.path))
+        path, node = epoch.path(slot) + end.path, self._plan.nodes[end.node].name
+        self.end(epoch, run, End(end.outcome, end.result, epoch.roots[slot], path, node))
 
     def _end_by(self, epoch: Epoch, slot: int, outcome: str) -> None:
         run = epoch.runs[slot]
         assert run is not None
         result = (epoch.blobs[slot] or b"null").decode()
-        self._end(epoch, run, End(outcome, result, epoch.roots[slot], epoch.path(slot)))
+        self.end(epoch, run, End(outcome, result, epoch.roots[slot], epoch.path(slot)))
 
-    def _end(self, epoch: Epoch, run: RunRecord, end: End) -> None:
+    def end(self, epoch: Epoch, run: RunRecord, end: End) -> None:
         """The run ends. What it still had in hand is dropped; events behind it belong to the next run."""
         if run.ended:
             return
@@ -338,16 +336,16 @@ class Router:
             for item in queue
             if epoch.roots[item[0]] not in {end.root, *epoch.firings} and epoch.standing.get(item[0]) not in void
         )
-        while rest and self._core.waiting.is_message(rest[0][1]):
-            slot, _ = rest.popleft()
-            self._core.waiting.refuse(epoch, slot, NO_RUN, "its run has ended")
-            self._core.standing.gone_on(epoch, (slot,), self.now)
-        if rest:
-            following = self._core.successor(epoch, run)
-            for slot, _ in rest:
-                epoch.runs[slot] = following
-            flow.queues[following] = rest
-            epoch.load[0] += len(rest)
+        following: RunRecord | None = None
+        for slot, node in rest:
+            if self._core.waiting.is_message(node) and latest(run).ended:
+                self._core.waiting.refuse(epoch, slot, NO_RUN, "its run has ended")
+                self._core.standing.gone_on(epoch, (slot,), self.now)
+            elif (belongs := self._core.late.run_of(epoch, slot, run)) is not None:
+                epoch.runs[slot] = following = belongs
+                flow.queues.setdefault(belongs, deque()).append((slot, node))
+                epoch.load[0] += 1
+        if following is not None:
             self._next(epoch, flow, following)
 
     def _region(self, node: int) -> int:

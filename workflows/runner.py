@@ -343,7 +343,7 @@ class UnitRunner:
                     elif kind == MANY:
                         stack.extend(branches(step, Item(step, event, type, blob, hops)))
                     elif kind == END:
-                        out.end(index, entry, call.nodes[index], Item(step, event, type, blob, hops))
+                        out.end(index, entry, Item(step, event, type, blob, hops))
                         stack.clear()
                     if not stack:
                         break

@@ -17,8 +17,9 @@ RUNNING: Final = "running"
 class RunRecord:
     """One run: what is committed of it and what the epochs in flight have made of it."""
 
-    __slots__ = ("absent", "blobs", "busy", "ended", "former", "fresh", "hash", "idle_set", "key", "loading", "next",
-                 "number", "replaces", "seen", "seen_kept", "sent", "shared", "stand", "stand_kept", "timers",
+    __slots__ = ("absent", "blobs", "busy", "ended", "forgotten", "former", "fresh", "hash", "idle_set", "key",
+                 "loading", "next", "number", "replaces", "seen", "seen_kept", "sent", "shared", "stand", "stand_kept",
+                 "timers",
                  "timers_kept", "versions", "wanted")  # fmt: skip
 
     def __init__(self, key: str, units: int, *, wanted: bool = True) -> None:
@@ -37,6 +38,8 @@ class RunRecord:
         self.busy = 0
         """Epochs in flight that have events of it."""
         self.ended = False
+        self.forgotten = False
+        """It has ended, and is not remembered, or it never was one: nothing that comes for its key is late."""
         self.loading = True
         self.fresh = False
         """It began after the last commit: status and number are still to be written."""
@@ -92,6 +95,10 @@ class RunTable:
     def begin(self, run: RunRecord, number: int, *, replaces: bool) -> None:
         """It is a new run, without states."""
         run.number, run.fresh, run.replaces, run.loading = number, True, replaces, False
+
+    def settle(self, run: RunRecord, fields: Mapping[str, bytes]) -> None:
+        """No run of its key is running: the store's last one has ended, or it has none. The next one begins later."""
+        run.number, run.loading, run.ended, run.forgotten = int(fields.get(NUMBER_FIELD, b"0")), False, True, not fields
 
     def restore(self, run: RunRecord, fields: Mapping[str, bytes], version: int) -> None:
         """It is a run that the store has: take over its states, as version `version`."""
@@ -172,5 +179,11 @@ WAIT_FIELD: Final = "wait"
 SEEN_FIELD: Final = "seen"
 """When its last event came (milliseconds since 1970 UTC), where runs may be idle for too long; empty: it was told that
 it is."""
+BEGAN_FIELD: Final = "began"
+"""Milliseconds since 1970 UTC."""
 ENDED_FIELD: Final = "ended"
 """Milliseconds since 1970 UTC."""
+ENDED_BY_FIELD: Final = "ended_by"
+"""Name of the node that ended it; a run that was ended from outside, or by its sources, has none."""
+VOID_FIELD: Final = "void"
+"""How many of its events stood still when it was ended from outside: they are no more."""

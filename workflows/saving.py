@@ -14,7 +14,19 @@ from .parking import PARKED, Parking
 from .parking import encode as encode_parked
 from .plan import Plan
 from .records import Records
-from .runs import ENDED_FIELD, NUMBER_FIELD, RESULT_FIELD, RUNNING, SHARED_FIELD, STATUS_FIELD, RunRecord, RunTable
+from .runs import (
+    BEGAN_FIELD,
+    ENDED_BY_FIELD,
+    ENDED_FIELD,
+    NUMBER_FIELD,
+    RESULT_FIELD,
+    RUNNING,
+    SHARED_FIELD,
+    STATUS_FIELD,
+    VOID_FIELD,
+    RunRecord,
+    RunTable,
+)  # fmt: skip
 from .timekeeping import Timekeeping
 from .transfers import LINK, Numbering
 
@@ -33,36 +45,31 @@ class Save:
     """Events of the epoch."""
     began: int = 0
     """When the epoch was pulled: milliseconds since 1970 UTC."""
+    dropped: int = 0
+    """Events that came too late and were dropped, as their source says."""
 
 
 class CommitBuilder:
     """Builds the commits of one owner of one partition, with consecutive sequences."""
 
     def __init__(
-        self,
-        plan: Plan,
-        runs: RunTable,
-        head: Head,
-        retention: int,
-        parking: Parking,
-        time: Timekeeping,
-        partitions: int,
+        self, plan: Plan, runs: RunTable, head: Head, parking: Parking, time: Timekeeping, partitions: int
     ) -> None:
         self._parking = parking
         self._plan = plan
         self._runs = runs
-        self._retention = retention
         self.sequence = head.sequence
         """Of the last commit that was built."""
         self._outbox = head.outbox
         self._time = time
         self._partitions = partitions
+        self._now = 0
         self._numbering = Numbering(head.counters)
         self._links = {row.index: row.sink for row in plan.sinks if getattr(row.sink, "kind", "") == LINK}
 
     def build(self, epoch: Epoch, run_count: int, now: int) -> Save:
         """The commit of an epoch that is done; to be called before a later epoch enters."""
-        pending = epoch.pending
+        pending, self._now = epoch.pending, now
         self.sequence += 1
         commit = Commit(self.sequence)
         commit.counters = {"runs": run_count, **epoch.counters}
@@ -71,7 +78,7 @@ class CommitBuilder:
         if self._plan.timed:
             self._time.write(epoch, commit, self._runs.get, self._start_of)
         self._states(commit, epoch)
-        self._ends(commit, epoch, now)
+        self._ends(commit, epoch)
         last = len(epoch.runs) if epoch.cut is None else epoch.cut
         commit.outputs = _outputs(pending, last)
         if self._links:
@@ -86,7 +93,7 @@ class CommitBuilder:
         commit.replies = [reply for root, reply in sorted(pending.replies, key=_by_root) if root <= last]
         first = self._outbox + 1
         self._outbox += len(commit.outputs)
-        return Save(commit, first, epoch.count, epoch.began)
+        return Save(commit, first, epoch.count, epoch.began, epoch.dropped)
 
     def _linked(self, output: Output, commit: Commit) -> Output:
         link = self._links.get(output.sink)
@@ -153,24 +160,34 @@ class CommitBuilder:
         flat = commit.runs.get(run.key)
         if run.fresh:
             run.fresh = False
-            flat = commit.runs[run.key] = [STATUS_FIELD, RUNNING, NUMBER_FIELD, str(run.number)]
+            flat = commit.runs[run.key] = [
+                STATUS_FIELD, RUNNING, NUMBER_FIELD, str(run.number), BEGAN_FIELD, str(self._now),
+            ]  # fmt: skip
             if run.replaces and run.key not in commit.fresh:
                 commit.fresh.append(run.key)
         elif flat is None:
             flat = commit.runs[run.key] = []
         return flat
 
-    def _ends(self, commit: Commit, epoch: Epoch, now: int) -> None:
+    def _ends(self, commit: Commit, epoch: Epoch) -> None:
         for run, end in epoch.pending.ended.items():
             if self._runs.get(run.key) is not run:
                 continue
-            self._start_of(run, commit).extend(
-                (STATUS_FIELD, end.outcome, RESULT_FIELD, end.result, ENDED_FIELD, str(now))
-            )
+            fields = self._start_of(run, commit)
+            fields += (STATUS_FIELD, end.outcome, RESULT_FIELD, end.result, ENDED_FIELD, str(self._now))
+            if end.node:
+                fields += (ENDED_BY_FIELD, end.node)
+            if end.void:
+                fields += (VOID_FIELD, str(end.void))
             if self._plan.keyed:
-                commit.ended[run.key] = self._retention
+                commit.ended[run.key] = self._plan.retention
             else:
                 commit.counters["ended"] = 1
+        for run in epoch.pending.erased:
+            self._time.void(run, commit)
+            commit.runs.pop(run.key, None)
+            commit.ended.pop(run.key, None)
+            commit.fresh.append(run.key)
 
 
 def _after(records: Records, count: int) -> str:

@@ -46,7 +46,7 @@ class Standing:
                 continue
             if root in not_begun:
                 if not_begun[root] == row.index:
-                    self._undo(epoch, root)
+                    self.undo(epoch, root)
                     self.behind(epoch, root, None, now)
                 continue
             parked = self._parked(epoch, slot, row, now)
@@ -95,7 +95,7 @@ class Standing:
                 self.behind(epoch, slot, node, now)
             else:
                 whole.add(root)
-                self._undo(epoch, root)
+                self.undo(epoch, root)
                 if epoch.standing.pop(slot, None) is None:
                     self.behind(epoch, root, None, now)
 
@@ -126,7 +126,7 @@ class Standing:
             self.release(epoch, kept_before(self._plan.sources[source].name), key, now)
 
     @staticmethod
-    def _undo(epoch: Epoch, root: int) -> None:
+    def undo(epoch: Epoch, root: int) -> None:
         """What went from the source to sinks at once has not left: it will when the event begins."""
         pending = epoch.pending
         pending.outputs = [row for row in pending.outputs if row[0] != root]
@@ -187,7 +187,7 @@ class Standing:
                 epoch.standing[dispatch.slots[index]] = ticket
             elif root in not_begun:
                 stay.add(index)
-                self._undo(epoch, root)
+                self.undo(epoch, root)
             elif row is not None and ticket.node:
                 stay.add(index)
                 if not row.behind:

@@ -160,7 +160,7 @@ class Timekeeping:
             if run.absent:
                 continue
             if run in ended:
-                self._void(run, commit)
+                self.void(run, commit)
             elif held(run.key) is run:
                 self._write_run(epoch, run, commit, fields_of)
         if commit.timers:
@@ -206,7 +206,7 @@ class Timekeeping:
         commit.timers.update({due.member: time for due, time in after.items() if due not in before})
         run.timers_kept = now_set.field
 
-    def _void(self, run: RunRecord, commit: Commit) -> None:
+    def void(self, run: RunRecord, commit: Commit) -> None:
         """Nothing of a run that has ended falls due."""
         members = [Due(kind, run.key, run.number).member for kind in (IDLE, TOTAL)]
         members += [due.member for due, _ in timers_of(run.timers_kept).all_of(run.key, run.number)]

@@ -25,6 +25,10 @@ _SHORTEST, _LONGEST = timedelta(milliseconds=1), timedelta(days=1)
 """Of a node's `timeout=`: what waits for longer is no call, and would hold up its partition."""
 
 
+_LONGEST_RETENTION = timedelta(days=3650)
+_LATE = ("new-run", "dead-letter", "drop")
+
+
 def check_parts(findings: Findings, fuse: Fuse, now: datetime) -> None:
     """All parts of the graph, each for itself."""
     graph = findings.graph
@@ -58,6 +62,10 @@ def _check_workflow(findings: Findings) -> None:
     elif not graph.keyed and graph.partitions not in (None, 1):
         message = f"partitions={graph.partitions} in an unkeyed workflow, which has a single run"
         add(graph.where, graph.name, "number", message, "Leave partitions= out")
+    if not (isinstance(graph.retention, timedelta) and timedelta(0) < graph.retention <= _LONGEST_RETENTION):
+        message = f"retention={graph.retention!r} is no time to remember ended runs for"
+        cure = f"Write a timedelta of more than nothing and at most {_LONGEST_RETENTION.days} days"
+        add(graph.where, graph.name, "retention", message, cure)
     fuse: object = graph.fuse
     if fuse not in (None, "all"):
         add(graph.where, graph.name, "fuse", f"fuse={fuse!r} means nothing", "Write fuse='all', or leave it out")
@@ -69,7 +77,7 @@ def _check_workflow(findings: Findings) -> None:
             "parked_full='dead-letter' in a workflow with a join, which would wait for branches that have made room"
         )
         add(graph.where, graph.name, "parked-full", message, "Leave it out: sources pause then")
-    for fault in retention_faults(graph.retention):
+    for fault in retention_faults(graph.letters_kept):
         add(graph.where, graph.name, "number", f"dead_letters=: {fault}", "See headrace.Retention")
     if graph.state is not None:
         _check_state(findings, graph.where, graph.name, "the runs' state", graph.state)
@@ -102,6 +110,7 @@ def _check_source(findings: Findings, item: SourceItem, now: datetime) -> None:
             where, name, "source", message, "Give an instance: workflow.source(KafkaSource('readings', Reading))"
         )
         return
+    _check_late(findings, item)
     _check_data(findings, where, name, source.type)
     for fault in source.check(now, keyed=findings.graph.keyed):
         findings.fault(where, name, fault)
@@ -110,6 +119,18 @@ def _check_source(findings: Findings, item: SourceItem, now: datetime) -> None:
     if source.key is None and findings.graph.keyed and not source.brings_keys and source.available:
         message = "has no key, and its workflow is keyed"
         findings.add(where, name, "key", message, f"{source.key_cure}, or make it Workflow(..., keyed=False)")
+
+
+def _check_late(findings: Findings, item: SourceItem) -> None:
+    late: object = item.late
+    if late not in _LATE:
+        findings.add(item.where, item.name, "late", f"late={late!r} means nothing", f"Write one of {', '.join(_LATE)}")
+    elif late != _LATE[0] and not findings.graph.keyed:
+        message = f"has late={late!r}, and its workflow is not keyed: once its run has ended, nothing is taken any more"
+        findings.add(item.where, item.name, "late", message, "Leave late= out")
+    elif late != _LATE[0] and getattr(item.source, "kind", "") == "messages":
+        message = f"has late={late!r}, but a message whose run has ended is a dead letter (no-run) whatever is said"
+        findings.add(item.where, item.name, "late", message, "Leave late= out")
 
 
 def _check_field(findings: Findings, where: Where, name: str, data_type: Any, option: tuple[str, Any]) -> None:

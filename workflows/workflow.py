@@ -39,6 +39,7 @@ from headrace.workflows.handles import (
 )  # fmt: skip
 from headrace.workflows.joining import Joined
 from headrace.workflows.joins import Met, add_join
+from headrace.workflows.late import LatePolicy
 from headrace.workflows.nodes import BatchNode, Node
 from headrace.workflows.plan import Plan
 from headrace.workflows.ports import Sink, Source, port_name
@@ -79,7 +80,7 @@ class Workflow:
         []
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913  each of them is something that a workflow may say
         self,
         name: str,
         *,
@@ -90,6 +91,7 @@ class Workflow:
         migrations: Migrations | None = None,
         dead_letters: Retention = KEPT,
         parked_full: WhenFull = "pause",
+        retention: timedelta = timedelta(days=1),
     ) -> None:
         """Start an empty workflow.
 
@@ -104,8 +106,12 @@ class Workflow:
             parked_full: What is done while as many events of a partition (or key) stand still, to be tried again, as
                 may: take no more from the sources until some have gone on, or make dead letters of the oldest.
             dead_letters: How long, and how many, dead letters are kept: a week, 10,000 or 64 MiB of a partition.
+            retention: How long a run that has ended is remembered: so long its outcome can be read, and events of its
+                key are late (see `source`). Default: a day.
         """
-        self._graph = Graph(name, caller(1), keyed, partitions, state, fuse, migrations, dead_letters, parked_full)
+        self._graph = Graph(
+            name, caller(1), keyed, partitions, state, fuse, migrations, dead_letters, parked_full, retention
+        )
         self._plans: dict[str | None, tuple[int, Plan]] = {}
 
     @property
@@ -121,9 +127,16 @@ class Workflow:
         """
         return DeadLettersHandle(self._graph)
 
-    def source(self, source: Source[D], /) -> SourceHandle[D]:
-        """Take events from `source`."""
-        item = SourceItem(port_name(source), caller(1), source)
+    def source(self, source: Source[D], /, *, late: LatePolicy = "new-run") -> SourceHandle[D]:
+        """Take events from `source`.
+
+        Args:
+            source: Where they come from.
+            late: What is done with an event whose run has ended, as long as that is remembered (`retention=`): it
+                begins the next run of the key (`"new-run"`); it becomes a dead letter with reason `late`, which begins
+                one if it is replayed (`"dead-letter"`); or it is dropped (`"drop"`).
+        """
+        item = SourceItem(port_name(source), caller(1), source, late)
         self._graph.sources.append(item)
         if isinstance(source, Source):
             source.bind(self.name)

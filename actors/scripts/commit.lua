@@ -62,7 +62,7 @@ local function invalid()
     if not (text(reply[1]) and text(reply[2]) and text(reply[3])) then return 'replies' end
   end
   for origin, through in pairs(trims) do
-    if not text(origin) or not (origin == 'inbox' or origin == 'internal' or string.find(origin, '^channel:.')) then return 'trims' end
+    if not text(origin) or not (origin == 'inbox' or origin == 'internal' or origin == 'control' or string.find(origin, '^channel:.')) then return 'trims' end
     if not text(through) or not string.find(through, '^%d+%-%d+$') then return 'trims' end
   end
   for name, value in pairs(counters) do

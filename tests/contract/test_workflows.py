@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from flows import channels, sensors, sessions, temperature, times, wrong
+from flows import channels, reminded, sensors, sessions, temperature, times, wrong
 from headrace import WorkflowError
 from rigs import Ended, Rig
 
@@ -184,6 +184,35 @@ def test_A24_senders_that_wait_when_the_workflow_ends_are_told(rig: Rig) -> None
     assert senders.ends() == [Ended(0, "SourceClosed")] * 3
     assert rig.run_of().status == "terminated"
     assert rig.remainder(flow.numbers) == [10]
+
+
+def test_A24_senders_are_told_when_somebody_ends_the_workflow(rig: Rig) -> None:
+    flow = rig.run(channels.narrow)
+    rig.send(flow.numbers, 10)
+
+    rig.run_of().terminate("closed for today")
+
+    assert rig.senders(flow.numbers, [11]).ends() == [Ended(0, "SourceClosed")]
+    run = rig.run_of()
+    assert (run.status, run.result, run.state(flow.take)) == ("terminated", "closed for today", [10])
+
+
+@pytest.mark.actors
+def test_B31_a_run_that_waits_is_ended_with_a_reason_and_its_key_begins_anew(rig: Rig) -> None:
+    flow = rig.run(reminded.reminded)
+    rig.send(flow.readings, reminded.Reading("ada", 1), reminded.Reading("bob", 2))
+
+    rig.run_of("ada").terminate("out of order")
+
+    ended = rig.run_of("ada")
+    assert (ended.status, ended.result, ended.state(flow.remind)) == ("terminated", "out of order", [1])
+    rig.send(flow.readings, reminded.Reading("ada", 3), reminded.Reading("bob", 4))
+    assert rig.run_of("ada").number > ended.number
+    assert [rig.run_of(key).state(flow.remind) for key in ("ada", "bob")] == [[3], [2, 4]]
+    rig.run_of("bob").delete()
+    rig.send(flow.readings, reminded.Reading("bob", 5))
+    assert rig.run_of("bob").state(flow.remind) == [5]
+    assert sorted(reading.celsius for reading in rig.sent(flow.sent)) == [1, 2, 3, 4, 5]
 
 
 def test_A25_the_order_of_each_sender_is_kept_and_each_event_comes_once(rig: Rig) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
+from headrace.actors.run_control import Asking
 from headrace.actors.store import Store
 from headrace.actors.store_requests import Request, RequestStore
 from headrace.embedded import Valkey
@@ -15,6 +16,8 @@ from headrace.sources.requests import RequestSource
 from headrace.sources.stream_group import UNREACHABLE
 from headrace.sources.streams import StreamReader
 from headrace.workflows import transfers
+from headrace.workflows.control import ControlEvent, decode
+from headrace.workflows.keyspace import CONTROL
 from headrace.workflows.plan import SourcePlan
 from headrace.workflows.records import Records
 from headrace.workflows.store import Sender
@@ -59,8 +62,8 @@ def reader_of(
 
 
 def held(reader: StreamReader) -> list[int]:
-    """Entries of partition 0 that are read and not pulled, by stream."""
-    return [len(tail) for tail in reader._tails[0]]
+    """Entries of partition 0 that are read and not pulled, by stream of events."""
+    return [len(tail) for tail in reader._tails[0] if tail.origin != CONTROL]
 
 
 @pytest.fixture
@@ -115,6 +118,34 @@ async def test_requests_come_first_each_with_its_source(
     assert found[3].keys == [None]
     assert set(told.ready) == {0}
     assert reader.pull(0, 100) == []
+    await reader.close()
+
+
+async def test_what_is_asked_of_runs_is_pulled_by_itself_also_while_sources_are_paused(
+    redis_url: str, told: Told, sender: ChannelSender[str]
+) -> None:
+    await sender.send("backlog")
+    async with Store(redis_url, "w") as store:
+        await store.acquire(0, term=1, placement=1, worker="worker/0")
+        await Asking(store).ask({0: [ControlEvent("terminate", "s1", 3), ControlEvent("delete", "s2")]})
+    reader = reader_of(redis_url, told, LINES)
+    reader.paused = frozenset({LINES.index})
+    await reader.open()
+    await reader.assign(0, {})
+    await until_async(lambda: held(reader) == [0, 1] and 0 in told.ready, "all is read")
+
+    assert reader.pull(0, 100) == []
+    (records,) = reader.pull_control(0)
+    assert [decode(value or b"") for value in records.values] == [
+        ControlEvent("terminate", "s1", 3),
+        ControlEvent("delete", "s2"),
+    ]
+    assert reader.pull_control(0) == []
+
+    await reader.assign(0, {CONTROL: str(records.offsets[0])})
+    again: list[Records] = []
+    await until_async(lambda: bool(again.extend(reader.pull_control(0)) or again), "what is not done is read again")
+    assert [row.values for row in again] == [records.values[1:]]
     await reader.close()
 
 

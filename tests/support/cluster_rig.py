@@ -23,6 +23,7 @@ from brokers import Topics
 from headrace.actors.cluster import Cluster, deployment_of, launch
 from headrace.actors.dead_letters import replay_letters
 from headrace.actors.loading import load_workflow
+from headrace.actors.run_control import Asking, drop_letters_of
 from headrace.actors.spec import Deployment
 from headrace.actors.store import Store
 from headrace.actors.store_requests import Request, RequestStore
@@ -33,6 +34,7 @@ from headrace.sources.kafka_lanes import ID_HEADER
 from headrace.sources.kafka_log import offset_of
 from headrace.testing import RunView
 from headrace.workflows.commit import DeadLetter
+from headrace.workflows.control import ControlEvent
 from headrace.workflows.descriptor import descriptor_of
 from headrace.workflows.handles import SinkHandle, SourceHandle
 from headrace.workflows.keyspace import partition_of
@@ -150,7 +152,15 @@ class ClusterRig(Rig):
         self.settle()
         fields = self._run(self._store.run(self._home(key), key))
         assert fields, f"no run has the key {key!r}"
-        return RunView(key, fields, self.plan)
+        return RunView(key, fields, self.plan, lambda event: self._run(self._ask_of(event)))
+
+    async def _ask_of(self, event: ControlEvent) -> None:
+        """As `headrace runs terminate` and `headrace runs delete` do."""
+        asking = Asking(self._store)
+        await asking.ask({self._home(event.key): [event]})
+        assert await asking.done(WITHIN), self._explain()
+        if event.kind == "delete":
+            await drop_letters_of(self._store, frozenset({event.key}), self.partitions)
 
     def dead_letters(self) -> list[DeadLetter]:
         self.settle()

@@ -141,7 +141,7 @@ class World:
             self.core.loaded(instruction.keys, self.store.load(0, instruction.keys), self.now)
         elif isinstance(instruction, Recall):
             blobs = self.store.parked(0, [ticket.field for ticket in instruction.tickets])
-            if None in blobs:  # the store has lost the commit in which they came to stand still
+            if self.core.control.misses(instruction.tickets, blobs):
                 assert self.crashes
                 self.acquire()
             else:

@@ -68,15 +68,15 @@ MUTANTS = (
     Mutant("a broken record is several dead letters", "router.py", "epoch.pending.undecoded.add(root)", "pass"),
     Mutant(
         "events of an ended run stay with it",
-        "router.py",
-        "if run is not None and run.ended and self._plan.keyed:",
+        "late.py",
+        "if run is not None and run.ended and not (messages and latest(run).ended):",
         "if False:",
     ),
     Mutant("results that nobody waits for are taken", "partition.py", "dispatch.call.number != result.number", "False"),
     Mutant(
         "serial epochs overlap",
         "partition.py",
-        "epoch.missing or ((self.plan.serial or epoch.evicts) and not earlier_done)",
+        "epoch.missing or ((self.plan.serial or epoch.evicts or epoch.waits) and not earlier_done)",
         "epoch.missing",
     ),
     Mutant(
@@ -88,7 +88,7 @@ MUTANTS = (
         "            return False\n        epoch = self.epochs.popleft()",
         "            pass\n        epoch = self.epochs.popleft()",
     ),
-    Mutant("epochs behind an unkeyed end go on", "partition.py", "if epoch.cut is not None:", "if False:"),
+    Mutant("epochs behind an unkeyed end go on", "partition.py", "self.epochs.clear()", "pass"),
     Mutant(
         "a failed event's state is kept",
         "runner.py",
@@ -128,7 +128,12 @@ MUTANTS = (
     Mutant(
         "positions pass the end", "saving.py", "if epoch.cut is None else min(len(records), epoch.cut + 1 - first)", ""
     ),
-    Mutant("a reused key keeps the old fields", "saving.py", "commit.fresh.append(run.key)", "pass"),
+    Mutant(
+        "a reused key keeps the old fields",
+        "saving.py",
+        "    commit.fresh.append(run.key)\n        elif",
+        "    pass\n        elif",
+    ),
     Mutant("busy runs are let go", "runs.py", "if not run.busy]", "]"),
     Mutant(
         "paths are not joined",

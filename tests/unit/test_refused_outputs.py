@@ -64,6 +64,9 @@ class NoFeed:
     def pull_sent(self, partition: int, limit: int) -> Sequence[Records]:
         return []
 
+    def pull_control(self, partition: int) -> Sequence[Records]:
+        return []
+
 
 class Broker:
     """An outlet that refuses what is too large, and the first time after that has no time to say so."""

@@ -16,6 +16,7 @@ from headrace import (
     Linear,
     Node,
     Retry,
+    Terminate,
     Timeout,
     Timer,
     Workflow,
@@ -530,7 +531,7 @@ def test_a_time_out_that_stood_still_is_void_once_its_run_has_ended() -> None:
     late = workflow.sink(KafkaSink("late", Timeout))
     told = workflow.node(pass_on)
     words.to(workflow.node(finish, retry=Retry(2, backoff=Linear(timedelta(seconds=10)), jitter=0)))
-    workflow.timeout(total=timedelta(seconds=5)).to(told)
+    workflow.timeout(idle=timedelta(seconds=5)).to(told)
     told.to(late)
     with Harness(workflow) as harness:
         harness.send(words, "a", key="k")
@@ -541,3 +542,52 @@ def test_a_time_out_that_stood_still_is_void_once_its_run_has_ended() -> None:
 
         assert harness.runs["k"].status == "completed"
         assert (list(harness.parked), harness.sent(late)) == ([], [])
+
+
+class Stubborn(Node[Reading, None, str]):
+    def process(self, event: Event[Reading], ctx: Context) -> str:
+        if ctx.attempt < 3:
+            raise OSError("not now")
+        return "done"
+
+
+@pytest.mark.parametrize("route", [Complete, Terminate, None])
+def test_a_total_time_ends_a_run_that_stands_still(fuse: Fuse, route: Any) -> None:
+    workflow = Workflow("stubborn", fuse=fuse)
+    readings = workflow.source(KafkaSource("readings", Reading, key="sensor"))
+    said = workflow.sink(KafkaSink("said", str))
+    node = workflow.node(Stubborn(), retry=Retry(5, backoff=Linear(20 * SECOND), jitter=0))
+    readings.to(node)
+    node.to(said)
+    timeout = workflow.timeout(total=30 * SECOND)
+    if route is not None:
+        timeout.to(route)
+    with Harness(workflow) as harness:
+        harness.send(readings, Reading("a", 1))
+        harness.advance(29 * SECOND)
+        assert harness.runs["a"].status == "running"
+        harness.advance(SECOND)
+        status = harness.runs["a"].status
+        harness.advance(200 * SECOND)
+
+        assert status == {Complete: "completed", Terminate: "terminated", None: "timed out"}[route]
+        assert index_of(harness) == {}
+        assert (harness.sent(said), harness.dead_letters) == ([], [])
+        assert harness.runs["a"].status == status
+        assert harness.parked == []
+
+
+def test_an_end_by_a_source_stays_behind_what_came_before_it(fuse: Fuse) -> None:
+    workflow = Workflow("stop", fuse=fuse)
+    readings = workflow.source(KafkaSource("readings", Reading, key="sensor"))
+    stops = workflow.source(KafkaSource("stops", Reading, key="sensor"))
+    node = workflow.node(counting)
+    readings.to(node)
+    stops.to(Complete)
+    with Harness(workflow, partitions=1) as harness:
+        with harness.batch():
+            harness.send(readings, Reading("a", 1))
+            harness.send(stops, Reading("a", 2))
+
+        assert harness.runs["a"].status == "completed"
+        assert harness.runs["a"].state(node) == Tally(1)

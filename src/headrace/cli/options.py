@@ -67,3 +67,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Look at everything, say what would be done, do nothing.")]
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=10_000, help="How many at most.")]
 Cursor = Annotated[str, typer.Option("--cursor", metavar="CURSOR", help="Go on where a list has ended: it says so.")]
+KeyPrefix = Annotated[str, typer.Option("--key-prefix", metavar="TEXT", help="Only runs whose keys begin so.")]
+OlderThan = Annotated[
+    str | None, typer.Option("--older-than", metavar="TIME", help="Only runs that began longer ago: `90s`, `2h`, `7d`.")
+]

@@ -11,7 +11,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from headrace.actors.run_views import RunPage, RunView, get_run, list_runs
+from headrace.actors.run_views import MOST_LOOKED_AT, RunFilter, RunPage, RunView, get_run, list_runs
 from headrace.cli.exits import ExitCode, NothingRuns, UsageError
 from headrace.cli.finding import found_workflow
 from headrace.cli.project import Project
@@ -22,7 +22,7 @@ from headrace.workflows.runs import RUNNING
 
 
 def show_list(
-    workflow: str | None, loaded: Loaded, screen: Screen, *, status: str | None, limit: int, cursor: str, as_json: bool
+    workflow: str | None, loaded: Loaded, screen: Screen, wanted: RunFilter, *, limit: int, cursor: str, as_json: bool
 ) -> ExitCode:
     """Print a page of runs.
 
@@ -32,30 +32,41 @@ def show_list(
 
     async def read() -> tuple[str, RunPage]:
         async with found_workflow(workflow, loaded, Project(Path.cwd()), "runs list") as (registry, descriptor):
-            return descriptor.name, await list_runs(
-                registry, descriptor.name, status=status, limit=limit, cursor=cursor
-            )
+            return descriptor.name, await list_runs(registry, descriptor.name, wanted, limit=limit, cursor=cursor)
 
     name, page = asyncio.run(read())
     if as_json:
         screen.json(page)
         return ExitCode.OK
     if not page.runs:
-        screen.say(f"{name} has no runs{f' with status {status}' if status else ''}.")
-        return ExitCode.OK
+        such = "" if wanted == RunFilter() else "such "
+        among = f" among the first {MOST_LOOKED_AT} keys that were looked at" if page.cursor else ""
+        screen.say(f"{name} has no {such}runs{among}.")
+    else:
+        _show_page(page, screen)
+    if page.cursor:
+        options = "".join(f" --{name} '{value}'" for name, value in _options(wanted))
+        screen.say(f"more: headrace runs list {name}{options} --limit {limit} --cursor {page.cursor}", "dim")
+    return ExitCode.OK
+
+
+def _show_page(page: RunPage, screen: Screen) -> None:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("run", overflow="fold")
     table.add_column("status", no_wrap=True)
+    table.add_column("began", no_wrap=True)
     table.add_column("ended", no_wrap=True)
     table.add_column("number", justify="right")
     for run in page.runs:
         style = "green" if run.status == RUNNING else "dim"
-        table.add_row(Text(run.address), Text(run.status, style), ago(run.ended), str(run.number))
+        table.add_row(Text(run.address), Text(run.status, style), ago(run.began), ago(run.ended), str(run.number))
     screen.show(table)
-    if page.cursor:
-        chosen = f" --status '{status}'" if status else ""
-        screen.say(f"more: headrace runs list {name}{chosen} --limit {limit} --cursor {page.cursor}", "dim")
-    return ExitCode.OK
+
+
+def _options(wanted: RunFilter) -> list[tuple[str, str]]:
+    """As they are typed; times can't be told so, and are left to who types."""
+    options = [("status", wanted.status or ""), ("key-prefix", wanted.key_prefix)]
+    return [(name, value) for name, value in options if value]
 
 
 def show_one(address: str, loaded: Loaded, screen: Screen, *, as_json: bool) -> ExitCode:
@@ -92,8 +103,13 @@ def show_one(address: str, loaded: Loaded, screen: Screen, *, as_json: bool) -> 
         return ExitCode.OK
     style = "green" if view.status == RUNNING else ""
     ended = f", {ago(view.ended)}" if view.ended is not None else ""
+    ended += f" by node {view.ended_by}" if view.ended_by else ""
     head = Text.assemble((address, "bold"), "  ", (view.status, style), f"{ended}  run {view.number} of partition ")
     screen.write(head.append(str(view.partition)))
+    if view.began is not None:
+        screen.say(f"began {ago(view.began)}", "dim")
+    if view.void:
+        screen.say(f"{view.void} of its events stood still when it was ended, and are no more", "dim")
     for title, value in _values(view):
         screen.say(title, "cyan")
         screen.say(msgspec.json.format(bytes(value), indent=2).decode())

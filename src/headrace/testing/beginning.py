@@ -106,4 +106,4 @@ def _store_of(before: Engine, plan: Plan, review: StateReview, drop: Collection[
         return {name: value for name, value in fields.items() if name not in gone} | moved
 
     channels = {source.name: source.source.capacity for source in plan.sources if source.source.kind == "channel"}
-    return before.store.taken_over(channels, plan.retention, edit)
+    return before.store.taken_over(channels, plan.letters_kept, edit)

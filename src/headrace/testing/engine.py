@@ -91,7 +91,7 @@ class Engine:
         self._settings = settings
         self.partitions = partitions
         channels = {source.name: source.source.capacity for source in plan.sources if source.source.kind == "channel"}
-        self.store = store or MemoryStore(workflow=plan.name, channels=channels, retention=plan.retention)
+        self.store = store or MemoryStore(workflow=plan.name, channels=channels, retention=plan.letters_kept)
         self.now = now
         self.inputs = Inputs(plan, partitions, self.store)
         self._clockwork = Clockwork(plan, partitions, self.inputs, now)
@@ -178,6 +178,7 @@ class Engine:
 
     async def settle(self) -> None:
         """Process, commit and deliver until nothing is left to do."""
+        self.store.expire(self.now)
         while True:
             try:
                 while [number for number in range(self.partitions) if await self._turn(number)]:
@@ -242,7 +243,13 @@ class Engine:
         instructions = tenure.core.instructions()
         for instruction in instructions:
             await self._do(number, tenure, instruction)
-        return bool(instructions) or self._offer(number, tenure) or self._ring(tenure) or self._relay(number, tenure)
+        return (
+            bool(instructions)
+            or self._control(number, tenure)
+            or self._offer(number, tenure)
+            or self._ring(tenure)
+            or self._relay(number, tenure)
+        )
 
     def _ring(self, tenure: _Tenure) -> bool:
         """What is due comes behind all that sources have."""
@@ -306,6 +313,13 @@ class Engine:
             core.end("source closed", "every source was closed", self.now)
             return True
         return False
+
+    def _control(self, number: int, tenure: _Tenure) -> bool:
+        """What is asked of runs from outside goes before all that waits."""
+        asked = self.inputs.pull_control(number, tenure.positions) if tenure.core.control.wanted else []
+        if asked:
+            tenure.core.control.offer(asked, self.now)
+        return bool(asked)
 
     def _unpacked(self, records: Records) -> Records:
         unpacker = self._unpackers.get(records.source)

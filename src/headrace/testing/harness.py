@@ -348,7 +348,7 @@ class Harness:
     @property
     def runs(self) -> Mapping[str, RunView]:
         """All runs, by key."""
-        return Runs(self._plan, self._partitions, self._engine.store)
+        return Runs(self._plan, self._partitions, self._engine.store, self._settle)
 
     @property
     def run(self) -> RunView:

@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from headrace.sources.requests import INBOX_KINDS
-from headrace.workflows.keyspace import INTERNAL
+from headrace.workflows import control
+from headrace.workflows.keyspace import CONTROL, INTERNAL
 from headrace.workflows.memory_store import MemoryStore
 from headrace.workflows.plan import Plan, SourcePlan
 from headrace.workflows.records import Headers, Records
@@ -72,6 +73,14 @@ class Inputs:
             for number in self._of(source, partition):
                 batches += self._log(source, number, positions, limit)
         return batches
+
+    def pull_control(self, partition: int, positions: dict[str, str]) -> list[Records]:
+        """What is asked of runs from outside, behind `positions`, which move on."""
+        entries = self._store.stream(partition, CONTROL, positions.get(CONTROL, "0-0"))
+        if not entries:
+            return []
+        positions[CONTROL] = entries[-1].id
+        return [control.as_records([(entry.id, entry.data) for entry in entries])]
 
     def _of(self, source: SourcePlan, partition: int) -> list[int]:
         """Topic partitions of a source that a partition reads: every so many-th, where the topic has more."""

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
 
 from headrace.testing.problems import HarnessError
+from headrace.workflows.control import ControlEvent, encode
 from headrace.workflows.handles import NodeHandle
-from headrace.workflows.keyspace import partition_of
+from headrace.workflows.keyspace import CONTROL, partition_of
 from headrace.workflows.memory_store import MemoryStore
 from headrace.workflows.plan import Plan
 from headrace.workflows.program import node_field
 from headrace.workflows.runs import (
+    ENDED_BY_FIELD,
+    ENDED_FIELD,
     NUMBER_FIELD,
     RESULT_FIELD,
     RUNNING,
     SHARED_FIELD,
     STATUS_FIELD,
+    VOID_FIELD,
     WAIT_FIELD,
     find_former,
-)
+)  # fmt: skip
 from headrace.workflows.timers import stand_of
 
 
@@ -33,6 +38,7 @@ class RunView:
     key: str
     _fields: Mapping[str, bytes] = field(repr=False)
     _plan: Plan = field(repr=False)
+    _ask: Callable[[ControlEvent], None] = field(repr=False)
 
     @property
     def status(self) -> str:
@@ -54,6 +60,35 @@ class RunView:
     def waits_at(self) -> str | None:
         """Name of the wait that it stands at; None: at none."""
         return (stand_of(self._fields.get(WAIT_FIELD)).wait or None) if self.status == RUNNING else None
+
+    @property
+    def ended(self) -> datetime | None:
+        """When it ended (aware, UTC)."""
+        time = self._fields.get(ENDED_FIELD)
+        return None if time is None else datetime.fromtimestamp(int(time) / 1000, UTC)
+
+    @property
+    def ended_by(self) -> str | None:
+        """Name of the node that ended it; None: it runs, or was ended from outside or by its sources."""
+        node = self._fields.get(ENDED_BY_FIELD)
+        return None if node is None else node.decode()
+
+    @property
+    def void(self) -> int:
+        """How many of its events stood still when it was ended from outside: they are no more."""
+        return int(self._fields.get(VOID_FIELD, b"0"))
+
+    def terminate(self, reason: Any = None) -> None:
+        """End the run from outside, as `headrace runs terminate` does; nothing happens if it has ended.
+
+        Args:
+            reason: Kept as its result; anything that JSON can carry.
+        """
+        self._ask(ControlEvent("terminate", self.key, self.number, msgspec.json.encode(reason).decode()))
+
+    def delete(self) -> None:
+        """End the run and forget its key with its dead letters, as `headrace runs delete` does."""
+        self._ask(ControlEvent("delete", self.key))
 
     @property
     def shared(self) -> Any:
@@ -79,10 +114,11 @@ class RunView:
 class Runs(Mapping[str, RunView]):
     """All runs that the store knows, by key; `""` is the run of an unkeyed workflow."""
 
-    def __init__(self, plan: Plan, partitions: int, store: MemoryStore) -> None:
+    def __init__(self, plan: Plan, partitions: int, store: MemoryStore, settle: Callable[[], None]) -> None:
         self._plan = plan
         self._partitions = partitions
         self._store = store
+        self._settle = settle
 
     def __getitem__(self, key: str) -> RunView:
         partition = partition_of(key, self._partitions) if self._plan.keyed else 0
@@ -90,7 +126,15 @@ class Runs(Mapping[str, RunView]):
         if not fields:
             known = ", ".join(map(repr, self)) or "none"
             raise KeyError(f"no run has the key {key!r}. There are: {known}")
-        return RunView(key, fields, self._plan)
+        return RunView(key, fields, self._plan, self._ask)
+
+    def _ask(self, event: ControlEvent) -> None:
+        """Have something done to a run, from outside."""
+        partition = partition_of(event.key, self._partitions) if self._plan.keyed else 0
+        self._store.append(partition, CONTROL, encode(event))
+        self._settle()
+        if event.kind == "delete":
+            self._store.drop_letters(event.key)
 
     def __iter__(self) -> Iterator[str]:
         for partition in range(self._partitions):

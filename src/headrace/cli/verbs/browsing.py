@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from headrace.cli.configured import configure
-from headrace.cli.options import OPERATE, Cursor, Limit, OutputOption, Redis, Yes
+from headrace.cli.options import OPERATE, Cursor, KeyPrefix, Limit, OlderThan, OutputOption, Redis, Yes
 from headrace.cli.screen import Screen
+from headrace.cli.verbs import ending
 
 _Workflow = Annotated[str | None, typer.Argument(metavar="[WORKFLOW]", help="Name; by default the only one there is.")]
 _Reason = Annotated[
@@ -27,6 +28,7 @@ def register(app: typer.Typer) -> None:
     runs = typer.Typer(no_args_is_help=True, help="Look at runs: a sensor, a chat session, an order; and their states.")
     runs.command("list")(list_runs)
     runs.command("show")(show_run)
+    ending.add_to(runs)
     app.add_typer(runs, name="runs", rich_help_panel=OPERATE)
     app.command("parked", rich_help_panel=OPERATE)(parked)
     dead = typer.Typer(no_args_is_help=True, help="Look at dead letters: what could not be processed, and why.")
@@ -37,28 +39,33 @@ def register(app: typer.Typer) -> None:
     app.add_typer(dead, name="dead", rich_help_panel=OPERATE)
 
 
-def list_runs(
+def list_runs(  # noqa: PLR0913, PLR0917  each is an option of the verb
     ctx: typer.Context,
     workflow: _Workflow = None,
     status: Annotated[
         str | None,
         typer.Option("--status", metavar="STATUS", help="Only `running`, `completed`, `terminated`, ..."),
     ] = None,
+    key_prefix: KeyPrefix = "",
+    older_than: OlderThan = None,
+    ended_within: Annotated[
+        str | None, typer.Option("--ended-within", metavar="TIME", help="Only those that ended not longer ago: `2h`.")
+    ] = None,
     limit: Limit = 50,
     cursor: Cursor = "",
     redis: Redis = None,
     output: OutputOption = "text",
 ) -> None:
-    """List runs, in no order; ended ones are kept for a day.
+    """List runs, in no order; ended ones are kept for as long as the workflow's `retention=` says: a day, if nothing.
 
     Example:  headrace runs list thermometers --status running
     """
     from headrace.cli import runs  # noqa: PLC0415
+    from headrace.cli.choosing import filter_of  # noqa: PLC0415
 
     loaded = configure(ctx, redis=redis)
-    code = runs.show_list(
-        workflow, loaded, Screen(), status=status, limit=limit, cursor=cursor, as_json=output == "json"
-    )
+    wanted = filter_of(status=status, key_prefix=key_prefix, older_than=older_than, ended_within=ended_within)
+    code = runs.show_list(workflow, loaded, Screen(), wanted, limit=limit, cursor=cursor, as_json=output == "json")
     raise typer.Exit(int(code))
 
 
@@ -68,7 +75,7 @@ def show_run(
     redis: Redis = None,
     output: OutputOption = "text",
 ) -> None:
-    """Show a run: its status, the state of each node as JSON, its result.
+    """Show a run: its status, how it ended and by which node, the state of each node as JSON, its result.
 
     Example:  headrace runs show thermometers/kitchen
     """

@@ -1,0 +1,68 @@
+"""`runs terminate` and `runs delete`: end runs from outside, and have keys forgotten."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from headrace.cli.configured import configure
+from headrace.cli.options import KeyPrefix, OlderThan, Redis
+from headrace.cli.screen import Screen
+
+_Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
+
+
+def add_to(runs: typer.Typer) -> None:
+    """Add the verbs of this module to `runs`."""
+    runs.command("terminate")(terminate_runs)
+    runs.command("delete")(delete_runs)
+
+
+def terminate_runs(
+    ctx: typer.Context,
+    targets: Annotated[
+        list[str],
+        typer.Argument(metavar="WORKFLOW/KEY...|WORKFLOW", help="Runs as `runs list` prints them, or a workflow."),
+    ],
+    reason: Annotated[
+        str | None, typer.Option("--reason", metavar="TEXT", help="Kept as the result of the run.")
+    ] = None,
+    everything: Annotated[bool, typer.Option("--all", help="All runs of the workflow that are running.")] = False,
+    key_prefix: KeyPrefix = "",
+    older_than: OlderThan = None,
+    yes: _Yes = False,
+    redis: Redis = None,
+) -> None:
+    """End runs; asks first, and says how many they are. What was committed before still leaves, nothing else does.
+
+    A run ends as soon as what is under way in its partition is done; events of it that stand still are no more. What
+    comes later for its key begins another run, unless the source says `late=`. A workflow without keys ends as a whole,
+    and its sources are closed.
+
+    Example:  headrace runs terminate orders/4711 --reason "cancelled by the customer"
+    """
+    from headrace.cli import ending  # noqa: PLC0415
+    from headrace.cli.choosing import filter_of  # noqa: PLC0415
+
+    loaded = configure(ctx, redis=redis)
+    wanted = filter_of(status="running", key_prefix=key_prefix, older_than=older_than)
+    code = ending.terminate(targets, wanted, loaded, Screen(), reason=reason, everything=everything, yes=yes)
+    raise typer.Exit(int(code))
+
+
+def delete_runs(
+    ctx: typer.Context,
+    targets: Annotated[list[str], typer.Argument(metavar="WORKFLOW/KEY...", help="Keys, running or not.")],
+    yes: _Yes = False,
+    redis: Redis = None,
+) -> None:
+    """Forget keys: their runs end, and all that the workflow keeps of them goes, dead letters too; asks first.
+
+    Not in its reach: topics, messages that have left or are about to, backups, replies (they go after a day), logs.
+
+    Example:  headrace runs delete chat/ada@example.com
+    """
+    from headrace.cli import ending  # noqa: PLC0415
+
+    raise typer.Exit(int(ending.delete(targets, configure(ctx, redis=redis), Screen(), yes=yes)))
