@@ -114,6 +114,10 @@ class NodeItem:
     faults: list[Fault] = field(default_factory=list)
     inner: bool = False
     """It is a workflow."""
+    scope: NodeItem | None = None
+    """The workflow's node that it is inside of, in a graph with all workflows' nodes opened; see `composing`."""
+    written: NodeItem | None = None
+    """As it was written, of one inside; else it is that itself."""
 
 
 @dataclass(slots=True, eq=False)
@@ -123,6 +127,8 @@ class SinkItem:
     name: str
     where: Where
     sink: Sink[Any]
+    written: SinkItem | None = None
+    """As for nodes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -204,8 +210,20 @@ class Graph:
 
     def size(self) -> int:
         """Grows with everything that is added: a plan made before is out of date."""
+        return sum(graph.own_size() for graph in self.with_inner())
+
+    def own_size(self) -> int:
+        """The same, without the workflows that are its nodes."""
         parts = (self.sources, self.nodes, self.sinks, self.waits, self.timeouts, self.routes, self.fused)
         return sum(len(part) for part in parts)
+
+    def with_inner(self) -> list[Graph]:
+        """Itself and the graphs of all workflows inside it, each once."""
+        found = [self]
+        for graph in found:  # grows meanwhile
+            inner = [node.user._graph for node in graph.nodes if node.inner]
+            found += [other for other in dict.fromkeys(inner) if other not in found]
+        return found
 
     def routes_of(self, start: Start) -> list[Route]:
         """Routes that begin at `start`, in the order they were written."""

@@ -69,6 +69,8 @@ def flowing(route: Route, match: object, routing: Routing | None) -> list[Any]:
     if not isinstance(start, NodeItem):
         return [Timeout if match is None else match]
     signature = start.signature
+    if start.inner:
+        return [match] if match in _INNER_OUTCOMES else []
     if signature is None or routing is None:
         return []
     if isinstance(match, Enum):

@@ -22,12 +22,13 @@ from .context import Context
 from .entries import Entry, EntryTable
 from .events import Event
 from .holding import come_in, may_enter, stop_runs
+from .inner_runs import InnerRuns, is_over
 from .outcome import BYTE, HopLimit, Item, Outcome, branches, emitted
 from .plan import Plan
-from .program import END, EXIT, INNER, MANY, NOTHING, NodeProgram, Output, Step, UnitProgram
+from .program import END, EXIT, INNER, LEAVE, MANY, NOTHING, NodeProgram, Output, Step, UnitProgram
 from .progress import LANES, Progress, free_and_alone, guarding, mark_of
 from .settings import NO_SETTINGS, Settings, give_settings
-from .state_sizes import SHARED, StateSizes
+from .state_sizes import StateSizes
 from .traced_run import Batch, Scope, TracedEvent, noting, parts
 from .unfolding import unfold
 from .waves import Waves, goes_in_waves
@@ -35,7 +36,7 @@ from .waves import Waves, goes_in_waves
 _DROP = Step(NOTHING)
 _At: TypeAlias = tuple[
     NodeProgram, Context[Any, Any], Callable[[Event[Any], Context[Any, Any]], Any], int, dict[int, Step],
-    dict[type, Output], int,
+    dict[type, Output], int, int,
 ]  # fmt: skip
 """A node with its context, and those of its attributes that every event asks for."""
 
@@ -71,6 +72,7 @@ class UnitRunner:
             if node.is_batch:
                 node.process = BatchProcess(node, settings)
         self._entries = EntryTable(plan, self.program, held_runs)
+        self._inner = InnerRuns(plan, self.program, self._entries, settings)
         self._sizes = sizes or StateSizes()
         self._decoders: list[Callable[[bytes], Any]] = [row.codec.decode for row in plan.types]
         self._immutable = [row.immutable for row in plan.types]
@@ -156,9 +158,10 @@ class UnitRunner:
         result = out.done()
         number, owner = result.number, result.owner
         for entry in entries:
-            entry.version, entry.owner, entry.stopped = number, owner, None
+            entry.version, entry.owner, entry.stopped, entry.left = number, owner, None, None
             if entry.ended:
                 self._entries.forget(entry.key)
+        self._inner.keep(entries)
         result.states = [entry.blobs.copy() for entry in entries]
         if self.plan.run_state is not None:
             result.shared = [entry.shared for entry in entries]
@@ -251,7 +254,7 @@ class UnitRunner:
         enter = {node.index: position for position, node in enumerate(nodes)}
         runs, starts, types, blobs, hops_of = call.runs, call.nodes, call.types, call.blobs, call.hops
         attempts = call.attempts
-        shared, waits = plan.run_state is not None, self.is_async
+        shared, waits = plan.run_state is not None or self._inner.share, self.is_async
         lanes, lane = out.seat.lanes, 0
         codes, written, processed = out.codes, out.written, out.processed
         stack: list[Item] = []
@@ -265,6 +268,8 @@ class UnitRunner:
             if entry.ended:
                 out.result.skipped.append(index)
                 continue
+            if entry.left and is_over(entry, starts[index], attempts, index):
+                continue
             position, type, blob = enter[starts[index]], types[index], blobs[index]
             hops = hops_of[index] if hops_of else 0
             entered = hops + 1
@@ -273,7 +278,8 @@ class UnitRunner:
             first = True
             path: Path | None = None
             while True:
-                node, context, process, slot, singles, outputs, mark = at[position]
+                node, context, process, slot, singles, outputs, mark, scope = at[position]
+                home = entry if scope < 0 else entry.homes[scope]
                 lanes[lane] = mark + index
                 hops += 1
                 try:
@@ -284,7 +290,7 @@ class UnitRunner:
                     first = False
                     if entry.stopped:
                         come_in(entry, node.index, call, index, first=hops == entered, serial=self._serial)
-                    context._event, context._run, context._hop = event, entry, hops
+                    context._event, context._run, context._hop = event, home, hops
                     if attempts is not None:
                         context._attempt = max(0, attempts[index]) + 1 if hops == entered else 1
                     if slot >= 0:
@@ -297,7 +303,7 @@ class UnitRunner:
                         saved = node.encode(state)  # type: ignore[misc]
                         if len(saved) > large_state:
                             self._sizes.check(node.name, entry.key, len(saved))
-                    common = self._encode_shared(entry) if shared else None
+                    common = home.encode(self._sizes) if shared else None
                     step = singles.get(id(result))
                     if step is None:
                         output = outputs.get(result.__class__)
@@ -314,16 +320,19 @@ class UnitRunner:
                 except (Exception, SystemExit) as error:  # noqa: BLE001  whatever user code raises ends as a dead letter
                     context._effects = None
                     self._entries.restore(node, entry)
-                    self._entries.restore_shared(entry)
-                    out.failed(index, node.index, error, Item(_DROP, event, type, blob, hops), entry)
-                    step = _DROP
+                    home.restore()
+                    item = Item(_DROP, event, type, blob, hops)
+                    out.failed(index, node.index, error, item, entry)
+                    if scope >= 0:
+                        item = self._inner.failed(out, scope, item)
+                    step, blob = item.step, item.blob
                 else:
                     processed[position] += 1
                     if slot >= 0:
                         entry.states[slot] = state
                         entry.blobs[slot] = saved
                     if shared:
-                        entry.shared = common
+                        home.shared = common
                     if context._effects:
                         out.effects(index, context._effects, entry, node.name)
                         context._effects = None
@@ -350,6 +359,8 @@ class UnitRunner:
                     elif kind == END:
                         out.end(index, entry, call.nodes[index], Item(step, event, type, blob, hops))
                         stack.clear()
+                    elif kind == LEAVE:
+                        stack.append(self._inner.leave(out, index, entry, stack, Item(step, event, type, blob, hops)))
                     if not stack:
                         break
                     item = stack.pop()
@@ -368,16 +379,10 @@ class UnitRunner:
             context: Context[Any, Any] = Context(self.plan.name, node.name, self.settings, self.plan.message_encoders)
             context._now_ms, context.state, context._traced = call.now, None, traced
             context._sets_timers = node.plan.on_timer is not None
-            rows.append((node, context, node.process, node.slot, node.singles, node.outputs, mark_of(position)))
+            rows.append(
+                (node, context, node.process, node.slot, node.singles, node.outputs, mark_of(position), node.scope)
+            )
         return rows
-
-    def _encode_shared(self, entry: Entry) -> bytes:
-        codec = self.plan.run_state
-        assert codec is not None
-        saved = codec.encode(entry.state)
-        if len(saved) > self._sizes.large:
-            self._sizes.check(SHARED, entry.key, len(saved))
-        return saved
 
 
 def _at_once(work: Coroutine[Any, Any, None]) -> None:

@@ -145,6 +145,26 @@ class Standing:
         self._remove(epoch, tickets, now)
         return set(tickets)
 
+    def left(self, epoch: Epoch, run: RunRecord, scope: int, now: int) -> None:
+        """An inner run has ended: what stood still inside of it is no more.
+
+        Args:
+            epoch: In which it did.
+            run: The run of the outer workflow.
+            scope: Of the inner run.
+            now: Milliseconds since 1970 UTC.
+        """
+        inside = {self._plan.nodes[node].name for node in self._plan.scopes[scope].nodes}
+        tickets = [ticket for ticket in self._parking.of_run(run.key) if self._parking.name(ticket) in inside]
+        self._remove(epoch, tickets, now)
+        flow = epoch.flows.get(0)
+        queue = flow.queues.get(run) if flow is not None else None
+        if queue:
+            kept = [item for item in queue if epoch.standing.get(item[0]) not in tickets]
+            epoch.load[0] -= len(queue) - len(kept)
+            queue.clear()
+            queue.extend(kept)
+
     def _remove(self, epoch: Epoch, tickets: Sequence[Ticket], now: int) -> None:
         for ticket in tickets:
             self._parking.remove(ticket)

@@ -22,6 +22,7 @@ from headrace.workflows.graph import (
     WaitItem,
 )  # fmt: skip
 from headrace.workflows.routing import Routing, flowing, routing_of, written
+from headrace.workflows.validate_inner import check_inner, takes
 from headrace.workflows.validate_later import check_later
 from headrace.workflows.validate_parts import check_parts
 from headrace.workflows.validate_states import check_states
@@ -36,6 +37,11 @@ def problems_of(graph: Graph, fuse: Fuse, now: datetime) -> list[Problem]:
         fuse: How it is to be compiled.
         now: What times in it are compared with (aware).
     """
+    return findings_of(graph, fuse, now).problems()
+
+
+def findings_of(graph: Graph, fuse: Fuse, now: datetime) -> Findings:
+    """The same, to be put among those of another graph."""
     findings = Findings(graph)
     check_parts(findings, fuse, now)
     check_states(findings)
@@ -46,8 +52,9 @@ def problems_of(graph: Graph, fuse: Fuse, now: datetime) -> list[Problem]:
     _check_targets(findings)
     _check_types(findings, routings)
     _check_reach(findings)
+    check_inner(findings, routings, fuse, now)
     check_later(findings)
-    return findings.problems()
+    return findings
 
 
 def _check_starts(findings: Findings) -> None:
@@ -118,7 +125,7 @@ def _wanted(target: object) -> Any:
         return getattr(target.sink, "type", None)
     if isinstance(target, NodeItem) and target.signature is not None:
         return target.signature.takes
-    return None
+    return takes(target) if isinstance(target, NodeItem) and target.inner else None
 
 
 def _mismatch(findings: Findings, route: Route, target: Any, wanted: Any, given: Any) -> None:

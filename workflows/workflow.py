@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, overload
 
@@ -119,10 +119,20 @@ class Workflow:
     ) -> NodeHandle[D, O]: ...
     @overload
     def node(
-        self, inner: Workflow, /, *, name: str | None = None, timeout: timedelta | None = None
+        self,
+        inner: Workflow,
+        /,
+        *,
+        name: str | None = None,
+        renamed_from: str | Sequence[str] | None = None,
+        timeout: timedelta | None = None,
     ) -> NodeHandle[Any, Any]: ...
     def node(self, user: Any, /, **options: Unpack[NodeKeywords]) -> NodeHandle[Any, Any]:
         """Add a node: an instance of `Node` or `BatchNode`, a function, or another workflow.
+
+        Of a workflow that is a node the outcomes go on: `.on(Complete)`, and `.on(Failure)` for its `Terminate` and for
+        what fails inside. It has one source, whose type is what the node takes; its own states begin anew after
+        each of its ends.
 
         Args:
             user: The node.
