@@ -53,7 +53,8 @@ class Entry(Home):
         self.version = 0
         self.states: list[Any] = []
         self.blobs: Blobs = []
-        """The savepoints: JSON text of each state after the last event that went well; empty: gone with an inner run."""
+        """The savepoints: JSON text of each state after the last event that went well; empty: it went with an inner
+        run."""
         self.homes: dict[int, InnerHome] = {}
         """Its inner runs, by scope."""
         self.left: set[int] | None = None

@@ -219,7 +219,7 @@ class Graph:
 
     def with_inner(self) -> list[Graph]:
         """Itself and the graphs of all workflows inside it, each once."""
-        found = [self]
+        found: list[Graph] = [self]
         for graph in found:  # grows meanwhile
             inner = [node.user._graph for node in graph.nodes if node.inner]
             found += [other for other in dict.fromkeys(inner) if other not in found]

@@ -7,13 +7,12 @@ the core, of what stands still.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
 
 from .calls import Left, Path
-from .composing import Entry as Door
 from .entries import Entry, EntryTable, Home
 from .events import Event
 from .outcome import Item, Outcome, emitted
@@ -46,7 +45,7 @@ class InnerRuns:
         """Scopes of which something may stand still."""
         for node in program.nodes:
             if node.scope in self._scopes and self._scopes[node.scope].plan.door == node.index:
-                node.process = _enter
+                node.process = _noting(node.process)
 
     def keep(self, entries: Sequence[Entry]) -> None:
         """Put the states that nodes of inner runs share among the others."""
@@ -131,9 +130,14 @@ def is_over(entry: Entry, node: int, attempts: Sequence[int] | None, index: int)
     return bool(entry.left) and node in (entry.left or ()) and attempts is not None and attempts[index] >= 0
 
 
-def _enter(event: Event[Any], ctx: Any) -> Door:
-    ctx._run.door = event.origin, event.offset, event.path
-    return Door.IN
+def _noting(process: Callable[..., Any]) -> Callable[..., Any]:
+    """What a door does, and the inner run knows which event came in."""
+
+    def enter(event: Event[Any], ctx: Any) -> Any:
+        ctx._run.door = event.origin, event.offset, event.path
+        return process(event, ctx)
+
+    return enter
 
 
 def _base(home: Home, event: Event[Any]) -> Path:
