@@ -131,7 +131,7 @@ def _title(item: Start | SinkItem) -> str:
 def mermaid(graph: Graph) -> str:
     """The graph as a Mermaid flow chart (https://mermaid.js.org/syntax/flowchart.html)."""
     picture = _Picture(graph)
-    ids = picture.ids
+    graph, ids = picture.graph, picture.ids
     lines = ["flowchart LR"]
     lines += [f"  {ids[item]}([{_mermaid(_title(item))}])" for item in picture.begins]
     for number, nodes in enumerate(picture.groups):
@@ -167,7 +167,7 @@ def _mermaid(text: str) -> str:
 def outline(graph: Graph) -> Outline:
     """The graph as plain data."""
     picture = _Picture(graph)
-    ids = picture.ids
+    graph, ids = picture.graph, picture.ids
     items: list[Start | SinkItem] = [*graph.sources, *graph.nodes, *graph.waits, *graph.timeouts, *graph.sinks]
     parts = [
         Part(ids[item], ids[item].rstrip("0123456789"), item.name, str(item.where), _inside(ids, item))
@@ -189,7 +189,7 @@ def _inside(ids: dict[object, str], item: object) -> str:
 def graphviz(graph: Graph) -> str:
     """The graph in Graphviz' dot language (https://graphviz.org/doc/info/lang.html)."""
     picture = _Picture(graph)
-    ids = picture.ids
+    graph, ids = picture.graph, picture.ids
     lines = [f"digraph {_dot(str(graph.name))} {{", "  rankdir=LR;", "  node [shape=box, style=rounded];"]
     lines += [f"  {ids[item]} [label={_dot(_title(item))}, shape=oval];" for item in picture.begins]
     for number, nodes in enumerate(picture.groups):

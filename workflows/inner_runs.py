@@ -15,9 +15,9 @@ import msgspec
 from .calls import Left, Path
 from .entries import Entry, EntryTable, Home
 from .events import Event
-from .outcome import Item, Outcome, emitted
+from .outcome import Item, Outcome, branches, emitted
 from .plan import Plan
-from .program import LEAVE, NOTHING, ScopeProgram, Step, UnitProgram
+from .program import END, LEAVE, MANY, NOTHING, ScopeProgram, Step, UnitProgram
 from .settings import Settings
 
 FAILED: Final = "failed"
@@ -73,7 +73,7 @@ class InnerRuns:
         error = msgspec.json.encode(self._settings.mask(row.error))
         return Item(Step(LEAVE, outcome=FAILED, scope=scope), item.event, item.type, error, item.hops)
 
-    def leave(self, out: Outcome, index: int, entry: Entry, stack: list[Item], item: Item) -> Item:
+    def leave(self, out: Outcome, index: int, entry: Entry, stack: list[Item], item: Item) -> list[Item]:
         """An inner run ends: what it had is gone, and its outcome goes on.
 
         Args:
@@ -84,7 +84,7 @@ class InnerRuns:
             item: The end: its data is the result, or the reason.
 
         Returns:
-            What goes on.
+            What goes on, the last first. By a route to an end it is what the outcome says, not the outcome itself.
         """
         scope = self._scopes[item.step.scope]
         base = _base(entry.homes[scope.plan.index], item.event)
@@ -92,12 +92,18 @@ class InnerRuns:
         self._forget(scope, entry)
         if scope.plan.index in self._stand:
             self._void(out, index, entry, scope)
-        blob, step, number = item.blob or b"null", scope.complete, 0
+        said, step, number = item.blob or b"null", scope.complete, 0
         if item.step.outcome != "completed":
-            step, number = scope.failure or _DROP, 1
+            said, step, number = _text(said), scope.failure or _DROP, 1
         data_type = self._plan.types[scope.plan.types[number]]
-        blob = b'{"error":' + _text(blob) + b"}" if number else b'{"result":' + blob + b"}"
-        return Item(step, emitted(item.event, data_type.codec.decode(blob), 0), data_type.number, blob, item.hops)
+        blob = b'{"error":' + said + b"}" if number else b'{"result":' + said + b"}"
+        event = emitted(item.event, data_type.codec.decode(blob), 0)
+        whole = Item(step, event, data_type.number, blob, item.hops)
+        going = branches(step, whole) if step.kind == MANY else [whole]
+        for part in going:
+            if part.step.kind in (END, LEAVE):
+                part.blob = said
+        return going
 
     def _forget(self, scope: ScopeProgram, entry: Entry) -> None:
         """All states of an inner run are gone: the next one begins anew."""

@@ -99,11 +99,10 @@ class Router:
         for row in result.failed:
             if row.wait is None:
                 self._failed(dispatch, row, now)
+        for left in result.left:
+            self._core.standing.left(dispatch, left, now)
         if dispatch.tickets or any(row.wait is not None for row in result.failed):
             self._core.standing.after(dispatch, result, now)
-        for left in result.left:
-            run = dispatch.runs[dispatch.call.runs[left.index]]
-            self._core.standing.left(dispatch.epoch, run, left.scope, now)
         for effect in result.effects:
             self._effect(dispatch.epoch, dispatch.slots[effect.index], effect)
         for sent in result.sent:

@@ -360,7 +360,7 @@ class UnitRunner:
                         out.end(index, entry, call.nodes[index], Item(step, event, type, blob, hops))
                         stack.clear()
                     elif kind == LEAVE:
-                        stack.append(self._inner.leave(out, index, entry, stack, Item(step, event, type, blob, hops)))
+                        stack += self._inner.leave(out, index, entry, stack, Item(step, event, type, blob, hops))
                     if not stack:
                         break
                     item = stack.pop()

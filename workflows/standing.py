@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from .calls import CallResult, Failed
+from .calls import CallResult, Failed, Left
 from .codec import TOMBSTONE
 from .parking import BEHIND, EARLY, RETRY, Parked, Parking, Queue, Ticket, kept_before
 from .reentry import type_name
@@ -145,17 +145,18 @@ class Standing:
         self._remove(epoch, tickets, now)
         return set(tickets)
 
-    def left(self, epoch: Epoch, run: RunRecord, scope: int, now: int) -> None:
-        """An inner run has ended: what stood still inside of it is no more.
+    def left(self, dispatch: Dispatch, left: Left, now: int) -> None:
+        """An inner run has ended: what stood still inside of it before this call, and is not in it, is no more.
 
         Args:
-            epoch: In which it did.
-            run: The run of the outer workflow.
-            scope: Of the inner run.
+            dispatch: The call; what of it is to stand still has not been taken over.
+            left: Which inner run.
             now: Milliseconds since 1970 UTC.
         """
-        inside = {self._plan.nodes[node].name for node in self._plan.scopes[scope].nodes}
-        tickets = [ticket for ticket in self._parking.of_run(run.key) if self._parking.name(ticket) in inside]
+        epoch, run = dispatch.epoch, dispatch.runs[dispatch.call.runs[left.index]]
+        inside = {self._plan.nodes[node].name for node in self._plan.scopes[left.scope].nodes}
+        stood = set(self._parking.of_run(run.key)).difference(dispatch.tickets.values())
+        tickets = [ticket for ticket in stood if self._parking.name(ticket) in inside]
         self._remove(epoch, tickets, now)
         flow = epoch.flows.get(0)
         queue = flow.queues.get(run) if flow is not None else None

@@ -305,7 +305,11 @@ class NaiveNested:
         self._stack = [row for row in self._stack if row.hands[depth : depth + 1] != item.hands[depth : depth + 1]]
         self._forget(self._key, f"{way}{part.name}")
         outside = Item(level, way, None, data, (*item.path, 0), item.hands[:depth], item.outer[:depth])
-        self._stack += self._fan_out(outside, part.routes.get(outcome, []))
+        following = self._fan_out(outside, part.routes.get(outcome, []))
+        for row in following:
+            if row.target in (Complete, Terminate):
+                row.data = data.error if isinstance(data, Failure) else data.result
+        self._stack += following
 
     def _forget(self, key: str, way: str) -> None:
         for name in [name for name in self.result.states if name[0] == key]:

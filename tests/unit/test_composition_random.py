@@ -9,9 +9,8 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from headrace.workflows.compiler import compile_graph
-
 from driving import World, outcome, same
+from headrace.workflows.compiler import compile_graph
 from model import Graph, Seen, random_log
 from nested import Endless, NaiveNested, random_level, workflow_of
 

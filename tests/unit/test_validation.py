@@ -163,14 +163,19 @@ def test_A02_a_route_for_an_ended_run() -> None:
 
 def test_A02_the_terminate_of_an_inner_workflow_arrives_as_failure() -> None:
     inner, (workflow, readings) = Workflow("inner"), started()
+    inner.source(KafkaSource("inside", Reading, key="sensor")).to(Complete, inner.node(give_up))
     pay = workflow.node(inner)
     readings.to(pay)
     pay.on(Terminate).to(None)
     pay.on(Failure).to(None)
     pay.on(Complete).to(None)
 
-    assert codes(workflow) == [("inner", "not-yet"), ("inner", "on-end")]
-    assert workflow.check()[1].cure == "Write inner.on(Failure)"
+    assert codes(workflow) == [("inner", "on-end")]
+    assert workflow.check()[0].cure == "Write inner.on(Failure)"
+
+
+def give_up(event: Event[Reading], ctx: Context) -> Terminate:
+    return Terminate("no more")
 
 
 def test_A09_a_node_without_any_source_upstream() -> None:
@@ -738,12 +743,20 @@ def use_failure(workflow: Workflow, readings: Any) -> None:
     node.on(Failure).to(None)
 
 
+def use_inner_timeout(workflow: Workflow, readings: Any) -> None:
+    inner = Workflow("inner")
+    inner.source(KafkaSource("inside", Reading, key="sensor")).to(None)
+    pay = workflow.node(inner, timeout=timedelta(1))
+    readings.to(pay)
+    pay.on(Timeout).to(None)
+
+
 @pytest.mark.parametrize(
     ("write", "what"),
     [
         (use_failure, ["`.on(Failure)`"]),
         (lambda workflow, readings: readings.to(workflow.sink(WebhookSink(Reading))), ["WebhookSink"]),
-        (lambda workflow, readings: readings.to(workflow.node(Workflow("inner"))), ["a workflow as a node"]),
+        (use_inner_timeout, ["timeout= of a workflow that is a node", "`.on(Timeout)`"]),
     ],
 )
 def test_what_this_version_cannot_run_is_drawn_but_refused(
