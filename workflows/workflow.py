@@ -28,6 +28,7 @@ from headrace.workflows.graph import (
     caller,
 )  # fmt: skip
 from headrace.workflows.handles import NodeHandle, SinkHandle, SourceHandle, TimeoutHandle, WaitHandle
+from headrace.workflows.mapping import Map
 from headrace.workflows.nodes import BatchNode, Node
 from headrace.workflows.plan import Plan
 from headrace.workflows.ports import Sink, Source, port_name
@@ -278,6 +279,8 @@ def _default_name(user: Any) -> str:
         return user.name
     while hasattr(user, "func") and not hasattr(user, "__name__"):
         user = user.func
+    if isinstance(user, Map):
+        return str(user.__name__)
     if isinstance(user, (Node, BatchNode)) or not hasattr(user, "__name__"):
         return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(user).__name__).lower()
     return str(user.__name__)

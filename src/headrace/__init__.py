@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         WorkflowError,
     )
     from headrace.workflows.events import Event
+    from headrace.workflows.mapping import Map, Mapped
     from headrace.workflows.nodes import BatchNode, Node
     from headrace.workflows.ports import Sink, Source
     from headrace.workflows.retry import Exponential, Linear, Retry
@@ -70,6 +71,8 @@ __all__ = [
     "KafkaSink",
     "KafkaSource",
     "Linear",
+    "Map",
+    "Mapped",
     "Message",
     "MessageSource",
     "Node",
@@ -143,6 +146,8 @@ _WHERE = {
     "SourceClosed": "headrace.workflows.errors",
     "WorkflowError": "headrace.workflows.errors",
     "Event": "headrace.workflows.events",
+    "Map": "headrace.workflows.mapping",
+    "Mapped": "headrace.workflows.mapping",
     "BatchNode": "headrace.workflows.nodes",
     "Node": "headrace.workflows.nodes",
     "Sink": "headrace.workflows.ports",
