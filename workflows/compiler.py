@@ -156,6 +156,7 @@ class _Compiler:
         """The node by which events come to a workflow that is a node."""
         graph = inside(item)
         ways = [route for route in self.graph.routes_of(item) if is_door(route)]
+        timeout = item.options.timeout
         return NodePlan(
             index=index,
             name=item.name,
@@ -164,14 +165,15 @@ class _Compiler:
             is_async=False,
             is_batch=False,
             state=None if graph.state is None else versioned_codec(graph.state, graph.migrations),
-            routes=(tuple(target for route in ways for target in self.targets(route)),),
+            routes=(tuple(target for route in ways for target in self.targets(route)), (TIMED_OUT,)),
             actions={Entry.IN: 0},
-            outputs={},
+            outputs={} if timeout is None else {Timeout: 1},
             default=None,
-            types={},
+            types={} if timeout is None else {Timeout: self.types.number(Timeout)},
             may_end=False,
             where=str(item.where),
             renamed_from=item.options.former_names,
+            on_timer=None if timeout is None else lambda timer, ctx: Timeout(timeout),
             scope=self._scopes[item],
             written=item.written or item,
         )
@@ -180,7 +182,7 @@ class _Compiler:
         """What the runs of a workflow that is a node lead to."""
         door = self.doors[index]
         routing = routing_of(door, Findings(self.graph))
-        complete = routing.classes.get(Complete)
+        complete, timeout = routing.classes.get(Complete), routing.classes.get(Timeout)
         return ScopePlan(
             index=index,
             name=door.name,
@@ -189,7 +191,9 @@ class _Compiler:
             parent=-1 if door.scope is None else self._scopes[door.scope],
             complete=() if complete is None else self.targets(complete),
             failure=None if routing.failure is None else self.targets(routing.failure),
-            types=(self.types.number(Complete), self.types.number(Failure)),
+            timeout=() if timeout is None else self.targets(timeout),
+            types=(self.types.number(Complete), self.types.number(Failure), self.types.number(Timeout)),
+            lasts=None if door.options.timeout is None else whole_milliseconds(door.options.timeout),
         )
 
     def _node(self, index: int, item: NodeItem) -> NodePlan:

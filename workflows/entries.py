@@ -44,7 +44,19 @@ class Home(Run[Any]):
 class Entry(Home):
     """A run as one unit holds it."""
 
-    __slots__ = ("blobs", "ended", "homes", "left", "number", "owner", "states", "stopped", "timers", "unread", "version")
+    __slots__ = (
+        "blobs",
+        "ended",
+        "homes",
+        "left",
+        "number",
+        "owner",
+        "states",
+        "stopped",
+        "timers",
+        "unread",
+        "version",
+    )
 
     def __init__(self, workflow: str, key: str, number: int, owner: str, codec: StateCodec | None) -> None:
         super().__init__(workflow, key, codec)

@@ -13,16 +13,19 @@ from typing import Any, Final
 import msgspec
 
 from .calls import Left, Path
-from .entries import Entry, EntryTable, Home
+from .entries import Entry, EntryTable, InnerHome
 from .events import Event
 from .outcome import Item, Outcome, branches, emitted
-from .plan import Plan
-from .program import END, LEAVE, MANY, NOTHING, ScopeProgram, Step, UnitProgram
+from .plan import Plan, ScopePlan
+from .program import END, LEAVE, MANY, NOTHING, NodeProgram, ScopeProgram, Step, UnitProgram
 from .settings import Settings
+from .timers import TimerFiring
 
 FAILED: Final = "failed"
 """`Step.outcome` of an inner run that ends because a node in it failed for good."""
 _DROP: Final = Step(NOTHING)
+_LASTS: Final = "timeout"
+"""Name of the timer of a door by which an inner run ends."""
 
 
 class InnerRuns:
@@ -45,7 +48,7 @@ class InnerRuns:
         """Scopes of which something may stand still."""
         for node in program.nodes:
             if node.scope in self._scopes and self._scopes[node.scope].plan.door == node.index:
-                node.process = _noting(node.process)
+                node.process = _entering(node, self._scopes[node.scope].plan)
 
     def keep(self, entries: Sequence[Entry]) -> None:
         """Put the states that nodes of inner runs share among the others."""
@@ -92,11 +95,15 @@ class InnerRuns:
         self._forget(scope, entry)
         if scope.plan.index in self._stand:
             self._void(out, index, entry, scope)
-        said, step, number = item.blob or b"null", scope.complete, 0
-        if item.step.outcome != "completed":
-            said, step, number = _text(said), scope.failure or _DROP, 1
+        said = item.blob or b"null"
+        if item.step.outcome == "completed":
+            step, number, blob = scope.complete, 0, b'{"result":' + said + b"}"
+        elif item.step.outcome == "timed out":
+            step, number, blob = scope.timeout, 2, said
+        else:
+            said = _text(said)
+            step, number, blob = scope.failure or _DROP, 1, b'{"error":' + said + b"}"
         data_type = self._plan.types[scope.plan.types[number]]
-        blob = b'{"error":' + said + b"}" if number else b'{"result":' + said + b"}"
         event = emitted(item.event, data_type.codec.decode(blob), 0)
         whole = Item(step, event, data_type.number, blob, item.hops)
         going = branches(step, whole) if step.kind == MANY else [whole]
@@ -116,6 +123,9 @@ class InnerRuns:
                 home = entry.homes[index]
                 home.shared = _gone(home.shared)
                 home.restore()
+        if self._plan.firing_type >= 0:
+            for index in (scope.plan.door, *scope.plan.nodes):
+                entry.timers.forget(self._plan.nodes[index].name)
 
     def _void(self, out: Outcome, index: int, entry: Entry, scope: ScopeProgram) -> None:
         """What stands still of an inner run has ended with it."""
@@ -136,17 +146,22 @@ def is_over(entry: Entry, node: int, attempts: Sequence[int] | None, index: int)
     return bool(entry.left) and node in (entry.left or ()) and attempts is not None and attempts[index] >= 0
 
 
-def _noting(process: Callable[..., Any]) -> Callable[..., Any]:
-    """What a door does, and the inner run knows which event came in."""
+def _entering(node: NodeProgram, scope: ScopePlan) -> Callable[..., Any]:
+    """What a door does: the inner run knows which event came in, and lasts so long from the first of them on."""
+    process, name, lasts = node.process, node.name, scope.lasts
 
     def enter(event: Event[Any], ctx: Any) -> Any:
-        ctx._run.door = event.origin, event.offset, event.path
+        home: InnerHome = ctx._run
+        if event.data.__class__ is not TimerFiring:
+            home.door = event.origin, event.offset, event.path
+            if lasts is not None and not home.timers.has(name, _LASTS):
+                home.timers.set(name, _LASTS, ctx._now_ms + lasts)
         return process(event, ctx)
 
     return enter
 
 
-def _base(home: Home, event: Event[Any]) -> Path:
+def _base(home: InnerHome, event: Event[Any]) -> Path:
     """What the paths of all begin with that came of what entered the inner run, as this event did."""
     origin, offset, path = home.door or ("", "", ())
     return path if (origin, offset) == (event.origin, event.offset) and event.path[: len(path)] == path else ()

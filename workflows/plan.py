@@ -216,8 +216,12 @@ class ScopePlan:
     """Where `Complete` goes on."""
     failure: tuple[Target, ...] | None
     """Where `Failure` goes on; None: it has no route, and a node's failure is no end of the inner run."""
-    types: tuple[int, int]
-    """Numbers of the types `Complete` and `Failure`."""
+    timeout: tuple[Target, ...]
+    """Where `Timeout` goes on."""
+    types: tuple[int, int, int]
+    """Numbers of the types `Complete`, `Failure`, `Timeout`."""
+    lasts: int | None = None
+    """Milliseconds that an inner run lasts at most; None: no limit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from .actions import Complete, Terminate
 from .codec import Quick
 from .deadline import within
 from .ontimer import with_timers
-from .plan import COMPLETE, SINK, TERMINATE, Codec, NodePlan, Plan, ScopePlan, StateCodec, Target, UnitPlan
+from .plan import COMPLETE, SINK, TERMINATE, TIMED_OUT, Codec, NodePlan, Plan, ScopePlan, StateCodec, Target, UnitPlan
 
 NOTHING: Final = 0
 """Nothing goes on."""
@@ -30,6 +30,8 @@ END: Final = 4
 """The run ends, with the data as result or reason."""
 LEAVE: Final = 5
 """The inner run of `Step.scope` ends; see `inner_runs`."""
+
+_OUTCOMES: Final = {COMPLETE: "completed", TERMINATE: "terminated", TIMED_OUT: "timed out"}
 
 NONE_KIND: Final = 0
 ACTION_KIND: Final = 1
@@ -82,6 +84,7 @@ class ScopeProgram:
     complete: Step
     failure: Step | None
     """None: the failure of a node inside does not end its inner runs."""
+    timeout: Step
 
 
 class NodeProgram:
@@ -183,7 +186,7 @@ class UnitProgram:
         failure = None if scope.failure is None else self.step(scope.failure, scope.parent)
         return ScopeProgram(
             scope, self.slots.get(scope.door, -1), self.plan.nodes[scope.door].state,
-            self.step(scope.complete, scope.parent), failure,
+            self.step(scope.complete, scope.parent), failure, self.step(scope.timeout, scope.parent),
         )  # fmt: skip
 
     def step(self, targets: tuple[Target, ...], scope: int) -> Step:
@@ -197,7 +200,7 @@ class UnitProgram:
         return Step(MANY, branches=tuple(self._single(target, scope) for target in targets))
 
     def _single(self, target: Target, scope: int) -> Step:
-        if target in (COMPLETE, TERMINATE):
+        if target in _OUTCOMES:
             return end_of(target, scope)
         if target in self._position:
             return Step(INNER, node=self._position[target])
@@ -215,7 +218,7 @@ class UnitProgram:
 
 def end_of(target: Target, scope: int) -> Step:
     """The end of a run, or of an inner run of a scope."""
-    return Step(END if scope < 0 else LEAVE, outcome="completed" if target == COMPLETE else "terminated", scope=scope)
+    return Step(END if scope < 0 else LEAVE, outcome=_OUTCOMES[target], scope=scope)
 
 
 def node_field(name: str) -> str:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from headrace.workflows.actions import Complete, Failure, Terminate
+from headrace.workflows.actions import Complete, Failure, Terminate, Timeout
 from headrace.workflows.composing import inside
 from headrace.workflows.errors import Problem
 from headrace.workflows.findings import Findings
 from headrace.workflows.graph import Fuse, Graph, NodeItem
 from headrace.workflows.plan import BETWEEN
 from headrace.workflows.routing import Routing, written
+from headrace.workflows.validate_times import duration_problem
 
 
 def check_inner(findings: Findings, routings: dict[NodeItem, Routing], fuse: Fuse, now: datetime) -> None:
@@ -62,10 +63,26 @@ def _check_outcomes(findings: Findings, node: NodeItem, graph: Graph, routing: R
             message = f"the workflow {graph.name!r} may end by {what}; that has no route"
             cure = f"Add: {node.name}.on({written(outcome)}).to(...), or .to(None) to drop it"
             findings.add(node.where, node.name, "no-route", message, cure)
+    _check_timeout(findings, node, routing)
     complete = routing.classes.get(Complete)
     if complete is not None and Complete not in ends:
         message = f"nothing in the workflow {graph.name!r} returns Complete, or is routed to it"
         findings.add(complete.where, node.name, "never-returned", message, "Take the route out")
+
+
+def _check_timeout(findings: Findings, node: NodeItem, routing: Routing) -> None:
+    given, route = node.options.timeout, routing.classes.get(Timeout)
+    if given is not None:
+        problem = duration_problem(given)
+        if problem is not None:
+            cure = "Write timeout=timedelta(minutes=5), or whatever it is"
+            findings.add(node.where, node.name, "timeout", f"timeout={given!r} {problem}", cure)
+        if route is None:
+            cure = f"Add: {node.name}.on(Timeout).to(...), or .to(None) to drop it"
+            findings.add(node.where, node.name, "no-route", "may end by its timeout=; that has no route", cure)
+    elif route is not None:
+        cure = "Give it one: workflow.node(inner, timeout=timedelta(minutes=5)), or take the route out"
+        findings.add(route.where, node.name, "never-returned", "Timeout has a route, but there is no timeout=", cure)
 
 
 def outcomes_of(graph: Graph) -> set[type]:

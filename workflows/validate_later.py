@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from headrace.workflows.actions import Failure, Timeout
+from headrace.workflows.actions import Failure
+from headrace.workflows.composing import inside
 from headrace.workflows.findings import Findings
 from headrace.workflows.graph import NodeItem, Where
 from headrace.workflows.ports import Sink, Source
@@ -28,10 +29,8 @@ def check_later(findings: Findings) -> None:
         if isinstance(sink.sink, Sink) and not sink.sink.available:
             later(sink.where, sink.name, type(sink.sink).__name__)
     for node in graph.nodes:
-        if node.inner and node.options.timeout is not None:
-            later(node.where, node.name, "timeout= of a workflow that is a node")
+        for timeout in inside(node).timeouts if node.inner else ():
+            later(timeout.where, node.name, "workflow.timeout in a workflow that is a node")
     for route in graph.routes:
-        if isinstance(route.start, NodeItem):
-            outcome, what = (Timeout, "Timeout") if route.start.inner else (Failure, "Failure")
-            if outcome in (route.match or ()):
-                later(route.where, route.start.name, f"`.on({what})`")
+        if isinstance(route.start, NodeItem) and not route.start.inner and Failure in (route.match or ()):
+            later(route.where, route.start.name, "`.on(Failure)`")

@@ -23,6 +23,7 @@ from headrace import (
     Retry,
     Terminate,
     Timeout,
+    Timer,
     Workflow,
 )
 from headrace.testing import Harness, HarnessError
@@ -378,6 +379,111 @@ def test_events_that_stand_still_end_with_an_inner_run_that_another_one_of_them_
         assert harness.runs["ada"].state("pay/flaky") == Kept(0), "the other two were never tried"
 
 
+# Time-outs and timers inside.
+
+
+def late(event: Event[Timeout], ctx: Context) -> Receipt:
+    return Receipt(f"late after {event.data.after}")
+
+
+def timed(inner: Workflow, after: timedelta = 10 * SECOND) -> Shop:
+    shop = Shop(deep(["unused"], weighed), failure=False)
+    shop.workflow = Workflow("shop")
+    shop.orders = shop.workflow.source(KafkaSource("orders", Order, key="customer"))
+    shop.receipts = shop.workflow.sink(KafkaSink("receipts", Receipt))
+    shop.pay = shop.workflow.node(inner, name="pay", timeout=after)
+    done, overdue = shop.workflow.node(paid), shop.workflow.node(late)
+    shop.orders.to(shop.pay)
+    shop.pay.on(Complete).to(done)
+    shop.pay.on(Failure).to(None)
+    shop.pay.on(Timeout).to(overdue)
+    done.to(shop.receipts)
+    overdue.to(shop.receipts)
+    return shop
+
+
+@pytest.mark.parametrize("fuse", FUSE)
+def test_A_adapters_a_nested_workflow_returns_timeout_and_what_left_before_is_kept(
+    fuse: Literal["all"] | None,
+) -> None:
+    shop = timed(paying())
+
+    with Harness(shop.workflow, fuse=fuse) as harness:
+        send(harness, shop, 1)
+        harness.advance(6 * SECOND)
+        send(harness, shop, 2)
+        harness.advance(6 * SECOND)
+        assert shop.texts(harness) == ["late after 0:00:10"], "from the first event of the inner run on"
+        assert len(harness.sent("pay/notes")) == 2
+        assert harness.runs["ada"].status == "running"
+        assert harness.runs["ada"].state("pay/charge") == Kept(0)
+
+        send(harness, shop, 3)
+        harness.advance(6 * SECOND)
+        assert harness.runs["ada"].state(shop.pay) == Basket([3]), (
+            "no event is lost by it: a later one is the next run's"
+        )
+        send(harness, shop, 4, 5)
+        assert shop.texts(harness) == ["late after 0:00:10", "paid [3, 4, 5]"]
+        harness.advance(60 * SECOND)
+        assert len(shop.texts(harness)) == 2, "an inner run that has ended does not time out"
+
+
+@pytest.mark.parametrize("fuse", FUSE)
+def test_A_adapters_one_event_driven_node_as_a_step_returns_its_outcome_or_its_timeout(
+    fuse: Literal["all"] | None,
+) -> None:
+    """A step that takes any number of events until it has what it wants."""
+    shop = timed(deep(["step"], small_only))
+
+    with Harness(shop.workflow, fuse=fuse) as harness:
+        send(harness, shop, 0, 0, 7)
+        send(harness, shop, 0)
+        harness.advance(11 * SECOND)
+        send(harness, shop, 8)
+
+        assert shop.texts(harness) == ["paid 7", "late after 0:00:10", "paid 8"]
+
+
+@pytest.mark.parametrize("fuse", FUSE)
+@pytest.mark.parametrize("point", CRASH_POINTS)
+def test_a_timeout_of_an_inner_run_comes_once_whatever_crashes(point: str, fuse: Literal["all"] | None) -> None:
+    shop = timed(paying())
+
+    with Harness(shop.workflow, fuse=fuse) as harness:
+        send(harness, shop, 1)
+        harness.crash_at(point)
+        harness.advance(11 * SECOND)
+        send(harness, shop, 2)
+
+        assert shop.texts(harness) == ["late after 0:00:10"]
+        assert harness.runs["ada"].state(shop.pay) == Basket([2])
+
+
+class Remind(Node[Order, Kept, Receipt]):
+    def process(self, event: Event[Order], ctx: Context[Kept, Any]) -> Complete | None:
+        ctx.set_timer("again", after=5 * SECOND)
+        return Complete("at once") if event.data.cents == 7 else None
+
+    def on_timer(self, timer: Timer, ctx: Context[Kept, Any]) -> Complete:
+        ctx.state.count += 1
+        return Complete(f"{timer.name} {ctx.state.count}")
+
+
+@pytest.mark.parametrize("fuse", FUSE)
+def test_timers_of_nodes_inside_end_with_the_inner_run(fuse: Literal["all"] | None) -> None:
+    shop = timed(deep(["inner"], Remind()))
+
+    with Harness(shop.workflow, fuse=fuse) as harness:
+        send(harness, shop, 1)
+        harness.advance(6 * SECOND)
+        assert shop.texts(harness) == ["paid again 1"]
+
+        send(harness, shop, 1, 7)
+        harness.advance(60 * SECOND)
+        assert shop.texts(harness) == ["paid again 1", "paid at once"]
+
+
 # Crashes.
 
 CENTS = (1, 2, 300, 4, -5, 6, 7, 8)
@@ -589,13 +695,22 @@ def test_a_workflow_is_not_inside_itself() -> None:
     assert outer.mermaid().startswith("flowchart LR")
 
 
-def test_A_adapters_an_inner_timeout_comes_in_a_later_release() -> None:
+def test_the_timeout_of_a_node_that_is_a_workflow_has_a_route_and_the_route_a_timeout() -> None:
+    outer, pay = shop_of(deep(["a"], weighed))
+    pay.on(Timeout).to(None)
+    assert only(outer).startswith("pay: Timeout has a route, but there is no timeout=")
+
     outer = Workflow("outer")
-    pay = outer.node(deep(["a"], weighed), name="pay", timeout=SECOND)
+    outer.source(KafkaSource("orders", Order, key="customer")).to(
+        outer.node(deep(["a"], weighed), name="pay", timeout=SECOND)
+    )
+    assert only(outer).startswith("pay: may end by its timeout=; that has no route")
+
+    outer = Workflow("outer")
+    pay = outer.node(deep(["a"], weighed), name="pay", timeout=timedelta(0))
     outer.source(KafkaSource("orders", Order, key="customer")).to(pay)
     pay.on(Timeout).to(None)
-
-    assert [problem.code for problem in outer.check()] == ["not-yet", "not-yet"]
+    assert only(outer).startswith("pay: timeout=datetime.timedelta(0) is not within a millisecond and 3660 days")
 
 
 def test_a_plan_is_made_anew_when_a_workflow_inside_has_grown() -> None:

@@ -746,9 +746,8 @@ def use_failure(workflow: Workflow, readings: Any) -> None:
 def use_inner_timeout(workflow: Workflow, readings: Any) -> None:
     inner = Workflow("inner")
     inner.source(KafkaSource("inside", Reading, key="sensor")).to(None)
-    pay = workflow.node(inner, timeout=timedelta(1))
-    readings.to(pay)
-    pay.on(Timeout).to(None)
+    inner.timeout(idle=timedelta(1)).to(None)
+    readings.to(workflow.node(inner))
 
 
 @pytest.mark.parametrize(
@@ -756,7 +755,7 @@ def use_inner_timeout(workflow: Workflow, readings: Any) -> None:
     [
         (use_failure, ["`.on(Failure)`"]),
         (lambda workflow, readings: readings.to(workflow.sink(WebhookSink(Reading))), ["WebhookSink"]),
-        (use_inner_timeout, ["timeout= of a workflow that is a node", "`.on(Timeout)`"]),
+        (use_inner_timeout, ["workflow.timeout in a workflow that is a node"]),
     ],
 )
 def test_what_this_version_cannot_run_is_drawn_but_refused(
