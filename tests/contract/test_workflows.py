@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from flows import channels, sensors, sessions, temperature, wrong
+from flows import channels, composed, sensors, sessions, temperature, wrong
 from headrace import WorkflowError
 from rigs import Ended, Rig
 
@@ -340,3 +340,20 @@ def assert_refused(rig: Rig, make: Callable[[str], wrong.Wrong], subject: str, m
 
 def readings(*celsius: float) -> list[temperature.Reading]:
     return [temperature.Reading("s1", value) for value in celsius]
+
+
+@pytest.mark.actors
+def test_A_adapters_a_nested_workflow_returns_complete_or_its_error(rig: Rig) -> None:
+    flow = rig.run(composed.shop)
+
+    rig.send(flow.orders, *(composed.Order("ada", cents) for cents in (1, 27, 3, 4, 200, 13, 5)))
+
+    assert rig.sent(flow.lines) == [
+        composed.Line("ada", text)
+        for text in ("paid 1 cents, 27 cents, 3 cents", "200 is too much", "ValueError: unlucky")
+    ]
+    run = rig.run_of("ada")
+    assert run.status == "running"
+    assert run.state(flow.pay) == composed.Basket([5])
+    assert run.state("pay/charge") == {"count": 1}
+    assert not rig.dead_letters()
