@@ -8,13 +8,13 @@ stays, and it stops there.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 from msgspec.structs import replace
 
+from .awaiting import at_once, awaited
 from .batching import BatchProcess, batches
 from .call_events import events_of, without_unread
 from .calls import Call, CallResult, Failed, Path
@@ -86,13 +86,13 @@ class UnitRunner:
         for node in self.nodes:
             if node.instance is not None:
                 give_settings(node.instance, self.settings)
-                await _maybe_await(node.instance.open())
+                await awaited(node.instance.open())
 
     async def close(self) -> None:
         """Close the nodes, the last opened first."""
         for node in reversed(self.nodes):
             if node.instance is not None:
-                await _maybe_await(node.instance.close())
+                await awaited(node.instance.close())
 
     def run(self, call: Call, data: Sequence[Any] | None = None) -> CallResult:
         """Process a call of a unit whose nodes are all plain functions.
@@ -108,13 +108,13 @@ class UnitRunner:
         started = time.thread_time()
         events = self._events(out, entries, data)
         if self._waves is None or out.seat.guarding:
-            _at_once(self._process_all(out, entries, events))
+            at_once(self._process_all(out, entries, events))
         else:
             for part, traced in parts(call, range(len(events)), out.result.hops, self._scope):
                 if traced is None:
                     self._waves.run(out, entries, events, part)
                 else:
-                    _at_once(self._process(out, entries, events, part, traced))
+                    at_once(self._process(out, entries, events, part, traced))
         return self._finish(out, entries, started)
 
     async def run_async(self, call: Call, data: Sequence[Any] | None = None) -> CallResult:
@@ -383,17 +383,3 @@ class UnitRunner:
                 (node, context, node.process, node.slot, node.singles, node.outputs, mark_of(position), node.scope)
             )
         return rows
-
-
-def _at_once(work: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine that has nothing to wait for."""
-    try:
-        work.send(None)
-    except StopIteration:
-        return
-    raise RuntimeError("a unit of plain functions waited for something")
-
-
-async def _maybe_await(value: Any) -> None:
-    if inspect.isawaitable(value):
-        await value
