@@ -154,7 +154,11 @@ class Standing:
             now: Milliseconds since 1970 UTC.
         """
         epoch, run = dispatch.epoch, dispatch.runs[dispatch.call.runs[left.index]]
-        inside = {self._plan.nodes[node].name for node in self._plan.scopes[left.scope].nodes}
+        nodes = self._plan.scopes[left.scope].nodes
+        inside = {self._plan.nodes[node].name for node in nodes}
+        epoch.stopped[run] = epoch.stopped.get(run, set()).difference(nodes)
+        if not epoch.stopped[run]:
+            del epoch.stopped[run]
         stood = set(self._parking.of_run(run.key)).difference(dispatch.tickets.values())
         tickets = [ticket for ticket in stood if self._parking.name(ticket) in inside]
         self._remove(epoch, tickets, now)

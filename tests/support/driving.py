@@ -138,7 +138,11 @@ class World:
             self.core.loaded(instruction.keys, self.store.load(0, instruction.keys), self.now)
         elif isinstance(instruction, Recall):
             fields = [ticket.field for ticket in instruction.tickets]
-            self.core.recalled(instruction.tickets, self.store.parked(0, fields), self.now)
+            blobs = self.store.parked(0, fields)
+            if self.faults and None in blobs:  # the store has lost its tail, and this is how the owner finds out
+                self.acquire()
+                return
+            self.core.recalled(instruction.tickets, blobs, self.now)
         elif isinstance(instruction, Save):
             answer = self.store.commit(0, self.core.owner, instruction.commit)
             if self.faults and self.draw.random() < 0.1:

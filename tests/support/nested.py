@@ -11,7 +11,7 @@ import msgspec
 
 from headrace import Complete, Context, Event, Failure, KafkaSink, KafkaSource, Reject, Terminate, Workflow
 from headrace.workflows.plan import Plan
-from model import Behaviour, Expected, Seen, Token, Way
+from model import Behaviour, Expected, Seen, Token, Way, random_retry
 
 End = type[Complete] | type[Terminate]
 Target = Any
@@ -44,7 +44,9 @@ class Level:
     shares: bool
 
 
-def random_level(draw: random.Random, depth: int, *, sources: int = 1, ends: bool = True) -> Level:
+def random_level(
+    draw: random.Random, depth: int, *, sources: int = 1, ends: bool = True, retries: bool = False
+) -> Level:
     """A workflow with others inside, at most `depth` deep."""
     count = draw.randint(1, 4)
     shares = draw.random() < 0.4
@@ -52,13 +54,14 @@ def random_level(draw: random.Random, depth: int, *, sources: int = 1, ends: boo
     loops = draw.random() < 0.3
     for index in range(count):
         if depth and draw.random() < (0.7 if index == 0 else 0.4):
-            parts.append(Part(f"w{index}", level=random_level(draw, depth - 1)))
+            parts.append(Part(f"w{index}", level=random_level(draw, depth - 1, retries=retries)))
         else:
             behaviour = Behaviour(
                 index, draw.randint(1, 10**6), stateful=loops or draw.random() < 0.7, shares=shares,
                 ends=ends and draw.random() < 0.6, classes=False, max_visits=15,
             )  # fmt: skip
             behaviour.ways = tuple(Way)
+            behaviour.retry = random_retry(draw) if retries and draw.random() < 0.7 else None
             parts.append(Part(f"n{index}", behaviour))
     level = Level(f"flow{draw.randint(0, 10**9)}", parts, [], draw.randint(0, 1), shares)
     for index, part in enumerate(list(parts)):
@@ -138,7 +141,8 @@ def workflow_of(level: Level, name: str = "model", sources: int = 2) -> Workflow
         if part.level is not None:
             handles[part] = workflow.node(workflow_of(part.level, part.level.name, 1), name=part.name)
         else:
-            handles[part] = workflow.node(_function(part, level), name=part.name)
+            retry = None if part.behaviour is None else part.behaviour.retry
+            handles[part] = workflow.node(_function(part, level), name=part.name, retry=retry)
     read = [workflow.source(KafkaSource(f"tokens{index}", Token, key="key")) for index in range(sources)]
     for source, entry in zip(read, level.entries, strict=True):
         source.to(*(handles.get(target, target) for target in entry))
@@ -162,7 +166,7 @@ def _function(part: Part, level: Level) -> Any:
     def process(event: Any, ctx: Any) -> Any:
         assert level.shares or ctx.run.state is None
         shared = ctx.run.state if level.shares else None
-        return behaviour.decide(event.data, ctx.state if behaviour.stateful else None, shared)
+        return behaviour.decide(event.data, ctx.state if behaviour.stateful else None, shared, ctx.attempt)
 
     async def process_async(event: Any, ctx: Any) -> Any:
         return process(event, ctx)
