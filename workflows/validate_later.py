@@ -29,8 +29,11 @@ def check_later(findings: Findings) -> None:
         if isinstance(sink.sink, Sink) and not sink.sink.available:
             later(sink.where, sink.name, type(sink.sink).__name__)
     for node in graph.nodes:
-        for timeout in inside(node).timeouts if node.inner else ():
-            later(timeout.where, node.name, "workflow.timeout in a workflow that is a node")
+        if node.inner:
+            for timeout in inside(node).timeouts:
+                later(timeout.where, node.name, "workflow.timeout in a workflow that is a node")
+            for wait in inside(node).waits:
+                later(wait.where, node.name, "workflow.wait in a workflow that is a node")
     for route in graph.routes:
         if isinstance(route.start, NodeItem) and not route.start.inner and Failure in (route.match or ()):
             later(route.where, route.start.name, "`.on(Failure)`")

@@ -18,6 +18,7 @@ from headrace import (
     KafkaSink,
     KafkaSource,
     Linear,
+    MessageSource,
     Node,
     Reject,
     Retry,
@@ -482,6 +483,25 @@ def test_timers_of_nodes_inside_end_with_the_inner_run(fuse: Literal["all"] | No
         send(harness, shop, 1, 7)
         harness.advance(60 * SECOND)
         assert shop.texts(harness) == ["paid again 1", "paid at once"]
+
+
+@pytest.mark.parametrize("fuse", FUSE)
+def test_an_outcome_waits_for_a_message_and_goes_on(fuse: Literal["all"] | None) -> None:
+    outer = Workflow("outer")
+    orders = outer.source(KafkaSource("orders", Order, key="customer"))
+    messages = outer.source(MessageSource("confirmed", Receipt))
+    pay, results = outer.node(deep(["a"], small_only), name="pay"), outer.sink(KafkaSink("results", Receipt))
+    confirmed = outer.wait(messages)
+    orders.to(pay)
+    pay.on(Complete).to(confirmed)
+    pay.on(Failure).to(None)
+    confirmed.to(results)
+
+    with Harness(outer, fuse=fuse) as harness:
+        harness.send(orders, Order("ada", 7))
+        assert harness.sent(results) == []
+        harness.send(messages, Receipt("yes"), key="ada")
+        assert harness.sent(results) == [Receipt("yes")]
 
 
 # Crashes.

@@ -15,7 +15,7 @@ from model import Graph, Seen, random_log
 from nested import Endless, NaiveNested, random_level, workflow_of
 from nested_patience import PatientNested
 
-GRAPHS = int(os.environ.get("HEADRACE_RANDOM_NESTED", "1000"))
+GRAPHS = int(os.environ.get("HEADRACE_RANDOM_NESTED", "600"))
 SHARDS = 5
 
 

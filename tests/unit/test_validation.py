@@ -743,6 +743,15 @@ def use_failure(workflow: Workflow, readings: Any) -> None:
     node.on(Failure).to(None)
 
 
+def use_inner_wait(workflow: Workflow, readings: Any) -> None:
+    inner = Workflow("inner")
+    source = inner.source(KafkaSource("inside", Reading, key="sensor"))
+    wait = inner.wait(source)
+    source.to(wait)
+    wait.to(None)
+    readings.to(workflow.node(inner))
+
+
 def use_inner_timeout(workflow: Workflow, readings: Any) -> None:
     inner = Workflow("inner")
     inner.source(KafkaSource("inside", Reading, key="sensor")).to(None)
@@ -756,6 +765,7 @@ def use_inner_timeout(workflow: Workflow, readings: Any) -> None:
         (use_failure, ["`.on(Failure)`"]),
         (lambda workflow, readings: readings.to(workflow.sink(WebhookSink(Reading))), ["WebhookSink"]),
         (use_inner_timeout, ["workflow.timeout in a workflow that is a node"]),
+        (use_inner_wait, ["workflow.wait in a workflow that is a node"]),
     ],
 )
 def test_what_this_version_cannot_run_is_drawn_but_refused(
