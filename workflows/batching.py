@@ -96,7 +96,7 @@ class BatchProcess:
         except (Exception, SystemExit):  # noqa: BLE001  user code: which event it was shows when they go singly
             for entry in entries:
                 table.restore(self._node, entry)
-                table.restore_shared(entry)
+                entry.restore()
             return False
         for event, result, context in zip(events, results, contexts, strict=True):
             self._prepared[id(event)] = (result, context)

@@ -158,6 +158,13 @@ class Ended(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Branch numbers to append to that event's path."""
 
 
+class Left(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """An inner run ended: what stands still of it is no more."""
+
+    index: int
+    scope: int
+
+
 class Hop(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """A node had a traced event: what becomes its span."""
 
@@ -210,3 +217,5 @@ class CallResult(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     """What leaves the graph, where a node returned it as the only thing: not in `exits`."""
     timers: list[bytes | None] | None = None
     """By run of the call: its timers after it; None: as `Call.timers`."""
+    left: list[Left] = []
+    """Inner runs that ended, of which something may stand still."""

@@ -9,6 +9,7 @@ from typing import Any
 
 from headrace.workflows.actions import Complete, Failure, Terminate, Timeout
 from headrace.workflows.codec import encode_json, json_codec
+from headrace.workflows.composing import Entry, chain, enter, inside, is_door, opened
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.findings import Findings
 from headrace.workflows.graph import Destination, Fuse, Graph, NodeItem, Route, SinkItem, TimeoutItem, WaitItem
@@ -26,6 +27,7 @@ from headrace.workflows.plan import (
     FailurePlan,
     NodePlan,
     Plan,
+    ScopePlan,
     SinkPlan,
     SourcePlan,
     Target,
@@ -42,14 +44,18 @@ from headrace.workflows.timers import IDLE, TOTAL, TimerFiring, whole_millisecon
 def compile_graph(graph: Graph, fuse: Fuse) -> Plan:
     """The plan of a graph in which `problems_of` found nothing."""
     sign_joins(graph)
-    graph = with_joins(graph)
+    graph = opened(with_joins(graph))
     compiler = _Compiler(graph)
     sources = tuple(compiler.source(index) for index in range(len(graph.sources)))
     nodes = tuple(compiler.node(index) for index in range(len(graph.nodes)))
     sinks = tuple(
-        SinkPlan(index, item.name, item.sink, compiler.types.number(item.sink.type), item.sink.max_bytes)
+        SinkPlan(
+            index, item.name, item.sink, compiler.types.number(item.sink.type), item.sink.max_bytes,
+            written=item.written or item,
+        )
         for index, item in enumerate(graph.sinks)
-    )
+    )  # fmt: skip
+    scopes = tuple(compiler.scope(index) for index in range(len(compiler.doors)))
     timeouts = tuple(compiler.timeout(item) for item in graph.timeouts)
     sets_timers = any(node.on_timer for node in nodes)
     units, unit_of = _units(graph, nodes, fuse)
@@ -57,7 +63,7 @@ def compile_graph(graph: Graph, fuse: Fuse) -> Plan:
     ends = any(node.may_end for node in nodes) or any(map(_ends, starts))
     waits = tuple(compiler.wait(index) for index in range(len(graph.waits)))
     ends = ends or any(_ends(row.targets + row.over) for row in waits)
-    serial = graph.state is not None or ends or sets_timers or bool(waits)
+    serial = graph.state is not None or ends or sets_timers or bool(waits) or bool(scopes)
     singly = bool(waits) or any(map(_ends, starts))
     regions, region_of = regions_of(_edges(nodes, unit_of), len(units), whole=serial, singly=singly)
     firing_type = compiler.types.number(TimerFiring) if sets_timers else -1
@@ -86,6 +92,7 @@ def compile_graph(graph: Graph, fuse: Fuse) -> Plan:
         letter_sinks=tuple(
             target - SINK for route in graph.routes_of(graph.letters) for target in compiler.targets(route)
         ),
+        scopes=scopes,
     )
 
 
@@ -126,6 +133,8 @@ class _Compiler:
         self.graph = graph
         self.types = _Types()
         self._nodes = {item: index for index, item in enumerate(graph.nodes)}
+        self.doors = [item for item in graph.nodes if item.inner]
+        self._scopes = {item: index for index, item in enumerate(self.doors)}
         self._sinks = {item: index for index, item in enumerate(graph.sinks)}
         self._waits = {item: index for index, item in enumerate(graph.waits)}
 
@@ -157,6 +166,53 @@ class _Compiler:
 
     def node(self, index: int) -> NodePlan:
         item = self.graph.nodes[index]
+        return self._door(index, item) if item.inner else self._node(index, item)
+
+    def _door(self, index: int, item: NodeItem) -> NodePlan:
+        """The node by which events come to a workflow that is a node."""
+        graph = inside(item)
+        ways = [route for route in self.graph.routes_of(item) if is_door(route)]
+        timeout = item.options.timeout
+        return NodePlan(
+            index=index,
+            name=item.name,
+            instance=None,
+            process=enter,
+            is_async=False,
+            is_batch=False,
+            state=None if graph.state is None else versioned_codec(graph.state, graph.migrations),
+            routes=(tuple(target for route in ways for target in self.targets(route)), (TIMED_OUT,)),
+            actions={Entry.IN: 0},
+            outputs={} if timeout is None else {Timeout: 1},
+            default=None,
+            types={} if timeout is None else {Timeout: self.types.number(Timeout)},
+            may_end=False,
+            where=str(item.where),
+            renamed_from=item.options.former_names,
+            on_timer=None if timeout is None else lambda timer, ctx: Timeout(timeout),
+            scope=self._scopes[item],
+            written=item.written or item,
+        )
+
+    def scope(self, index: int) -> ScopePlan:
+        """What the runs of a workflow that is a node lead to."""
+        door = self.doors[index]
+        routing = routing_of(door, Findings(self.graph))
+        complete, timeout = routing.classes.get(Complete), routing.classes.get(Timeout)
+        return ScopePlan(
+            index=index,
+            name=door.name,
+            door=self._nodes[door],
+            nodes=tuple(self._nodes[item] for item in self.graph.nodes if door in chain(item.scope)),
+            parent=-1 if door.scope is None else self._scopes[door.scope],
+            complete=() if complete is None else self.targets(complete),
+            failure=None if routing.failure is None else self.targets(routing.failure),
+            timeout=() if timeout is None else self.targets(timeout),
+            types=(self.types.number(Complete), self.types.number(Failure), self.types.number(Timeout)),
+            lasts=None if door.options.timeout is None else whole_milliseconds(door.options.timeout),
+        )
+
+    def _node(self, index: int, item: NodeItem) -> NodePlan:
         signature, options = item.signature, item.options
         assert signature is not None
         routing = routing_of(item, Findings(self.graph))
@@ -173,7 +229,7 @@ class _Compiler:
             if route is not None and route is not routing.default:
                 outputs[cls] = routes.number(route)
         failure: FailurePlan | None = None
-        if routing.failure is not None:
+        if routing.failure is not None and not item.inner:
             failure = FailurePlan(routes.number(routing.failure), self.types.number(Failure))
             if item.join is not None:  # it gives them itself, too
                 types[Failure], outputs[Failure] = failure.type, failure.route
@@ -182,7 +238,9 @@ class _Compiler:
             lost = routes.place(tuple(map(self._target, self.graph.lost[item])))
             nothing = None if item.join is not None else lost
             failure = failure or FailurePlan(lost, self.types.number(Failure), letter=True)
-        run_state = self.graph.state is not None and signature.run_state is not None
+        shared = self.graph.state if item.scope is None else inside(item.scope).state
+        run_state = shared is not None and signature.run_state is not None
+        ends = bool(signature.returns.ends) or any(_ends(targets) for targets in routes.rows)
         return NodePlan(
             index=index,
             name=item.name,
@@ -196,7 +254,7 @@ class _Compiler:
             outputs=outputs,
             default=default,
             types=types,
-            may_end=signature.returns.ends or any(_ends(targets) for targets in routes.rows),
+            may_end=ends and item.scope is None,
             uses_run_state=run_state,
             replicas=options.replicas,
             batch_size=options.batch_size,
@@ -209,6 +267,8 @@ class _Compiler:
             failure=failure,
             nothing=nothing,
             on_timer=getattr(item.user, "on_timer", None) if signature.sets_timers else None,
+            scope=-1 if item.scope is None else self._scopes[item.scope],
+            written=item.written or item,
         )
 
     def wait(self, index: int) -> WaitPlan:
@@ -246,9 +306,14 @@ def _units(graph: Graph, nodes: tuple[NodePlan, ...], fuse: Fuse) -> tuple[tuple
         return (), ()
     if fuse == "all":
         return (UnitPlan(0, tuple(range(len(nodes))), in_worker=True, replicas=1),), (0,) * len(nodes)
-    group_of: dict[NodeItem, tuple[int, ...]] = {item: (index,) for index, item in enumerate(graph.nodes)}
+    together: dict[NodeItem, list[NodeItem]] = {}  # a workflow that is a node runs in one place, with all inside it
+    for item in graph.nodes:
+        together.setdefault(_outermost(item), []).append(item)
+    group_of: dict[NodeItem, tuple[int, ...]] = {
+        item: tuple(graph.nodes.index(one) for one in together[_outermost(item)]) for item in graph.nodes
+    }
     for fused in graph.fused:
-        items = [item for item in graph.nodes if item in fused.nodes]
+        items = [item for item in graph.nodes if _outermost(item) in fused.nodes]
         group = tuple(graph.nodes.index(item) for item in items)
         group_of.update(dict.fromkeys(items, group))
     groups = list(dict.fromkeys(group_of[item] for item in graph.nodes))
@@ -263,6 +328,11 @@ def _units(graph: Graph, nodes: tuple[NodePlan, ...], fuse: Fuse) -> tuple[tuple
         for index, group in enumerate(groups)
     )
     return units, tuple(groups.index(group_of[item]) for item in graph.nodes)
+
+
+def _outermost(item: NodeItem) -> NodeItem:
+    *_, outermost = chain(item)
+    return outermost
 
 
 def _together(wanted: list[Mapping[str, float]]) -> dict[str, float]:

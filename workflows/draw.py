@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import msgspec
 
 from headrace.workflows.actions import Complete, Terminate
+from headrace.workflows.composing import is_door, opened, scope_of
 from headrace.workflows.graph import (
     Destination,
     Graph,
@@ -27,6 +28,8 @@ class _Arrow:
     start: str
     label: str
     target: str
+    box: str = ""
+    """The box that it comes out of, of an outcome of a workflow that is a node."""
 
 
 class Part(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -38,6 +41,8 @@ class Part(msgspec.Struct, frozen=True, omit_defaults=True):
     name: str
     where: str = ""
     """`file.py:38`."""
+    inside: str = ""
+    """Id of the node that is a workflow, in which this is."""
 
 
 class Way(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -62,8 +67,8 @@ class Outline(msgspec.Struct, frozen=True):
 class _Picture:
     """Ids of what is drawn; names are labels only, as they may hold any character."""
 
-    def __init__(self, graph: Graph) -> None:
-        self.graph = graph
+    def __init__(self, written: Graph) -> None:
+        graph = self.graph = opened(written)
         self.ids: dict[object, str] = {}
         kinds: dict[str, Sequence[Start | SinkItem]] = {
             "source": graph.sources, "node": graph.nodes, "wait": graph.waits,
@@ -77,29 +82,45 @@ class _Picture:
             self.ids[graph.letters] = "letters0"
             self.begins.append(graph.letters)
         self.ends: dict[str, str] = {}
+        self.inside: dict[str, list[str]] = {}
+        """By id of a node that is a workflow: the ends that are drawn in it."""
         self.arrows = list(self._arrows())
+        """All ways."""
         members = [[node for node in fused.nodes if isinstance(node, NodeItem)] for fused in graph.fused]
         self.groups = [nodes for nodes in members if nodes]
         grouped = {node for nodes in self.groups for node in nodes}
-        self.single = [node for node in graph.nodes if node not in grouped]
+        self.single = [node for node in graph.nodes if node not in grouped and node.scope is None]
+
+    def within(self, node: NodeItem) -> list[NodeItem]:
+        """The nodes in a workflow that is a node, those deeper inside not among them."""
+        return [other for other in self.graph.nodes if other.scope is node]
+
+    def outer_ends(self) -> dict[str, str]:
+        """Ends that are in no box."""
+        boxed = {end for ends in self.inside.values() for end in ends}
+        return {name: title for name, title in self.ends.items() if name not in boxed}
 
     def _arrows(self) -> Iterator[_Arrow]:
         for route in self.graph.routes:
             start = self.ids[route.start]
-            labels = [_label(match) for match in route.match or ()]
+            labels = [] if is_door(route) else [_label(match) for match in route.match or ()]
+            out = isinstance(route.start, NodeItem) and route.start.inner and not is_door(route)
+            box = f"box_{start}" if out and self.within(route.start) else ""  # type: ignore[arg-type]
             for target in route.targets:
-                yield _Arrow(start, ", ".join(labels), self._target(target))
+                yield _Arrow(start, ", ".join(labels), self._target(target, scope_of(route)), box)
 
-    def _target(self, target: Destination) -> str:
-        if target is Complete or target is Terminate:
-            name = "complete" if target is Complete else "terminate"
-        elif isinstance(target, Unknown):
+    def _target(self, target: Destination, scope: NodeItem | None) -> str:
+        if isinstance(target, Unknown):
             name = f"unknown{len(self.ends)}"
             self.ends[name] = f"? {target.text}"
             return name
-        else:
+        if not (target is Complete or target is Terminate):
             return self.ids[(target.feeds or target) if isinstance(target, NodeItem) else target]
-        self.ends[name] = f"{name}d"
+        title = name = "complete" if target is Complete else "terminate"
+        if scope is not None:
+            name = f"{title}_{self.ids[scope]}"
+            self.inside.setdefault(self.ids[scope], []).append(name)
+        self.ends[name] = f"{title}d"
         return name
 
 
@@ -127,21 +148,33 @@ def _title(item: Start | SinkItem) -> str:
 def mermaid(graph: Graph) -> str:
     """The graph as a Mermaid flow chart (https://mermaid.js.org/syntax/flowchart.html)."""
     picture = _Picture(graph)
-    ids = picture.ids
+    graph, ids = picture.graph, picture.ids
     lines = ["flowchart LR"]
     lines += [f"  {ids[item]}([{_mermaid(_title(item))}])" for item in picture.begins]
     for number, nodes in enumerate(picture.groups):
         lines.append(f"  subgraph fused{number} [fused]")
-        lines += [f"    {ids[node]}[{_mermaid(_title(node))}]" for node in nodes]
+        lines += [f"  {line}" for node in nodes for line in _mermaid_node(picture, node)]
         lines.append("  end")
-    lines += [f"  {ids[node]}[{_mermaid(_title(node))}]" for node in picture.single]
+    lines += [line for node in picture.single for line in _mermaid_node(picture, node)]
     lines += [f"  {ids[wait]}{{{{{_mermaid(_title(wait))}}}}}" for wait in graph.waits]
     lines += [f"  {ids[sink]}[/{_mermaid(_title(sink))}/]" for sink in graph.sinks]
-    lines += [f"  {name}(({_mermaid(title)}))" for name, title in picture.ends.items()]
+    lines += [f"  {name}(({_mermaid(title)}))" for name, title in picture.outer_ends().items()]
     for arrow in picture.arrows:
         label = f"|{_mermaid(arrow.label)}|" if arrow.label else ""
-        lines.append(f"  {arrow.start} -->{label} {arrow.target}")
+        lines.append(f"  {arrow.box or arrow.start} -->{label} {arrow.target}")
     return "\n".join(lines) + "\n"
+
+
+def _mermaid_node(picture: _Picture, node: NodeItem) -> list[str]:
+    """A node; one that is a workflow as a box with what is inside."""
+    own, within = picture.ids[node], picture.within(node)
+    line = f"  {own}[{_mermaid(_title(node))}]"
+    if not within:
+        return [line]
+    lines = [f"  subgraph box_{own} [{_mermaid(node.name)}]", f"  {line}"]
+    lines += [f"  {inner}" for other in within for inner in _mermaid_node(picture, other)]
+    lines += [f"    {name}(({_mermaid(picture.ends[name])}))" for name in dict.fromkeys(picture.inside.get(own, ()))]
+    return [*lines, "  end"]
 
 
 def _mermaid(text: str) -> str:
@@ -151,11 +184,14 @@ def _mermaid(text: str) -> str:
 def outline(graph: Graph) -> Outline:
     """The graph as plain data."""
     picture = _Picture(graph)
-    ids = picture.ids
+    graph, ids = picture.graph, picture.ids
     inner: list[Start] = [*graph.nodes, *graph.waits]
     items: list[Start | SinkItem] = [*graph.sources, *inner, *picture.begins[len(graph.sources) :], *graph.sinks]
-    parts = [Part(ids[item], ids[item].rstrip("0123456789"), item.name, str(item.where)) for item in items]
-    parts += [Part(name, "end", title) for name, title in picture.ends.items()]
+    parts = [
+        Part(ids[item], ids[item].rstrip("0123456789"), item.name, str(item.where), _inside(ids, item))
+        for item in items
+    ]
+    parts += [Part(name, "end", title, "", name.partition("_")[2]) for name, title in picture.ends.items()]
     return Outline(
         workflow=str(graph.name),
         parts=parts,
@@ -164,24 +200,42 @@ def outline(graph: Graph) -> Outline:
     )
 
 
+def _inside(ids: dict[object, str], item: object) -> str:
+    return ids[item.scope] if isinstance(item, NodeItem) and item.scope is not None else ""
+
+
 def graphviz(graph: Graph) -> str:
     """The graph in Graphviz' dot language (https://graphviz.org/doc/info/lang.html)."""
     picture = _Picture(graph)
-    ids = picture.ids
+    graph, ids = picture.graph, picture.ids
     lines = [f"digraph {_dot(str(graph.name))} {{", "  rankdir=LR;", "  node [shape=box, style=rounded];"]
     lines += [f"  {ids[item]} [label={_dot(_title(item))}, shape=oval];" for item in picture.begins]
     for number, nodes in enumerate(picture.groups):
         lines += [f"  subgraph cluster_fused{number} {{", '    label="fused";']
-        lines += [f"    {ids[node]} [label={_dot(_title(node))}];" for node in nodes]
+        lines += [f"  {line}" for node in nodes for line in _dot_node(picture, node)]
         lines.append("  }")
-    lines += [f"  {ids[node]} [label={_dot(_title(node))}];" for node in picture.single]
+    lines += [line for node in picture.single for line in _dot_node(picture, node)]
     lines += [f"  {ids[wait]} [label={_dot(_title(wait))}, shape=hexagon];" for wait in graph.waits]
     lines += [f"  {ids[sink]} [label={_dot(_title(sink))}, shape=parallelogram];" for sink in graph.sinks]
-    lines += [f"  {name} [label={_dot(title)}, shape=doublecircle];" for name, title in picture.ends.items()]
+    lines += [f"  {name} [label={_dot(title)}, shape=doublecircle];" for name, title in picture.outer_ends().items()]
     for arrow in picture.arrows:
-        label = f" [label={_dot(arrow.label)}]" if arrow.label else ""
-        lines.append(f"  {arrow.start} -> {arrow.target}{label};")
+        marks = [f"label={_dot(arrow.label)}"] * bool(arrow.label) + [f"ltail=cluster_{arrow.box}"] * bool(arrow.box)
+        lines.append(f"  {arrow.start} -> {arrow.target}" + (f" [{', '.join(marks)}];" if marks else ";"))
+    if any(arrow.box for arrow in picture.arrows):
+        lines.insert(1, "  compound=true;")
     return "\n".join([*lines, "}"]) + "\n"
+
+
+def _dot_node(picture: _Picture, node: NodeItem) -> list[str]:
+    own, within = picture.ids[node], picture.within(node)
+    line = f"  {own} [label={_dot(_title(node))}];"
+    if not within:
+        return [line]
+    lines = [f"  subgraph cluster_box_{own} {{", f"    label={_dot(node.name)};", f"  {line}"]
+    lines += [f"  {inner}" for other in within for inner in _dot_node(picture, other)]
+    ends = dict.fromkeys(picture.inside.get(own, ()))
+    lines += [f"    {name} [label={_dot(picture.ends[name])}, shape=doublecircle];" for name in ends]
+    return [*lines, "  }"]
 
 
 def _dot(text: str) -> str:

@@ -4,28 +4,73 @@ from __future__ import annotations
 
 from typing import Any
 
-from .calls import Blobs, Call
+from .calls import Blobs, Call, Path
 from .context import Run
-from .plan import Plan
+from .plan import Plan, StateCodec
 from .program import NodeProgram, UnitProgram
+from .state_sizes import SHARED, StateSizes
 from .state_versions import StateUnread
 from .timers import RunTimers, timers_of
 
 
-class Entry(Run[Any]):
-    """A run as one unit holds it; it is also the `ctx.run` that nodes see."""
+class Home(Run[Any]):
+    """A run, or an inner run, with the state that its nodes share; it is the `ctx.run` that they see."""
 
-    __slots__ = ("blobs", "ended", "number", "owner", "shared", "states", "stopped", "timers", "unread", "version")
+    __slots__ = ("codec", "name", "shared")
 
-    def __init__(self, workflow: str, key: str, number: int, owner: str) -> None:
+    def __init__(self, workflow: str, key: str, codec: StateCodec | None, name: str = SHARED) -> None:
         super().__init__(workflow, key, None)
+        self.codec = codec
+        self.name = name
+        """What its state is called where it grows too large."""
+        self.shared: bytes | None = None
+        """The savepoint: JSON text of the state; None, or empty: not begun."""
+
+    def restore(self) -> None:
+        """Put the state back to the savepoint."""
+        if self.codec is not None:
+            self.state = self.codec.decode(self.shared) if self.shared else self.codec.new()
+
+    def encode(self, sizes: StateSizes) -> bytes | None:
+        """The state as it is now; None where there is none."""
+        if self.codec is None:
+            return None
+        saved = self.codec.encode(self.state)
+        if len(saved) > sizes.large:
+            sizes.check(self.name, self.key, len(saved))
+        return saved
+
+
+class Entry(Home):
+    """A run as one unit holds it."""
+
+    __slots__ = (
+        "blobs",
+        "ended",
+        "homes",
+        "left",
+        "number",
+        "owner",
+        "states",
+        "stopped",
+        "timers",
+        "unread",
+        "version",
+    )
+
+    def __init__(self, workflow: str, key: str, number: int, owner: str, codec: StateCodec | None) -> None:
+        super().__init__(workflow, key, codec)
         self.number = number
         self.owner = owner
         self.version = 0
         self.states: list[Any] = []
         self.blobs: Blobs = []
-        """The savepoints: JSON text of each state after the last event that went well."""
-        self.shared: bytes | None = None
+        """The savepoints: JSON text of each state after the last event that went well; empty: it went with an inner
+        run."""
+        self.homes: dict[int, InnerHome] = {}
+        """Its inner runs, by scope."""
+        self.left: set[int] | None = None
+        """Nodes inside of inner runs that ended in this call."""
         self.ended = False
         self.stopped: dict[int, int] | None = None
         """Nodes before which something of it stands still, in this call; see `holding`."""
@@ -35,12 +80,32 @@ class Entry(Run[Any]):
         """Why a state of it can't be read; then no event of the run is processed here."""
 
 
+class InnerHome(Home):
+    """An inner run as one unit holds it."""
+
+    __slots__ = ("door", "run")
+
+    def __init__(self, run: Entry, codec: StateCodec | None, name: str) -> None:
+        super().__init__(run._workflow, run.key, codec, name)
+        self.run = run
+        """That of the outer workflow."""
+        self.door: tuple[str, int | str, Path] | None = None
+        """Which event last came to it from outside: origin, offset, path."""
+
+    @property
+    def timers(self) -> RunTimers:
+        """Those of all nodes of the run."""
+        return self.run.timers
+
+
 class EntryTable:
     """All runs that a unit holds; the oldest go when there are too many (the worker has every state)."""
 
     def __init__(self, plan: Plan, program: UnitProgram, limit: int) -> None:
         self._workflow = plan.name
         self._shared = plan.run_state
+        self._scopes = program.scopes
+        self._count = len(program.slots)
         self._stateful = [node for node in program.nodes if node.slot >= 0]
         self._limit = limit
         self._entries: dict[str, Entry] = {}
@@ -54,7 +119,7 @@ class EntryTable:
         """Entries of a call's runs in its order, and the indexes of those whose state must be sent."""
         held = self._entries
         owner = call.owner
-        stateless = not self._stateful
+        stateless = not self._count
         entries: list[Entry] = []
         need: list[int] = []
         for index, (key, number, base, states) in enumerate(
@@ -72,7 +137,7 @@ class EntryTable:
             for entry, blob in zip(entries, call.shared, strict=True):
                 entry.shared = blob
                 try:
-                    self.restore_shared(entry)
+                    entry.restore()
                 except Exception as error:  # noqa: BLE001  a migration, or a type of the user's: it may raise anything
                     self._set_unread(entry, error)
         if call.timers is not None and not need:
@@ -83,15 +148,23 @@ class EntryTable:
         return entries, need
 
     def _load(self, key: str, number: int, owner: str, base: int, states: Blobs | None) -> Entry:
-        entry = Entry(self._workflow, key, number, owner)
+        entry = Entry(self._workflow, key, number, owner, self._shared)
         entry.version = base
-        entry.blobs = list(states) if states is not None else [None] * len(self._stateful)
-        entry.states = [None] * len(self._stateful)
+        entry.blobs = list(states) if states is not None else [None] * self._count
+        entry.states = [None] * self._count
         for node in self._stateful:
             try:
                 self.restore(node, entry)
             except Exception as error:  # noqa: BLE001  a migration, or a type of the user's: it may raise anything
                 self._set_unread(entry, error, node.name)
+        for scope in self._scopes:
+            home = entry.homes[scope.plan.index] = InnerHome(entry, scope.codec, scope.plan.name)
+            if scope.slot >= 0:
+                home.shared = entry.blobs[scope.slot]
+            try:
+                home.restore()
+            except Exception as error:  # noqa: BLE001  a migration, or a type of the user's: it may raise anything
+                self._set_unread(entry, error, scope.plan.name)
         self._entries[key] = entry
         return entry
 
@@ -107,17 +180,12 @@ class EntryTable:
         if slot < 0:
             return
         blob = entry.blobs[slot]
-        if blob is None:
+        if not blob:
             assert node.new is not None
             entry.states[slot] = node.new()
         else:
             assert node.decode is not None
             entry.states[slot] = node.decode(blob)
-
-    def restore_shared(self, entry: Entry) -> None:
-        """The same for the state that all nodes of the run share."""
-        if self._shared is not None:
-            entry.state = self._shared.new() if entry.shared is None else self._shared.decode(entry.shared)
 
     def forget(self, key: str) -> None:
         """The run has ended: an event that comes with its key belongs to another one."""

@@ -12,13 +12,16 @@ class Findings:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self._found: list[tuple[Where, Problem]] = []
+        self.found: list[tuple[Where, Problem]] = []
 
     def add(self, where: Where, subject: str, code: str, message: str, cure: str) -> None:
         """Note a mistake; the same one is noted once."""
-        problem = Problem(str(where), subject, code, message, cure)
-        if (where, problem) not in self._found:
-            self._found.append((where, problem))
+        self.take(where, Problem(str(where), subject, code, message, cure))
+
+    def take(self, where: Where, problem: Problem) -> None:
+        """The same, of a mistake that has been put into words."""
+        if (where, problem) not in self.found:
+            self.found.append((where, problem))
 
     def fault(self, where: Where, subject: str, fault: Fault) -> None:
         """Note a mistake that was found while a node was read."""
@@ -26,4 +29,4 @@ class Findings:
 
     def problems(self) -> list[Problem]:
         """All of them, by file and line."""
-        return [problem for _, problem in sorted(self._found, key=lambda found: found[0])]
+        return [problem for _, problem in sorted(self.found, key=lambda found: found[0])]

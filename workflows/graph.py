@@ -122,6 +122,10 @@ class NodeItem:
     """It is a join."""
     feeds: NodeItem | None = None
     """It is a part of this join: drawn, and spoken of, as that."""
+    scope: NodeItem | None = None
+    """The workflow's node that it is inside of, in a graph with all workflows' nodes opened; see `composing`."""
+    written: NodeItem | None = None
+    """As it was written, of one inside; else it is that itself."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -152,6 +156,8 @@ class SinkItem:
     name: str
     where: Where
     sink: Sink[Any]
+    written: SinkItem | None = None
+    """As for nodes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -254,8 +260,20 @@ class Graph:
 
     def size(self) -> int:
         """Grows with everything that is added: a plan made before is out of date."""
+        return sum(graph.own_size() for graph in self.with_inner())
+
+    def own_size(self) -> int:
+        """The same, without the workflows that are its nodes."""
         parts = (self.sources, self.nodes, self.sinks, self.waits, self.timeouts, self.routes, self.fused)
         return sum(len(part) for part in parts)
+
+    def with_inner(self) -> list[Graph]:
+        """Itself and the graphs of all workflows inside it, each once."""
+        found: list[Graph] = [self]
+        for graph in found:  # grows meanwhile
+            inner = [node.user._graph for node in graph.nodes if node.inner]
+            found += [other for other in dict.fromkeys(inner) if other not in found]
+        return found
 
     def routes_of(self, start: Start) -> list[Route]:
         """Routes that begin at `start`, in the order they were written."""

@@ -82,7 +82,7 @@ class Outcome:
         self.call = call
         self.result = CallResult(
             partition=call.partition, unit=call.unit, replica=call.replica, number=call.number, owner=call.owner,
-            exits=[], failed=[], effects=[], ended=[], skipped=[], hops=[], sent=[],
+            exits=[], failed=[], effects=[], ended=[], skipped=[], hops=[], sent=[], left=[],
         )  # fmt: skip
         self.codes = bytearray(len(call.runs))
         """By event: exit code by which it goes on as it came; 0: it does not, or `exits` has it."""

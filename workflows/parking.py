@@ -213,7 +213,7 @@ class Parking:
             self.kept -= 1
             return
         nodes = self._nodes[ticket.key]
-        name = self._name(ticket)
+        name = self.name(ticket)
         nodes[name] -= 1
         if not nodes[name]:
             del nodes[name]
@@ -313,12 +313,12 @@ class Parking:
         """The queue that it stands in."""
         if is_kept(ticket):
             return ticket.node, ticket.key
-        return "" if self._serial else self._name(ticket), ticket.key
+        return "" if self._serial else self.name(ticket), ticket.key
 
     def _is_settled(self, ticket: Ticket) -> bool:
         return ticket not in self.under_way
 
-    def _name(self, ticket: Ticket) -> str:
+    def name(self, ticket: Ticket) -> str:
         """Of its node, as this version has it."""
         return self._renamed.get(ticket.node, ticket.node)
 
@@ -333,7 +333,7 @@ class Parking:
         if len(queue) > self._length:
             self._long, self._length = self.queue(ticket), len(queue)
         nodes = self._nodes.setdefault(ticket.key, {})
-        name = self._name(ticket)
+        name = self.name(ticket)
         nodes[name] = nodes.get(name, 0) + 1
         self.count += 1
 

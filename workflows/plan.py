@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from .retry import Retry, WhenFull
 
 Target: TypeAlias = int
+BETWEEN: Final = "/"
+"""Between the name of a workflow's node and the names of what is inside: `pay/charge`."""
 SINK: Final = 1_000_000
 """Targets from here on are sinks: `target - SINK` is the sink's index."""
 PART: Final = ":"
@@ -137,7 +139,8 @@ class NodePlan:
     types: Mapping[type, int]
     """Runtime class of returned data -> number of its DataType."""
     may_end: bool
-    """Its return annotation has Complete or Terminate, or one of its routes leads to an end."""
+    """Its return annotation has Complete or Terminate, or one of its routes leads to an end; of a node in a scope, no:
+    what it ends is the inner run."""
     uses_run_state: bool = False
     replicas: int = 1
     batch_size: int = 0
@@ -158,6 +161,10 @@ class NodePlan:
     """Route number of its event when it returns None; None: nowhere."""
     on_timer: Callable[..., Any] | None = None
     """`on_timer(timer, ctx)`; None: it sets no timers."""
+    scope: int = -1
+    """Index of the scope that it is inside of, or the door of; -1: it is the outermost workflow's own."""
+    written: Any = field(default=None, repr=False, compare=False)
+    """What the user's code made: tells apart nodes of equal names of workflows that are nodes of this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -206,6 +213,37 @@ class SinkPlan:
     type: int
     cap: int | None = None
     """Bytes that it takes in one message at most; None: as many as it likes."""
+    written: Any = field(default=None, repr=False, compare=False)
+    """As for nodes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ScopePlan:
+    """A workflow that is a node: what its runs inside a run of the outer workflow lead to.
+
+    Such an *inner run* begins with the first event that passes the door, and ends by `Complete`, `Terminate`, or the
+    failure of a node inside. Then the states of all nodes in the scope are gone; the next event begins another one.
+    """
+
+    index: int
+    name: str
+    """Of the node: `pay`, or `checkout/pay` of one inside of another."""
+    door: int
+    """Index of the node by which events come in. Its state is the one that the nodes inside share."""
+    nodes: tuple[int, ...]
+    """All nodes inside, those of scopes inside among them; without the door."""
+    parent: int
+    """Scope that it is inside of; -1: none."""
+    complete: tuple[Target, ...]
+    """Where `Complete` goes on."""
+    failure: tuple[Target, ...] | None
+    """Where `Failure` goes on; None: it has no route, and a node's failure is no end of the inner run."""
+    timeout: tuple[Target, ...]
+    """Where `Timeout` goes on."""
+    types: tuple[int, int, int]
+    """Numbers of the types `Complete`, `Failure`, `Timeout`."""
+    lasts: int | None = None
+    """Milliseconds that an inner run lasts at most; None: no limit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,9 +257,9 @@ class UnitPlan:
     resources: Mapping[str, float] = field(default_factory=dict)
 
     def name(self, plan: Plan) -> str:
-        """Names of its nodes, joined with `+`; parts of joins are not named."""
+        """Names of its nodes, joined with `+`; of workflows that are nodes only their own, and no parts of joins."""
         names = [plan.nodes[node].name for node in self.nodes]
-        return "+".join(name for name in names if PART not in name)
+        return "+".join(name for name in names if PART not in name and BETWEEN not in name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -283,6 +321,8 @@ class Plan:
     """What is done while as many events of a partition stand still as may."""
     letter_sinks: tuple[int, ...] = ()
     """Indexes of the sinks that every dead letter goes to as well."""
+    scopes: tuple[ScopePlan, ...] = ()
+    """The workflows that are nodes of it; none before what it is inside of."""
 
     waits: tuple[WaitPlan, ...] = ()
     awaited: frozenset[int] = frozenset()

@@ -16,7 +16,7 @@ from .actions import Complete, Terminate
 from .codec import Quick
 from .deadline import within
 from .ontimer import with_timers
-from .plan import COMPLETE, SINK, TERMINATE, Codec, NodePlan, Plan, StateCodec, Target, UnitPlan
+from .plan import COMPLETE, SINK, TERMINATE, TIMED_OUT, Codec, NodePlan, Plan, ScopePlan, StateCodec, Target, UnitPlan
 
 NOTHING: Final = 0
 """Nothing goes on."""
@@ -28,6 +28,10 @@ MANY: Final = 3
 """Several targets, some of them inside: `Step.branches`, in order."""
 END: Final = 4
 """The run ends, with the data as result or reason."""
+LEAVE: Final = 5
+"""The inner run of `Step.scope` ends; see `inner_runs`."""
+
+_OUTCOMES: Final = {COMPLETE: "completed", TERMINATE: "terminated", TIMED_OUT: "timed out"}
 
 NONE_KIND: Final = 0
 ACTION_KIND: Final = 1
@@ -54,6 +58,7 @@ class Step:
     """Out of the unit, to one sink and nowhere else."""
     leaves: bool = False
     """It enters another unit of the same serial region: what is left of the event has to wait for that."""
+    scope: int = -1
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,12 +73,26 @@ class Output:
     quick: Quick
 
 
+@dataclass(frozen=True, slots=True)
+class ScopeProgram:
+    """A workflow that is a node, ready to run."""
+
+    plan: ScopePlan
+    slot: int
+    """Place of its shared state among the unit's states; -1: it has none."""
+    codec: StateCodec | None
+    complete: Step
+    failure: Step | None
+    """None: the failure of a node inside does not end its inner runs."""
+    timeout: Step
+
+
 class NodeProgram:
     """One node, ready to run. Attributes are read once per event: kept flat."""
 
     __slots__ = (
-        "actions", "decode", "encode", "failure", "index", "instance", "is_async", "is_batch",
-        "kinds", "name", "new", "outputs", "plan", "process", "quick", "singles", "slot",
+        "actions", "decode", "encode", "ends", "failure", "index", "instance", "is_async", "is_batch",
+        "kinds", "name", "new", "outputs", "plan", "process", "quick", "scope", "singles", "slot",
     )  # fmt: skip
 
     def __init__(self, plan: Plan, node: NodePlan, slot: int, steps: list[Step]) -> None:
@@ -86,7 +105,12 @@ class NodeProgram:
         self.is_async = node.is_async
         self.is_batch = node.is_batch
         self.slot = slot
-        codec: StateCodec | None = node.state
+        self.scope = node.scope
+        self.ends = {
+            COMPLETE_KIND: end_of(COMPLETE, node.scope, node.index),
+            TERMINATE_KIND: end_of(TERMINATE, node.scope, node.index),
+        }
+        codec: StateCodec | None = node.state if slot >= 0 else None
         self.encode = codec.encode if codec else None
         self.quick = quick_of(codec) if codec else None
         self.decode = codec.decode if codec else None
@@ -149,31 +173,41 @@ class UnitProgram:
         self.leaves = False
         """Some of its ways lead out and back into it: what is left of an event has to wait there."""
         inner: list[set[int]] = []
+        doors = {scope.door for scope in plan.scopes}
         for index in unit.nodes:
             node = plan.nodes[index]
-            steps = [self._step(index, targets) for targets in node.routes]
-            self.nodes.append(NodeProgram(plan, node, self.slots.get(index, -1), steps))
+            steps = [self.step(targets, node.scope, index) for targets in node.routes]
+            slot = -1 if index in doors else self.slots.get(index, -1)  # what a door keeps is not its own state
+            self.nodes.append(NodeProgram(plan, node, slot, steps))
             parts = [part for step in steps for part in (step.branches or (step,))]
             inner.append({part.node for part in parts if part.kind == INNER})
             self.leaves = self.leaves or any(part.leaves for part in parts)
+        self.scopes = [self._scope(scope) for scope in plan.scopes if scope.door in self._position]
         self.ways = _ways_of(inner)
         """Positions of the nodes, none before what leads to it, and by position how many nodes an event has passed with
         it; None: there is a way back to a node, or a longer and a shorter one to it."""
 
-    def _step(self, node: int, targets: tuple[Target, ...]) -> Step:
+    def _scope(self, scope: ScopePlan) -> ScopeProgram:
+        parent, door = scope.parent, scope.door
+        failure = None if scope.failure is None else self.step(scope.failure, parent, door)
+        return ScopeProgram(
+            scope, self.slots.get(door, -1), self.plan.nodes[door].state,
+            self.step(scope.complete, parent, door), failure, self.step(scope.timeout, parent, door),
+        )  # fmt: skip
+
+    def step(self, targets: tuple[Target, ...], scope: int, node: int) -> Step:
+        """Where something of a node goes that takes a route to these targets, which was written inside of a scope."""
         if not targets:
             return Step(NOTHING)
         if all(target >= 0 and target not in self._position for target in targets):
             return self._exit(targets)
         if len(targets) == 1:
-            return self._single(node, targets[0])
-        return Step(MANY, branches=tuple(self._single(node, target) for target in targets))
+            return self._single(targets[0], scope, node)
+        return Step(MANY, branches=tuple(self._single(target, scope, node) for target in targets))
 
-    def _single(self, node: int, target: Target) -> Step:
-        if target == COMPLETE:
-            return Step(END, node, outcome="completed")
-        if target == TERMINATE:
-            return Step(END, node, outcome="terminated")
+    def _single(self, target: Target, scope: int, node: int) -> Step:
+        if target in _OUTCOMES:
+            return end_of(target, scope, node)
         if target in self._position:
             return Step(INNER, node=self._position[target])
         return self._exit((target,))
@@ -186,6 +220,11 @@ class UnitProgram:
             0 <= target < SINK and self.plan.region_of[self.plan.unit_of[target]] == region for target in targets
         )
         return Step(EXIT, code=self.codes.index(targets), sends=is_sink(targets), leaves=leaves)
+
+
+def end_of(target: Target, scope: int, node: int) -> Step:
+    """The end of a run, or of an inner run of a scope, by this node."""
+    return Step(END if scope < 0 else LEAVE, node, outcome=_OUTCOMES[target], scope=scope)
 
 
 def node_field(name: str) -> str:

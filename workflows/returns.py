@@ -40,8 +40,8 @@ class Returns:
     actions: list[Action] = field(default_factory=list)
     data: list[Any] = field(default_factory=list)
     """Types of data, each with a class of its own at run time."""
-    ends: bool = False
-    """`Complete` or `Terminate` is among them."""
+    ends: list[Any] = field(default_factory=list)
+    """Of `Complete` and `Terminate`, those that are among them."""
     lists: bool = False
     """A list is: several things at once."""
 
@@ -76,7 +76,7 @@ def _read(annotation: Any, returns: Returns, faults: list[Fault], *, batch: bool
 
 def _ends(part: Any, returns: Returns) -> bool:
     if part is Complete or part is Terminate:
-        returns.ends = True
+        returns.ends.append(part)
         return True
     return False
 

@@ -109,6 +109,8 @@ class Router:
             result = replace(result, exits=[row for row in result.exits if row.index not in no_events])
         if dispatch.epoch.traces and result.rerouted:
             note_rerouted(dispatch, result, self._plan)
+        for left in result.left:
+            self._core.standing.left(dispatch, left, now)
         if dispatch.tickets or any(row.wait is not None for row in result.failed):
             self._core.standing.after(dispatch, result, now)
         for effect in result.effects:

@@ -10,7 +10,7 @@ from headrace.workflows.actions import Action, Complete, Failure, Terminate, Tim
 from headrace.workflows.codec import type_name
 from headrace.workflows.compatible import runtime_classes
 from headrace.workflows.findings import Findings
-from headrace.workflows.graph import LettersItem, NodeItem, Route, SourceItem, WaitItem
+from headrace.workflows.graph import LettersItem, NodeItem, Route, SourceItem, Start, WaitItem
 from headrace.workflows.letters import DeadLetterMessage
 from headrace.workflows.signature import Signature
 
@@ -79,15 +79,11 @@ def together(first: Route | None, second: Route) -> Route:
 def flowing(route: Route, match: object, routing: Routing | None) -> list[Any]:
     """Types of the data that take a route; `match` is one of the route's, None for `.to(...)`."""
     start = route.start
-    if isinstance(start, SourceItem):
-        return [getattr(start.source, "type", Any)]
-    if isinstance(start, WaitItem) and match is None:
-        return [getattr(start.source.source, "type", Any)]
-    if isinstance(start, LettersItem):
-        return [DeadLetterMessage]
     if not isinstance(start, NodeItem):
-        return [Timeout if match is None else match]
+        return [_beginning(start, match)]
     signature = start.signature
+    if start.inner:
+        return [match] if match in _INNER_OUTCOMES else []
     if signature is None or routing is None:
         return []
     if isinstance(match, Enum):
@@ -95,6 +91,17 @@ def flowing(route: Route, match: object, routing: Routing | None) -> list[Any]:
     if match is Failure:
         return [Failure]
     return [data_type for cls, data_type in routing.classes_of(signature).items() if _taken(cls, match, routing)]
+
+
+def _beginning(start: Start, match: object) -> Any:
+    """Type of the data that begins at what is no node."""
+    if isinstance(start, SourceItem):
+        return getattr(start.source, "type", Any)
+    if isinstance(start, WaitItem) and match is None:
+        return getattr(start.source.source, "type", Any)
+    if isinstance(start, LettersItem):
+        return DeadLetterMessage
+    return Timeout if match is None else match
 
 
 def _taken(cls: type, match: object, routing: Routing) -> bool:

@@ -8,13 +8,13 @@ stays, and it stops there.
 from __future__ import annotations
 
 import asyncio
-import inspect
 import time
-from collections.abc import Callable, Coroutine, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, TypeAlias
 
 from msgspec.structs import replace
 
+from .awaiting import at_once, awaited
 from .batching import BatchProcess, batches
 from .call_events import events_of, without_unread
 from .calls import Call, CallResult, Path
@@ -22,12 +22,13 @@ from .context import Context
 from .entries import Entry, EntryTable
 from .events import Event
 from .holding import come_in, may_enter, stop_runs
+from .inner_runs import InnerRuns, is_over
 from .outcome import BYTE, HopLimit, Item, Outcome, branches, emitted
 from .plan import Plan
-from .program import END, EXIT, INNER, MANY, NOTHING, NodeProgram, Output, Step, UnitProgram
+from .program import END, EXIT, INNER, LEAVE, MANY, NOTHING, NodeProgram, Output, Step, UnitProgram
 from .progress import LANES, Progress, free_and_alone, guarding, mark_of
 from .settings import NO_SETTINGS, Settings, give_settings
-from .state_sizes import SHARED, StateSizes
+from .state_sizes import StateSizes
 from .traced_run import Batch, Scope, TracedEvent, noting, parts
 from .unfolding import unfold
 from .waves import Waves, goes_in_waves
@@ -35,7 +36,7 @@ from .waves import Waves, goes_in_waves
 _DROP = Step(NOTHING)
 _At: TypeAlias = tuple[
     NodeProgram, Context[Any, Any], Callable[[Event[Any], Context[Any, Any]], Any], int, dict[int, Step],
-    dict[type, Output], int,
+    dict[type, Output], int, int,
 ]  # fmt: skip
 """A node with its context, and those of its attributes that every event asks for."""
 
@@ -71,6 +72,7 @@ class UnitRunner:
             if node.is_batch:
                 node.process = BatchProcess(node, settings)
         self._entries = EntryTable(plan, self.program, held_runs)
+        self._inner = InnerRuns(plan, self.program, self._entries, settings)
         self._sizes = sizes or StateSizes()
         self._decoders: list[Callable[[bytes], Any]] = [row.codec.decode for row in plan.types]
         self._immutable = [row.immutable for row in plan.types]
@@ -84,13 +86,13 @@ class UnitRunner:
         for node in self.nodes:
             if node.instance is not None:
                 give_settings(node.instance, self.settings)
-                await _maybe_await(node.instance.open())
+                await awaited(node.instance.open())
 
     async def close(self) -> None:
         """Close the nodes, the last opened first."""
         for node in reversed(self.nodes):
             if node.instance is not None:
-                await _maybe_await(node.instance.close())
+                await awaited(node.instance.close())
 
     def run(self, call: Call, data: Sequence[Any] | None = None) -> CallResult:
         """Process a call of a unit whose nodes are all plain functions.
@@ -106,13 +108,13 @@ class UnitRunner:
         started = time.thread_time()
         events = self._events(out, entries, data)
         if self._waves is None or out.seat.guarding:
-            _at_once(self._process_all(out, entries, events))
+            at_once(self._process_all(out, entries, events))
         else:
             for part, traced in parts(call, range(len(events)), out.result.hops, self._scope):
                 if traced is None:
                     self._waves.run(out, entries, events, part)
                 else:
-                    _at_once(self._process(out, entries, events, part, traced))
+                    at_once(self._process(out, entries, events, part, traced))
         return self._finish(out, entries, started)
 
     async def run_async(self, call: Call, data: Sequence[Any] | None = None) -> CallResult:
@@ -158,9 +160,10 @@ class UnitRunner:
         result = out.done()
         number, owner = result.number, result.owner
         for entry in entries:
-            entry.version, entry.owner, entry.stopped = number, owner, None
+            entry.version, entry.owner, entry.stopped, entry.left = number, owner, None, None
             if entry.ended:
                 self._entries.forget(entry.key)
+        self._inner.keep(entries)
         result.states = [entry.blobs.copy() for entry in entries]
         if self.plan.run_state is not None:
             result.shared = [entry.shared for entry in entries]
@@ -246,7 +249,7 @@ class UnitRunner:
         enter = {node.index: position for position, node in enumerate(nodes)}
         runs, starts, types, blobs, hops_of = call.runs, call.nodes, call.types, call.blobs, call.hops
         attempts = call.attempts
-        shared, waits = plan.run_state is not None, self.is_async
+        shared, waits = plan.run_state is not None or self._inner.share, self.is_async
         lanes, lane = out.seat.lanes, 0
         codes, written, processed = out.codes, out.written, out.processed
         stack: list[Item] = []
@@ -260,6 +263,8 @@ class UnitRunner:
             if entry.ended:
                 out.result.skipped.append(index)
                 continue
+            if entry.left and is_over(entry, starts[index], attempts, index):
+                continue
             position, type, blob = enter[starts[index]], types[index], blobs[index]
             hops = hops_of[index] if hops_of else 0
             entered = hops + 1
@@ -268,7 +273,8 @@ class UnitRunner:
             first = True
             path: Path | None = None
             while True:
-                node, context, process, slot, singles, outputs, mark = at[position]
+                node, context, process, slot, singles, outputs, mark, scope = at[position]
+                home = entry if scope < 0 else entry.homes[scope]
                 lanes[lane] = mark + index
                 hops += 1
                 try:
@@ -279,7 +285,7 @@ class UnitRunner:
                     first = False
                     if entry.stopped:
                         come_in(entry, node.index, call, index, first=hops == entered, serial=self._serial)
-                    context._event, context._run, context._hop = event, entry, hops
+                    context._event, context._run, context._hop = event, home, hops
                     if attempts is not None:
                         context._attempt = max(0, attempts[index]) + 1 if hops == entered else 1
                     if slot >= 0:
@@ -292,7 +298,7 @@ class UnitRunner:
                         saved = node.encode(state)  # type: ignore[misc]
                         if len(saved) > large_state:
                             self._sizes.check(node.name, entry.key, len(saved))
-                    common = self._encode_shared(entry) if shared else None
+                    common = home.encode(self._sizes) if shared else None
                     step = singles.get(id(result))
                     if step is None:
                         output = outputs.get(result.__class__)
@@ -309,8 +315,10 @@ class UnitRunner:
                 except (Exception, SystemExit) as error:  # noqa: BLE001  whatever user code raises ends as a dead letter
                     context._effects = None
                     self._entries.restore(node, entry)
-                    self._entries.restore_shared(entry)
+                    home.restore()
                     item = out.failed_at(node, index, error, Item(_DROP, event, type, blob, hops), entry, context)
+                    if scope >= 0 and item.step is _DROP:
+                        item = self._inner.failed(out, scope, item)
                     step, event, type, blob, hops = item.step, item.event, item.type, item.blob, item.hops
                 else:
                     processed[position] += 1
@@ -318,7 +326,7 @@ class UnitRunner:
                         entry.states[slot] = state
                         entry.blobs[slot] = saved
                     if shared:
-                        entry.shared = common
+                        home.shared = common
                     if context._effects:
                         out.effects(index, context._effects, entry, node.name)
                         context._effects = None
@@ -345,6 +353,8 @@ class UnitRunner:
                     elif kind == END:
                         out.end(index, entry, Item(step, event, type, blob, hops))
                         stack.clear()
+                    elif kind == LEAVE:
+                        stack += self._inner.leave(out, index, entry, stack, Item(step, event, type, blob, hops))
                     if not stack:
                         break
                     item = stack.pop()
@@ -363,27 +373,7 @@ class UnitRunner:
             context: Context[Any, Any] = Context(self.plan.name, node.name, self.settings, self.plan.message_encoders)
             context._now_ms, context.state, context._traced = call.now, None, traced
             context._sets_timers = node.plan.on_timer is not None
-            rows.append((node, context, node.process, node.slot, node.singles, node.outputs, mark_of(position)))
+            rows.append(
+                (node, context, node.process, node.slot, node.singles, node.outputs, mark_of(position), node.scope)
+            )
         return rows
-
-    def _encode_shared(self, entry: Entry) -> bytes:
-        codec = self.plan.run_state
-        assert codec is not None
-        saved = codec.encode(entry.state)
-        if len(saved) > self._sizes.large:
-            self._sizes.check(SHARED, entry.key, len(saved))
-        return saved
-
-
-def _at_once(work: Coroutine[Any, Any, None]) -> None:
-    """Run a coroutine that has nothing to wait for."""
-    try:
-        work.send(None)
-    except StopIteration:
-        return
-    raise RuntimeError("a unit of plain functions waited for something")
-
-
-async def _maybe_await(value: Any) -> None:
-    if inspect.isawaitable(value):
-        await value

@@ -52,6 +52,10 @@ def read_signature(user: Any, name: str, scope: Mapping[str, Any]) -> tuple[Sign
     Returns:
         The signature, and [] or None, and everything that keeps it from being read.
     """
+    own = getattr(user, "_signature", None) if isinstance(user, Node) else None
+    if own is not None:  # it makes its own of what it was given
+        found: tuple[Signature | None, list[Fault]] = own(name, scope)
+        return found
     reader = _Reader(user, name, scope)
     try:
         signature = reader.read()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from .calls import CallResult, Failed
+from .calls import CallResult, Failed, Left
 from .codec import TOMBSTONE, type_name
 from .parking import BEHIND, EARLY, RETRY, Parked, Parking, Queue, Ticket, kept_before
 from .timers import as_taken
@@ -143,6 +143,31 @@ class Standing:
         tickets = self._parking.of_run(run.key)
         self.remove(epoch, tickets, now)
         return set(tickets)
+
+    def left(self, dispatch: Dispatch, left: Left, now: int) -> None:
+        """An inner run has ended: what stood still inside of it before this call, and is not in it, is no more.
+
+        Args:
+            dispatch: The call; what of it is to stand still has not been taken over.
+            left: Which inner run.
+            now: Milliseconds since 1970 UTC.
+        """
+        epoch, run = dispatch.epoch, dispatch.runs[dispatch.call.runs[left.index]]
+        nodes = self._plan.scopes[left.scope].nodes
+        inside = {self._plan.nodes[node].name for node in nodes}
+        epoch.stopped[run] = epoch.stopped.get(run, set()).difference(nodes)
+        if not epoch.stopped[run]:
+            del epoch.stopped[run]
+        stood = set(self._parking.of_run(run.key)).difference(dispatch.tickets.values())
+        tickets = [ticket for ticket in stood if self._parking.name(ticket) in inside]
+        self.remove(epoch, tickets, now)
+        flow = epoch.flows.get(0)
+        queue = flow.queues.get(run) if flow is not None else None
+        if queue:
+            kept = [item for item in queue if epoch.standing.get(item[0]) not in tickets]
+            epoch.load[0] -= len(queue) - len(kept)
+            queue.clear()
+            queue.extend(kept)
 
     def remove(self, epoch: Epoch, tickets: Sequence[Ticket], now: int) -> None:
         """They have left their queues."""

@@ -121,6 +121,14 @@ class RunTimers(msgspec.Struct):
         if not named:
             self.set_.pop(node, None)
 
+    def forget(self, node: str) -> None:
+        """Take back all of a node's."""
+        self.set_.pop(node, None)
+
+    def has(self, node: str, name: str) -> bool:
+        """Whether it is set."""
+        return name in self.set_.get(node, ())
+
     def take(self, node: str, name: str, generation: int) -> bool:
         """It has fallen due: false if it was taken back, or set anew, since."""
         found = self.set_.get(node, {}).get(name)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 
 from .actions import Complete, Reject
 from .outcome import Item, OutputError, emitted
-from .program import ACTION_KIND, COMPLETE_KIND, END, LIST_KIND, NONE_KIND, TERMINATE_KIND, NodeProgram, Step
-
-_OUTCOME: Final = {COMPLETE_KIND: "completed", TERMINATE_KIND: "terminated"}
+from .program import ACTION_KIND, LIST_KIND, NONE_KIND, NodeProgram
 
 
 def unfold(node: NodeProgram, result: Any, item: Item) -> list[Item]:
@@ -38,11 +36,10 @@ def unfold(node: NodeProgram, result: Any, item: Item) -> list[Item]:
                 raise OutputError.unrouted(node, part)
             event = emitted(item.event, item.event.data, branch) if parts is result else item.event
             items.append(Item(step, event, item.type, item.blob, item.hops))
-        elif kind in _OUTCOME:
+        elif kind in node.ends:
             value = part.result if isinstance(part, Complete) else part.reason
             blob = msgspec.json.encode(value)
-            step = Step(END, node.index, outcome=_OUTCOME[kind])
-            items.append(Item(step, emitted(item.event, value, branch), item.type, blob, item.hops))
+            items.append(Item(node.ends[kind], emitted(item.event, value, branch), item.type, blob, item.hops))
         else:
             items.append(_data(node, part, branch, item))
     items.reverse()

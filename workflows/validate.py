@@ -23,6 +23,7 @@ from headrace.workflows.graph import (
 )  # fmt: skip
 from headrace.workflows.joins import sign_joins
 from headrace.workflows.routing import Routing, beside, flowing, routing_of, written
+from headrace.workflows.validate_inner import check_inner, takes
 from headrace.workflows.validate_joins import check_joins
 from headrace.workflows.validate_later import check_later
 from headrace.workflows.validate_parts import check_parts
@@ -38,6 +39,11 @@ def problems_of(graph: Graph, fuse: Fuse, now: datetime) -> list[Problem]:
         fuse: How it is to be compiled.
         now: What times in it are compared with (aware).
     """
+    return findings_of(graph, fuse, now).problems()
+
+
+def findings_of(graph: Graph, fuse: Fuse, now: datetime) -> Findings:
+    """The same, to be put among those of another graph."""
     findings = Findings(graph)
     sign_joins(graph)
     check_parts(findings, fuse, now)
@@ -51,8 +57,9 @@ def problems_of(graph: Graph, fuse: Fuse, now: datetime) -> list[Problem]:
     _check_types(findings, routings)
     _check_reach(findings)
     check_joins(findings)
+    check_inner(findings, routings, fuse, now)
     check_later(findings)
-    return findings.problems()
+    return findings
 
 
 def _check_starts(findings: Findings) -> None:
@@ -140,7 +147,7 @@ def _wanted(target: object) -> Any:
         return getattr(target.sink, "type", None)
     if isinstance(target, NodeItem) and target.signature is not None:
         return target.signature.takes
-    return None
+    return takes(target) if isinstance(target, NodeItem) and target.inner else None
 
 
 def _mismatch(findings: Findings, route: Route, target: Any, wanted: Any, given: Any) -> None:

@@ -229,7 +229,11 @@ def _check_options(findings: Findings, node: NodeItem, fuse: Fuse) -> None:
     if options.batch_delay < timedelta(0):
         wrong(f"batch_delay={options.batch_delay} is negative", "Write a timedelta from 0")
     timeout: Any = options.timeout
-    if timeout is not None and not (isinstance(timeout, timedelta) and _SHORTEST <= timeout <= _LONGEST):
+    if (
+        timeout is not None
+        and not node.inner
+        and not (isinstance(timeout, timedelta) and _SHORTEST <= timeout <= _LONGEST)
+    ):
         wrong(f"timeout={timeout} is no time for one call", "Write a timedelta from a millisecond to a day")
     if options.retry is not None:
         for fault in retry_faults(options.retry):

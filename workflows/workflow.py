@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias, overload
 
@@ -40,6 +39,7 @@ from headrace.workflows.handles import (
 from headrace.workflows.joining import Joined
 from headrace.workflows.joins import Met, add_join
 from headrace.workflows.late import LatePolicy
+from headrace.workflows.names import default_name
 from headrace.workflows.nodes import BatchNode, Node
 from headrace.workflows.plan import Plan
 from headrace.workflows.ports import Sink, Source, port_name
@@ -165,10 +165,20 @@ class Workflow:
     ) -> NodeHandle[D, O]: ...
     @overload
     def node(
-        self, inner: Workflow, /, *, name: str | None = None, timeout: timedelta | None = None
+        self,
+        inner: Workflow,
+        /,
+        *,
+        name: str | None = None,
+        renamed_from: str | Sequence[str] | None = None,
+        timeout: timedelta | None = None,
     ) -> NodeHandle[Any, Any]: ...
     def node(self, user: Any, /, **options: Unpack[NodeKeywords]) -> NodeHandle[Any, Any]:
         """Add a node: an instance of `Node` or `BatchNode`, a function, or another workflow.
+
+        Of a workflow that is a node the outcomes go on: `.on(Complete)`, and `.on(Failure)` for its `Terminate` and for
+        what fails inside. It has one source, whose type is what the node takes; its own states begin anew after
+        each of its ends.
 
         Args:
             user: The node.
@@ -176,7 +186,7 @@ class Workflow:
         """
         where = caller(1)
         settings = NodeOptions(**options)
-        chosen = settings.name or _default_name(user)
+        chosen = settings.name or (user.name if isinstance(user, Workflow) else default_name(user))
         if isinstance(user, Workflow):
             item = NodeItem(chosen, where, user, settings, None, inner=True)
         else:
@@ -377,14 +387,3 @@ def _met(graph: Graph, branch: object) -> Met:
     if isinstance(branch, Branch) and branch._graph is graph and isinstance(branch._start, NodeItem | SourceItem):
         return branch._start, branch._match
     raise HeadraceError(f"workflow.join takes nodes, sources and joins of the same workflow, and not {branch!r}")
-
-
-def _default_name(user: Any) -> str:
-    """The function's name, or the class's in snake case; a workflow's own."""
-    if isinstance(user, Workflow):
-        return user.name
-    while hasattr(user, "func") and not hasattr(user, "__name__"):
-        user = user.func
-    if isinstance(user, (Node, BatchNode)) or not hasattr(user, "__name__"):
-        return re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", type(user).__name__).lower()
-    return str(user.__name__)

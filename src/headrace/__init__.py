@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from headrace.workflows.events import Event
     from headrace.workflows.joining import Joined
     from headrace.workflows.letters import DeadLetterMessage
+    from headrace.workflows.mapping import Map, Mapped
     from headrace.workflows.nodes import BatchNode, Node
     from headrace.workflows.ports import Sink, Source
     from headrace.workflows.retention import Retention
@@ -75,6 +76,8 @@ __all__ = [
     "KafkaSink",
     "KafkaSource",
     "Linear",
+    "Map",
+    "Mapped",
     "Message",
     "MessageSource",
     "Node",
@@ -151,6 +154,8 @@ _WHERE = {
     "WorkflowError": "headrace.workflows.errors",
     "Event": "headrace.workflows.events",
     "DeadLetterMessage": "headrace.workflows.letters",
+    "Map": "headrace.workflows.mapping",
+    "Mapped": "headrace.workflows.mapping",
     "BatchNode": "headrace.workflows.nodes",
     "Node": "headrace.workflows.nodes",
     "Sink": "headrace.workflows.ports",

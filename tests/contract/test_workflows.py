@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from flows import channels, reminded, sensors, sessions, temperature, times, wrong
+from flows import channels, composed, reminded, sensors, sessions, temperature, times, wrong
 from headrace import WorkflowError
 from rigs import Ended, Rig
 
@@ -412,3 +412,20 @@ def test_A18_a_workflow_times_out_without_events(rig: Rig) -> None:
 
     assert rig.run_of().status == "timed out"
     assert rig.remainder(flow.numbers) == []
+
+
+@pytest.mark.actors
+def test_A_adapters_a_nested_workflow_returns_complete_or_its_error(rig: Rig) -> None:
+    flow = rig.run(composed.shop)
+
+    rig.send(flow.orders, *(composed.Order("ada", cents) for cents in (1, 27, 3, 4, 200, 13, 5)))
+
+    assert rig.sent(flow.lines) == [
+        composed.Line("ada", text)
+        for text in ("paid 1 cents, 27 cents, 3 cents", "200 is too much", "ValueError: unlucky")
+    ]
+    run = rig.run_of("ada")
+    assert run.status == "running"
+    assert run.state(flow.pay) == composed.Basket([5])
+    assert run.state("pay/charge") == {"count": 1}
+    assert not rig.dead_letters()

@@ -144,7 +144,8 @@ TYPES = (
 )
 
 
-def _retry(draw: random.Random) -> Retry:
+def random_retry(draw: random.Random) -> Retry:
+    """A policy of few attempts, of times that don't meet."""
     first = timedelta(milliseconds=draw.choice([1000, 10_000, 100_000]))
     backoff = Linear(first, first) if draw.random() < 0.5 else Exponential(first)
     return Retry(draw.randint(2, 4), on=(OSError,), backoff=backoff, jitter=draw.choice([0.0, 0.5]))
@@ -171,7 +172,7 @@ def random_graph(
         behaviour = Behaviour(
             index, draw.randint(1, 10**6), stateful=draw.random() < 0.7, shares=shares,
             ends=ends and draw.random() < 0.6, classes=draw.random() < 0.5,
-            retry=_retry(draw) if retries and draw.random() < 0.7 else None,
+            retry=random_retry(draw) if retries and draw.random() < 0.7 else None,
         )  # fmt: skip
         if loops and not behaviour.stateful and not shares:
             behaviour.stateful = True  # else it could go round for ever

@@ -163,14 +163,19 @@ def test_A02_a_route_for_an_ended_run() -> None:
 
 def test_A02_the_terminate_of_an_inner_workflow_arrives_as_failure() -> None:
     inner, (workflow, readings) = Workflow("inner"), started()
+    inner.source(KafkaSource("inside", Reading, key="sensor")).to(Complete, inner.node(give_up))
     pay = workflow.node(inner)
     readings.to(pay)
     pay.on(Terminate).to(None)
     pay.on(Failure).to(None)
     pay.on(Complete).to(None)
 
-    assert codes(workflow) == [("inner", "not-yet"), ("inner", "on-end")]
-    assert workflow.check()[1].cure == "Write inner.on(Failure)"
+    assert codes(workflow) == [("inner", "on-end")]
+    assert workflow.check()[0].cure == "Write inner.on(Failure)"
+
+
+def give_up(event: Event[Reading], ctx: Context) -> Terminate:
+    return Terminate("no more")
 
 
 def test_A09_a_node_without_any_source_upstream() -> None:
@@ -732,11 +737,28 @@ def test_two_waits_on_one_source_have_names_of_their_own() -> None:
     assert {problem.code for problem in workflow.check()} == {"duplicate-name", "unreached"}
 
 
+def use_inner_wait(workflow: Workflow, readings: Any) -> None:
+    inner = Workflow("inner")
+    source = inner.source(KafkaSource("inside", Reading, key="sensor"))
+    wait = inner.wait(source)
+    source.to(wait)
+    wait.to(None)
+    readings.to(workflow.node(inner))
+
+
+def use_inner_timeout(workflow: Workflow, readings: Any) -> None:
+    inner = Workflow("inner")
+    inner.source(KafkaSource("inside", Reading, key="sensor")).to(None)
+    inner.timeout(idle=timedelta(1)).to(None)
+    readings.to(workflow.node(inner))
+
+
 @pytest.mark.parametrize(
     ("write", "what"),
     [
         (lambda workflow, readings: readings.to(workflow.sink(WebhookSink(Reading))), ["WebhookSink"]),
-        (lambda workflow, readings: readings.to(workflow.node(Workflow("inner"))), ["a workflow as a node"]),
+        (use_inner_timeout, ["workflow.timeout in a workflow that is a node"]),
+        (use_inner_wait, ["workflow.wait in a workflow that is a node"]),
     ],
 )
 def test_what_this_version_cannot_run_is_drawn_but_refused(

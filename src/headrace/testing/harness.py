@@ -16,6 +16,7 @@ from headrace.sources.custom import CustomSource
 from headrace.testing.beginning import START, Beginning
 from headrace.testing.engine import Engine
 from headrace.testing.inputs import LogEntry
+from headrace.testing.parts import part_of
 from headrace.testing.problems import HarnessError
 from headrace.testing.reading import Reading
 from headrace.testing.replacing import Replacements, replaced
@@ -303,11 +304,11 @@ class Harness:
         """How often the process died."""
         return self._engine.crashes
 
-    def sent(self, sink: SinkHandle[D], *, unique: bool = False) -> list[D]:
+    def sent(self, sink: SinkHandle[D] | str, *, unique: bool = False) -> list[D]:
         """Data of all that left to a sink; what belongs to one key in its order.
 
         Args:
-            sink: As `workflow.sink` gave it.
+            sink: As `workflow.sink` gave it, or its name: `"pay/receipts"` for a sink of a workflow that is a node.
             unique: Without repeats: a message may leave twice, with the same id, when the process dies.
         """
         messages = self.messages(sink)
@@ -315,11 +316,9 @@ class Harness:
             messages = list({message.id: message for message in reversed(messages)}.values())[::-1]
         return [message.data for message in messages]
 
-    def messages(self, sink: SinkHandle[D]) -> list[Sent[D]]:
+    def messages(self, sink: SinkHandle[D] | str) -> list[Sent[D]]:
         """All that left to a sink, with ids, keys and times."""
-        plan = next((row for row in self._plan.sinks if row.name == sink.name), None)
-        if plan is None:
-            raise HarnessError(f"sink {sink.name} is no part of workflow {self._plan.name}")
+        plan = part_of(self._plan.sinks, sink, self._plan.name)
         return [
             Sent(
                 output.id, output.key, datetime.fromtimestamp(output.time / 1000, UTC), self._data(output),

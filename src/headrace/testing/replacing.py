@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, TypeAlias
 
+from headrace.testing.parts import part_of
 from headrace.testing.problems import HarnessError
 from headrace.workflows.handles import NodeHandle, SinkHandle
 from headrace.workflows.nodes import BatchNode, Node
@@ -20,17 +21,14 @@ def replaced(plan: Plan, replacements: Replacements) -> tuple[Plan, dict[int, Ca
     nodes = list(plan.nodes)
     sinks: dict[int, Callable[[Any], Any]] = {}
     for part, replacement in replacements.items():
-        if isinstance(part, NodeHandle) and (index := _index(plan.nodes, part.name)) is not None:
+        if isinstance(part, NodeHandle):
+            index = part_of(plan.nodes, part, plan.name).index
             nodes[index] = _node(nodes[index], replacement)
-        elif isinstance(part, SinkHandle) and (index := _index(plan.sinks, part.name)) is not None:
-            sinks[index] = replacement
+        elif isinstance(part, SinkHandle):
+            sinks[part_of(plan.sinks, part, plan.name).index] = replacement
         else:
             raise HarnessError(f"{part!r} can't be replaced: name nodes and sinks of workflow {plan.name}")
     return replace(plan, nodes=tuple(nodes)), sinks
-
-
-def _index(rows: Sequence[Any], name: str) -> int | None:
-    return next((row.index for row in rows if row.name == name), None)
 
 
 def _on_timer(instance: Node[Any, Any, Any] | BatchNode[Any, Any, Any] | None) -> Callable[..., Any] | None:

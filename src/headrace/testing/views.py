@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from headrace.testing.parts import part_of
 from headrace.testing.problems import HarnessError
 from headrace.workflows.control import ControlEvent, encode
 from headrace.workflows.handles import NodeHandle
@@ -99,13 +100,16 @@ class RunView:
         blob = self._fields.get(SHARED_FIELD)
         return codec.new() if blob is None else codec.decode(blob)
 
-    def state(self, node: NodeHandle[Any, Any]) -> Any:
-        """State of one node for this run; a new one where the node has processed nothing of it."""
-        found = next((row for row in self._plan.nodes if row.name == node.name), None)
-        if found is None:
-            raise HarnessError(f"node {node.name} is no part of workflow {self._plan.name}")
+    def state(self, node: NodeHandle[Any, Any] | str) -> Any:
+        """State of one node for this run; a new one where the node has processed nothing of it.
+
+        Args:
+            node: As `workflow.node` gave it, or its name: `"pay/charge"` for a node of a workflow that is a node. Of
+                such a workflow, the state that its nodes share.
+        """
+        found = part_of(self._plan.nodes, node, self._plan.name)
         if found.state is None:
-            raise HarnessError(f"node {node.name} has no state: say which in Node[In, State, Out]")
+            raise HarnessError(f"node {found.name} has no state: say which in Node[In, State, Out]")
         names = map(node_field, (found.name, *found.renamed_from))
         field = find_former(self._fields, names)
         return found.state.new() if field is None else found.state.decode(self._fields[field])

@@ -1,0 +1,92 @@
+"""Workflows inside workflows: whatever is lost, repeated or cut, the result is that of one event after the other."""
+
+from __future__ import annotations
+
+import os
+import random
+from dataclasses import replace
+
+import msgspec
+import pytest
+
+from driving import World, outcome, same
+from headrace.workflows.compiler import compile_graph
+from model import Graph, Seen, random_log
+from nested import Endless, NaiveNested, random_level, workflow_of
+from nested_patience import PatientNested
+
+GRAPHS = int(os.environ.get("HEADRACE_RANDOM_NESTED", "600"))
+SHARDS = 5
+
+
+def check(seed: int, *, faults: bool) -> None:
+    draw = random.Random(seed)
+    level = random_level(draw, draw.choice([1, 2, 2, 3]), sources=2, ends=draw.random() < 0.4)
+    workflow = workflow_of(level)
+    assert {problem.code for problem in workflow.check()} <= {"unreached"}, seed  # which does no harm
+    plan = replace(compile_graph(workflow._graph, draw.choice([None, None, "all"])), hop_limit=10_000)
+    log = random_log(draw)
+    naive = NaiveNested(level, plan)
+    try:
+        for source, value in log:
+            naive.feed(source, value)
+    except Endless:
+        return
+    world = World(Graph(plan, []), log, draw, faults=faults)
+    world.run()
+    found = outcome(world)
+    begun = msgspec.json.encode(Seen())  # a state that its nodes share is kept once one of them has had an event
+    found.states = {name: blob for name, blob in found.states.items() if blob not in (b"", begun)}
+    differences = same(found, naive.result)
+    assert not differences, f"seed {seed}: {differences[0][:2000]}"
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_the_result_is_that_of_one_event_after_the_other(shard: int) -> None:
+    for seed in range(shard, GRAPHS, SHARDS):
+        check(seed, faults=bool(seed % 3))
+
+
+def check_patient(seed: int, *, faults: bool) -> int:
+    """Nodes try again: records come, time goes on, more records come. Returns how often something was due."""
+    draw = random.Random(seed)
+    level = random_level(draw, draw.choice([1, 2, 2, 3]), sources=2, ends=draw.random() < 0.4, retries=True)
+    plan = replace(compile_graph(workflow_of(level)._graph, draw.choice([None, None, "all"])), hop_limit=10_000)
+    if not plan.scopes:
+        return 0
+    patient = PatientNested(level, plan)
+    world = World(Graph(plan, []), [], draw, faults=faults)
+    ticks = 0
+    try:
+        for part in range(draw.randint(1, 3)):
+            log = random_log(draw)
+            for source, value in log:
+                patient.feed(source, value)
+            patient.tick(patient.now)
+            world.go_on(log)
+            world.run()
+            most = 10_000 if part == 2 else draw.randint(0, 6)
+            while most and (due := patient.next_due()) is not None:
+                assert world.core.wakes_at == due, f"seed {seed}: due at {world.core.wakes_at}, expected {due}"
+                patient.tick(due)
+                world.tick()
+                world.run()
+                most -= 1
+                ticks += 1
+    except Endless:
+        return ticks
+    found = outcome(world)
+    begun = msgspec.json.encode(Seen())
+    found.states = {name: blob for name, blob in found.states.items() if blob not in (b"", begun)}
+    differences = same(found, patient.result)
+    assert not differences, f"seed {seed}: {differences[0][:2000]}"
+    standing = sum(map(len, patient.queues.values()))
+    assert len(world.store.parked_fields(0)) == standing, f"seed {seed}: stands still"
+    return ticks
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_what_tries_again_inside_equals_one_event_after_the_other(shard: int) -> None:
+    ticks = sum(check_patient(seed, faults=bool(seed % 3)) for seed in range(shard, GRAPHS, SHARDS))
+
+    assert ticks > GRAPHS // SHARDS

@@ -1,0 +1,213 @@
+"""`Map`: a node that runs a function over the items of an event, several at a time."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import inspect
+import operator
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
+from typing import Any, Generic, overload
+
+import msgspec
+from typing_extensions import TypeVar
+
+from headrace.workflows import hints
+from headrace.workflows.actions import Failure, Reject
+from headrace.workflows.codec import type_name
+from headrace.workflows.context import Context, Run
+from headrace.workflows.events import Event
+from headrace.workflows.nodes import Node
+from headrace.workflows.returns import Fault, Returns
+from headrace.workflows.signature import UNSAID, Signature, read_signature
+
+D = TypeVar("D")
+I = TypeVar("I")  # noqa: E741  read as "item"
+O = TypeVar("O", default=None)  # noqa: E741  read as "output"
+X = TypeVar("X")
+Y = TypeVar("Y")
+
+
+class Mapped(msgspec.Struct, Generic[D, O], frozen=True):
+    """What a `Map` gives: the event's data, and what came of each of its items, in their order."""
+
+    data: D
+    """As the event had it."""
+    results: list[O | None]
+    """By item: what the function returned; None where it failed."""
+    failures: dict[int, Failure] = {}
+    """Items that failed, by their place; the others went on."""
+
+
+class Map(Node[D, None, Mapped[D, O]], Generic[D, I, O]):
+    """A node that runs a function over the items of each event, and gives all results as one.
+
+    The function is written as that of a node: it has each item as an event of its own (with an id, so its
+    `ctx.idempotency_key` is the item's). One that is `async` has several items at a time; any other one item after the
+    other. An item that fails spoils no other: it is in `Mapped.failures`. So the `retry=` of the node does not try
+    items again, and its `timeout=` is for all items of an event together.
+
+    Nothing is kept between items: when the process dies, all items of the event are done again.
+
+    Args:
+        each: Takes `Event[item]` and a `Context` without state; returns data, or None. No actions, lists or ends.
+        of: Type of the events' data: `Order`, or `list[Line]`.
+        items: What of the data the items are; may be left out where the data is a list.
+        concurrency: Items at a time, of one event.
+
+    Examples:
+        >>> class Order(msgspec.Struct, frozen=True):
+        ...     number: int
+        ...     lines: list[str]
+        >>> async def price(event: Event[str], ctx: Context) -> int:
+        ...     return len(event.data)
+        >>> pricing = Map(price, Order, items=lambda order: order.lines, concurrency=5)
+    """
+
+    @overload
+    def __init__(
+        self: Map[list[X], X, Y],
+        each: Callable[[Event[X], Context], Coroutine[Any, Any, Y]],
+        of: type[list[X]],
+        *,
+        concurrency: int = 10,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Map[list[X], X, Y], each: Callable[[Event[X], Context], Y], of: type[list[X]], *, concurrency: int = 10
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        each: Callable[[Event[I], Context], Coroutine[Any, Any, O]],
+        of: type[D],
+        *,
+        items: Callable[[D], Sequence[I]],
+        concurrency: int = 10,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        each: Callable[[Event[I], Context], O],
+        of: type[D],
+        *,
+        items: Callable[[D], Sequence[I]],
+        concurrency: int = 10,
+    ) -> None: ...
+    def __init__(self, each: Any, of: Any, *, items: Any = None, concurrency: int = 10) -> None:
+        self._each = each
+        self._of = of
+        self._items = items
+        self._concurrency = concurrency
+        self._waits = inspect.iscoroutinefunction(hints.underlying(each)) if callable(each) else False
+        self.__name__ = getattr(each, "__name__", "map")
+        """The function's: what the node is called where it has no other name."""
+
+    def process(self, event: Event[D], ctx: Context[None, Any]) -> Any:
+        """The results of all items of an event; called by the engine."""
+        found: Any = event.data if self._items is None else self._items(event.data)
+        work = _Work(self._each, event, ctx, list(found))
+        return work.side_by_side(self._concurrency) if self._waits else work.one_by_one()
+
+    def _signature(self, name: str, scope: Mapping[str, Any]) -> tuple[Signature | None, list[Fault]]:
+        """What it takes and returns: its function's annotations say a part of it."""
+        if isinstance(self._each, Node):
+            cure = "Give a function; what needs open() is a class derived from Map"
+            return None, [Fault("map", "its items are to be processed by a node", cure)]
+        read, faults = read_signature(self._each, name, scope)
+        faults = [*faults, *self._faults()]
+        if read is None:
+            return None, faults
+        if read.state is not None or read.run_state not in (None, UNSAID):
+            message, cure = "its function has a state, and items have none", "Write ctx: Context"
+            faults.append(Fault("map", message, cure))
+        if read.returns.actions or read.returns.ends or _returns_list(read, scope):
+            message = "its function returns actions, a list or an end: items have no routes of their own"
+            cure = "Return data, or None; the node behind decides by all results"
+            faults.append(Fault("map", message, cure))
+        item = next((argument for argument in hints.expand(self._of).__args__), None) if self._is_list() else None
+        if self._items is None and item is not None and item != read.takes:
+            message = f"its data is {type_name(self._of)}, but its function takes {type_name(read.takes)}"
+            faults.append(Fault("map", message, f"Write def {self.__name__}(event: Event[{type_name(item)}], ...)"))
+        if faults:
+            return None, faults
+        output: Any = functools.reduce(operator.or_, read.returns.data) if read.returns.data else None
+        mapped: Any = Mapped
+        returns = Returns(data=[mapped[self._of, output]])
+        return Signature(self.process, self._of, None, None, returns, self._waits, False, False), []
+
+    def _is_list(self) -> bool:
+        return getattr(hints.expand(self._of), "__origin__", None) is list
+
+    def _faults(self) -> Iterator[Fault]:
+        number: Any = self._concurrency
+        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+            yield Fault("map", f"concurrency={number!r} is no number of items", "Write a whole number from 1")
+        if self._items is None and not self._is_list():
+            message = f"does not say what the items of {type_name(self._of)} are"
+            yield Fault("map", message, "Write items=lambda data: data.lines, or of=list[...]")
+        elif self._items is not None and not callable(self._items):
+            message = f"items={self._items!r} can't be called"
+            yield Fault("map", message, "Write items=lambda data: data.lines")
+
+
+def _returns_list(read: Signature, scope: Mapping[str, Any]) -> bool:
+    said = inspect.signature(read.process).return_annotation
+    found = hints.alternatives(hints.evaluate(said, read.process, scope))
+    return any(getattr(hints.expand(part), "__origin__", part) is list for part in found)
+
+
+class _Work:
+    """The items of one event."""
+
+    def __init__(self, each: Callable[..., Any], event: Event[Any], ctx: Context[None, Any], items: list[Any]) -> None:
+        self._each = each
+        self._ctx = ctx
+        self._data = event.data
+        self._contexts = [self._context(event, index, item) for index, item in enumerate(items)]
+        self._todo = iter(range(len(items)))
+        self._results: list[Any] = [None] * len(items)
+        self._failures: dict[int, Failure] = {}
+
+    def one_by_one(self) -> Mapped[Any, Any]:
+        """All items, one after the other."""
+        for index in self._todo:
+            try:
+                self._results[index] = self._each(self._contexts[index]._event, self._contexts[index])
+            except (Exception, SystemExit) as error:  # noqa: BLE001  whatever user code raises is a failure of its item
+                self._failed(index, error)
+        return self._done()
+
+    async def side_by_side(self, concurrency: int) -> Mapped[Any, Any]:
+        """All items, so many at a time."""
+        async with asyncio.TaskGroup() as group:
+            for _ in range(min(concurrency, len(self._results))):
+                group.create_task(self._lane())
+        return self._done()
+
+    async def _lane(self) -> None:
+        for index in self._todo:
+            try:
+                self._results[index] = await self._each(self._contexts[index]._event, self._contexts[index])
+            except (Exception, SystemExit) as error:  # noqa: BLE001  whatever user code raises is a failure of its item
+                self._failed(index, error)
+
+    def _context(self, event: Event[Any], index: int, item: Any) -> Context[None, None]:
+        ctx = self._ctx
+        context: Context[None, None] = Context(ctx._workflow, ctx._node, ctx._settings)
+        context._now_ms, context._hop, context._attempt = ctx._now_ms, ctx._hop, ctx._attempt
+        context._run = Run(ctx._workflow, event.key, None)
+        context.state = None
+        context._event = msgspec.structs.replace(event, data=item, path=(*event.path, index))
+        return context
+
+    def _failed(self, index: int, error: BaseException) -> None:
+        text = error.reason if isinstance(error, Reject) else f"{type(error).__name__}: {error}"
+        self._failures[index] = Failure(self._ctx.settings.mask(text))
+        self._contexts[index]._effects = None
+
+    def _done(self) -> Mapped[Any, Any]:
+        effects = [effect for context in self._contexts for effect in context._effects or ()]
+        if effects:
+            self._ctx._effects = [*(self._ctx._effects or ()), *effects]
+        return Mapped(self._data, self._results, dict(sorted(self._failures.items())))
