@@ -281,13 +281,14 @@ class NaiveNested:
         self._stack += following[::-1]
         return False
 
-    def _failed(self, item: Item, name: str, error: Exception) -> bool:
+    def _failed(self, item: Item, name: str, error: Exception, attempts: int = 1) -> bool:
+        reason = "reject" if isinstance(error, Reject) else "error"
         for depth in reversed(range(len(item.outer))):
             if Failure in item.outer[depth][2].routes:
                 text = error.reason if isinstance(error, Reject) else f"{type(error).__name__}: {error}"
-                self._leave(item, depth, Failure, Failure(text))
+                came = msgspec.json.decode(msgspec.json.encode(item.data))
+                self._leave(item, depth, Failure, Failure(text, reason, name, attempts, came))
                 return False
-        reason = "reject" if isinstance(error, Reject) else "error"
         self.result.dead[self._key].append((self._id(item.path), name, reason))
         return False
 

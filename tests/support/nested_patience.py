@@ -123,6 +123,7 @@ class PatientNested(NaiveNested):
         self._first = None
         if len(item.path) > MOST_STEPS:
             raise Endless  # by and by, from one attempt to the next
+        self._again = None
         if behaviour is None or behaviour.retry is None:
             return super()._visit(item, part)
         if first is None and name in self._here:
@@ -144,17 +145,17 @@ class PatientNested(NaiveNested):
         finally:
             del behaviour.decide  # type: ignore[method-assign]
 
-    def _failed(self, item: Item, name: str, error: Exception) -> bool:
+    def _failed(self, item: Item, name: str, error: Exception, attempts: int = 1) -> bool:
         cause = error.__cause__
+        attempts = 1 if self._again is None else self._again.attempts + 1
         if not isinstance(cause, OSError):
-            return super()._failed(item, name, error)
+            return super()._failed(item, name, error, attempts)
         part: Part = item.target
         assert part.behaviour is not None
         assert part.behaviour.retry is not None
-        attempts = 1 if self._again is None else self._again.attempts + 1
         wait = part.behaviour.retry.wait(cause, attempts, self._id(item.path))
         if wait is None:
-            return super()._failed(item, name, cause)
+            return super()._failed(item, name, cause, attempts)
         self._here.add(name)
         self._failed_now.setdefault(self._key, set()).add(name)
         self._wait(item, item.data, 0, attempts=attempts, due=self.now + wait, again=self._again)

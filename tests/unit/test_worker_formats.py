@@ -129,6 +129,9 @@ class Log:
     def committed(self, partition: int, positions: dict[str, str]) -> None:
         pass
 
+    def pull_control(self, partition: int) -> list[Records]:
+        return []
+
     def pull(self, partition: int, limit: int) -> list[Records]:
         offsets = list(range(self.position, min(3, self.position + 1)))  # one by one: order shows
         if not offsets:
