@@ -23,12 +23,15 @@ from headrace.workflows.runs import (
     ENDED_FIELD,
     NUMBER_FIELD,
     RESULT_FIELD,
+    RUNNING,
     SHARED_FIELD,
     STATUS_FIELD,
     VOID_FIELD,
+    WAIT_FIELD,
 )  # fmt: skip
 from headrace.workflows.state_versions import split_version
 from headrace.workflows.store import WorkflowDescriptor
+from headrace.workflows.timers import stand_of
 
 AT_ONCE: Final = 1000
 """Keys of the server that one step looks at: about a millisecond."""
@@ -116,6 +119,10 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     """JSON: the state of each node, by the name under which it lies; without its version."""
     result: msgspec.Raw | None
     """JSON: result of a completed run, reason of a terminated one."""
+    waits_at: str | None = None
+    """The wait that it stands at; None: at none."""
+    waits_until: int | None = None
+    """When it has stood there for too long: milliseconds since 1970 UTC."""
 
 
 async def list_runs(
@@ -210,6 +217,7 @@ async def get_run(registry: Registry, descriptor: WorkflowDescriptor, key: str) 
     if not found:
         return None
     fields = {name.decode(): value for name, value in found.items()}
+    stand = stand_of(fields.get(WAIT_FIELD) if fields[STATUS_FIELD] == RUNNING.encode() else None)
     began, ended, by = (fields.get(name) for name in (BEGAN_FIELD, ENDED_FIELD, ENDED_BY_FIELD))
     return RunView(
         workflow=descriptor.name,
@@ -228,6 +236,8 @@ async def get_run(registry: Registry, descriptor: WorkflowDescriptor, key: str) 
             if name.startswith(_NODE) and value
         },
         result=_raw(fields.get(RESULT_FIELD)),
+        waits_at=stand.wait or None,
+        waits_until=stand.due or None,
     )
 
 

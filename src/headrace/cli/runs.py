@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from headrace.cli.exits import ExitCode, NothingRuns, UsageError
 from headrace.cli.finding import found_workflow
 from headrace.cli.project import Project
 from headrace.cli.screen import Screen
-from headrace.cli.times import ago
+from headrace.cli.times import ago, duration
 from headrace.settings import Loaded
 from headrace.workflows.runs import RUNNING
 
@@ -108,6 +109,9 @@ def show_one(address: str, loaded: Loaded, screen: Screen, *, as_json: bool) -> 
     screen.write(head.append(str(view.partition)))
     if view.began is not None:
         screen.say(f"began {ago(view.began)}", "dim")
+    if view.waits_at is not None:
+        until = "" if view.waits_until is None else f", for another {duration(view.waits_until / 1000 - time.time())}"
+        screen.say(f"waits at {view.waits_at}{until}")
     if view.void:
         screen.say(f"{view.void} of its events stood still when it was ended, and are no more", "dim")
     for title, value in _values(view):

@@ -1,4 +1,4 @@
-"""`runs terminate` and `runs delete`: end runs from outside, and have keys forgotten."""
+"""`runs send`, `terminate` and `delete`: send messages to runs, end them from outside, have keys forgotten."""
 
 from __future__ import annotations
 
@@ -15,8 +15,29 @@ _Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 
 def add_to(runs: typer.Typer) -> None:
     """Add the verbs of this module to `runs`."""
+    runs.command("send")(send_message)
     runs.command("terminate")(terminate_runs)
     runs.command("delete")(delete_runs)
+
+
+def send_message(
+    ctx: typer.Context,
+    run: Annotated[str, typer.Argument(metavar="WORKFLOW/KEY", help="A run as `runs list` prints it.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Of the workflow's `MessageSource`.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="JSON; `-`: from standard input.")],
+    message: Annotated[
+        str | None,
+        typer.Option("--id", metavar="ID", help="Of the message; sent again, it counts once."),
+    ] = None,
+    redis: Redis = None,
+) -> None:
+    """Send a message to a run, which goes on with it at its wait for that name; kept until it gets there.
+
+    Example:  headrace runs send orders/4711 approval '{"by": "ann"}'
+    """
+    from headrace.cli import sending  # noqa: PLC0415
+
+    raise typer.Exit(int(sending.send(run, name, data, configure(ctx, redis=redis), Screen(), message=message)))
 
 
 def terminate_runs(

@@ -1,0 +1,94 @@
+"""`runs send`, as typed: a run stands at a wait, its message comes by the inbox of a real store."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from brokers import CACHE
+from command_line import Headrace
+from headrace.actors.run_views import get_run
+from headrace.actors.store import Store
+from headrace.sources.channel import ChannelSender
+from waiting import until_async
+
+FLOW = """
+from datetime import timedelta
+import msgspec
+from headrace import ChannelSource, Complete, Context, Event, MessageSource, Workflow
+
+class Order(msgspec.Struct):
+    id: str
+
+class Approval(msgspec.Struct):
+    by: str
+
+def decide(event: Event[Approval], ctx: Context) -> Complete | None:
+    return Complete(event.data.by) if event.data.by != "nobody" else None
+
+workflow = Workflow("orders", partitions=2)
+orders = workflow.source(ChannelSource(Order, capacity=100, key="id", name="orders"))
+approvals = workflow.source(MessageSource("approval", Approval))
+approval = workflow.wait(approvals, timeout=timedelta(hours=2))
+orders.to(approval)
+approval.to(workflow.node(decide))
+"""
+Start = Callable[..., Headrace]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts `headrace` with these arguments, in a folder with `flow.py`."""
+    started: list[Headrace] = []
+    (tmp_path / ".headrace").mkdir()
+    (tmp_path / ".headrace" / "cache").symlink_to(CACHE)
+    (tmp_path / "flow.py").write_text(FLOW)
+
+    def start(*arguments: str) -> Headrace:
+        started.append(Headrace(tmp_path, *arguments))
+        return started[-1]
+
+    yield start
+    for headrace in started:
+        headrace.process.kill()
+        headrace.process.wait()
+
+
+def said(start: Start, *arguments: str, code: int = 0) -> str:
+    ran = start(*arguments)
+    assert ran.ends() == code, ran.text
+    return ran.text
+
+
+@pytest.mark.slow
+async def test_a_message_by_command_ends_a_wait(start: Start, redis_url: str) -> None:
+    start("dev", "flow.py", "--inline", "--no-live", "--redis", redis_url).says("running, after")
+    sender = ChannelSender[dict[str, str]](redis_url, "orders", "orders", partitions=2, capacity=100, key="id")
+    await sender.send({"id": "o1"})
+    await sender.disconnect()
+    async with Store(redis_url, "orders") as store:
+        descriptor = await store.workflow("orders")
+        assert descriptor is not None
+
+        async def stands(place: str | None) -> bool:
+            run = await get_run(store, descriptor, "o1")
+            return run is not None and run.waits_at == place
+
+        await until_async(lambda: stands("approval"), "the run stands at the wait")
+        shown = said(start, "runs", "show", "orders/o1")
+        assert "waits at approval, for another" in shown
+        assert "no MessageSource" in said(start, "runs", "send", "orders/o1", "aproval", "{}", code=2)
+        assert "no JSON" in said(start, "runs", "send", "orders/o1", "approval", "yes", code=2)
+        assert "no run orders/o2" in said(start, "runs", "send", "orders/o2", "approval", "{}", code=3)
+
+        message = ("runs", "send", "orders/o1", "approval", json.dumps({"by": "ann"}), "--id", "m1")
+        assert "Message m1 sent." in said(start, *message)
+        await until_async(lambda: stands(None), "the run went on")
+        run = await get_run(store, descriptor, "o1")
+
+    assert run is not None
+    assert (run.status, bytes(run.result or b"")) == ("completed", b'"ann"')
+    assert "has ended: completed" in said(start, *message, code=3)
