@@ -85,18 +85,20 @@ def check_patient(seed: int, *, faults: bool) -> int:
     return ticks
 
 
-OPEN = 542
-"""One world in 2,000, with crashes, in which an attempt inside of an inner run differs: not understood yet."""
+SOONER = 542
+"""One world in 2,000: what stood still before it in its run is void in the same call, as its inner run ends. By hand it
+is due at once then; here it keeps its own wait, as nothing that it stood behind was ever committed. Neither is promised.
+"""
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_what_tries_again_inside_equals_one_event_after_the_other(shard: int) -> None:
-    seeds = [seed for seed in range(shard, GRAPHS, SHARDS) if seed != OPEN]
+    seeds = [seed for seed in range(shard, GRAPHS, SHARDS) if seed != SOONER]
     ticks = sum(check_patient(seed, faults=bool(seed % 3)) for seed in seeds)
 
     assert ticks > GRAPHS // SHARDS
 
 
-@pytest.mark.xfail(strict=True, reason="an open question: see OPEN")
-def test_the_world_that_differs_still_does() -> None:
-    check_patient(OPEN, faults=True)
+def test_in_the_world_that_is_left_out_only_the_time_of_an_attempt_differs() -> None:
+    with pytest.raises(AssertionError, match="due at 1700000968687, expected 1700000968924"):
+        check_patient(SOONER, faults=True)
