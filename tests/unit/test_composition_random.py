@@ -86,8 +86,9 @@ def check_patient(seed: int, *, faults: bool) -> int:
 
 
 SOONER = 542
-"""One world in 2,000: what stood still before it in its run is void in the same call, as its inner run ends. By hand it
-is due at once then; here it keeps its own wait, as nothing that it stood behind was ever committed. Neither is promised.
+"""One world in 2,000: what stood still before it in its run is void in the same call, as its inner run ends. By hand
+it is due at once then; here it keeps its own wait, as nothing that it stood behind was ever committed. Neither is
+promised.
 """
 
 
