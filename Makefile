@@ -6,10 +6,10 @@ PROCESSES ?= 2
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint versions format docs bench bench-sinks clean
+.PHONY: help venv demo test lint versions format docs bench bench-sinks bench-patience clean
 
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## Create .venv and install the project with everything it is developed with
 
@@ -48,6 +48,9 @@ bench: $(STAMP) ## Measure against the raw loop, at most five minutes; last line
 
 bench-sinks: $(STAMP) ## Measure exactly-once sinks beside quixstreams; last line is JSON
 	$(BIN)/python benchmarks/exactly_once.py
+
+bench-patience: $(STAMP) ## Measure a million timers, a storm of retries, a hot key; last line is JSON
+	$(BIN)/python benchmarks/patience.py
 
 clean: ## Remove everything that was made here, .venv and fetched servers included
 	rm -rf $(VENV) .cache .headrace .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

@@ -1,0 +1,244 @@
+"""What waits: a million pending timers in one partition, a storm of retries, a key that fails for a minute.
+
+The last line is JSON: how late timers came (milliseconds), the worker's memory with them beside that of an empty one
+(megabytes), throughput in the storm beside that of a node that does not fail, latency of other keys beside a hot one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+if __name__ == "__main__":  # started by path: the project's folder is not on Python's yet
+    sys.path.insert(0, str(Path(__file__).parent.parent))
+
+import msgspec
+import psutil
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
+
+from benchmarks.deployed import ROOT
+from benchmarks.patience_flow import HOT_KEY, LATE, Wish
+from headrace.actors.cluster import Cluster, deployment_of, start
+from headrace.actors.loading import load_workflow
+from headrace.actors.local_ray import LocalRay
+from headrace.actors.store import Store
+from headrace.actors.store_registry import Registry
+from headrace.embedded import ApacheKafka, Valkey
+from headrace.logs import configure_logs
+from headrace.sources.kafka_connection import KafkaConnection
+from headrace.sources.kafka_metadata import ensure_topics
+from headrace.workflows.descriptor import descriptor_of
+
+SAMPLE = 2_000
+"""Timers, or events, that are looked at one by one."""
+RATE = 200
+"""Of them a second."""
+HOT_SHARE = 5
+"""Every so-many-th event is of the hot key."""
+WITHIN = 900.0
+
+
+def say(text: str) -> None:
+    """Progress, on the error stream: the result is on the output."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Bench:
+    """The servers, and what is run on them."""
+
+    def __init__(self, redis_url: str, bootstrap: str) -> None:
+        self.redis_url, self.bootstrap = redis_url, bootstrap
+
+    def topic(self, name: str) -> None:
+        """Make a topic of one partition."""
+        connection = KafkaConnection("", self.bootstrap)
+        asyncio.run(ensure_topics(connection, {name: 1}, configs={"retention.ms": "-1"}))
+
+    @contextmanager
+    def deployed(self, kind: str, topic: str) -> Iterator[tuple[Cluster, str]]:
+        """One of the workflows, fused, in one worker."""
+        ref, workflow = load_workflow(f"benchmarks.patience_flow:{kind}__{topic.replace('-', '_')}", ROOT)
+        plan = workflow.compile(fuse="all")
+
+        async def publish() -> None:
+            async with Registry(self.redis_url, connections=1) as registry:
+                await registry.publish_workflow(descriptor_of(plan, 1))
+
+        asyncio.run(publish())
+        kafka = {"bootstrap_servers": self.bootstrap}
+        cluster = start(
+            deployment_of(plan, ref, self.redis_url, fuse=True, kafka=kafka, partitions=1, spares=0, start_over=True)
+        )
+        try:
+            yield cluster, plan.name
+        finally:
+            cluster.stop()
+
+    async def fill(self, topic: str, wishes: Iterator[Wish], rate: float | None = None) -> None:
+        """Append these; so many a second, or as fast as can be."""
+        encode, began = msgspec.json.encode, time.monotonic()
+        async with AIOKafkaProducer(
+            bootstrap_servers=self.bootstrap, linger_ms=0 if rate else 20, max_batch_size=1 << 18
+        ) as producer:
+            for number, wish in enumerate(wishes):
+                if rate is not None:
+                    await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
+                value = encode(msgspec.structs.replace(wish, sent=time.time()) if rate else wish)
+                await producer.send(topic, value, key=wish.key.encode(), partition=0)
+            await producer.flush()
+
+    def soon(self, topic: str) -> None:
+        """Append wishes for a second later."""
+        asyncio.run(self.fill(topic, (Wish(f"soon-{number}", 1.0) for number in range(SAMPLE)), RATE))
+
+    async def told(self, fill: Callable[[], object], count: int) -> list[tuple[float, float]]:
+        """What comes to the sink from now on: (data, seconds since 1970 at which it was read)."""
+        consumer = AIOKafkaConsumer(
+            LATE, bootstrap_servers=self.bootstrap, auto_offset_reset="latest", isolation_level="read_committed",
+            fetch_max_wait_ms=5,
+        )  # fmt: skip
+        await consumer.start()
+        await consumer.seek_to_end()
+        for partition in consumer.assignment():
+            await consumer.position(partition)
+        filling = asyncio.ensure_future(asyncio.to_thread(fill))
+        rows: list[tuple[float, float]] = []
+        try:
+            async with asyncio.timeout(WITHIN):
+                while len(rows) < count:
+                    for records in (await consumer.getmany(timeout_ms=50)).values():
+                        rows += [(msgspec.json.decode(record.value), time.time()) for record in records]
+            await filling
+        finally:
+            await consumer.stop()
+        return rows
+
+
+def until(cluster: Cluster, events: int) -> tuple[float, int]:
+    """Wait until its worker has committed so many; seconds that it worked, and its process."""
+    deadline = time.monotonic() + WITHIN
+    while time.monotonic() < deadline:
+        status = cluster.status()
+        worker = next((role for role in status.roles if role.role == "worker/0"), None) if status else None
+        if worker is not None and worker.counters.get("events", 0) >= events:
+            counters = worker.counters
+            return counters.get("worked_until", 0.0) - counters.get("worked_from", 0.0), worker.pid or 0
+        time.sleep(0.25)
+    raise TimeoutError(f"{events:,} events are not done")
+
+
+def worker_of(cluster: Cluster) -> psutil.Process:
+    """The process of the worker, once it is there."""
+    return psutil.Process(until(cluster, 0)[1])
+
+
+def share_of(values: Sequence[float], share: float) -> float:
+    """The value below which this share of them lies."""
+    return round(sorted(values)[min(len(values) - 1, int(len(values) * share))], 1)
+
+
+def timers(bench: Bench, pending: int) -> dict[str, object]:
+    """So many timers pending in one partition, and some that fall due."""
+    figures: dict[str, object] = {"timers_pending": pending}
+    memory: dict[str, float] = {}
+    for kind, count in (("empty", 0), ("full", pending)):
+        topic = f"bench-{kind}"
+        bench.topic(topic)
+        if count:
+            began = time.monotonic()
+            asyncio.run(bench.fill(topic, (Wish(f"run-{number}", 86_400.0) for number in range(count))))
+            with bench.deployed("timers", topic) as (cluster, _):
+                seconds, _ = until(cluster, count)
+            say(f"{count:,} timers set in {seconds:.0f} s ({time.monotonic() - began:.0f} s with the topic)")
+            figures["timers_set_per_second"] = round(count / seconds)
+        with bench.deployed("timers", topic) as (cluster, _):  # a fresh worker: it holds nothing of those before
+            process = worker_of(cluster)
+            rows = asyncio.run(bench.told(partial(bench.soon, topic), SAMPLE))
+            memory[kind] = process.memory_info().rss / 1e6
+            late = [row[0] for row in rows]
+            say(
+                f"{kind}: {memory[kind]:.0f} MB; late p50 {share_of(late, 0.5)}, p99 {share_of(late, 0.99)}, {max(late)} ms"
+            )
+            figures |= {f"{kind}_late_p50_ms": share_of(late, 0.5), f"{kind}_late_p99_ms": share_of(late, 0.99)}
+            figures |= {f"{kind}_late_max_ms": round(max(late), 1), f"{kind}_early": sum(row < 0 for row in late)}
+            figures[f"{kind}_megabytes"] = round(memory[kind], 1)
+    figures["timers_megabytes_more"] = round(memory["full"] - memory["empty"], 1)
+    return figures
+
+
+def storm(bench: Bench, events: int, keys: int) -> dict[str, object]:
+    """Throughput where three of ten attempts fail, beside where none does."""
+    rates: dict[str, float] = {}
+    for kind in ("calm", "storm"):
+        topic = f"bench-{kind}"
+        bench.topic(topic)
+        asyncio.run(bench.fill(topic, (Wish(f"k{number % keys}", 0.0) for number in range(events))))
+        with bench.deployed(kind, topic) as (cluster, name):
+            until(cluster, events)
+            asyncio.run(_until_nothing_stands(bench.redis_url, name))
+            seconds, _ = until(cluster, events)
+        rates[kind] = events / seconds
+        say(f"{kind}: {rates[kind]:,.0f} events a second")
+    return {
+        "calm_events_per_second": round(rates["calm"]), "storm_events_per_second": round(rates["storm"]),
+        "storm_ratio": round(rates["storm"] / rates["calm"], 3),
+    }  # fmt: skip
+
+
+async def _until_nothing_stands(redis_url: str, name: str) -> None:
+    async with Store(redis_url, name) as store, asyncio.timeout(WITHIN):
+        while await store.parked_fields(0):  # noqa: ASYNC110  it is another process that changes them
+            await asyncio.sleep(0.1)
+
+
+def hot(bench: Bench) -> dict[str, object]:
+    """Latency of other keys while one stands still for a minute, beside without it."""
+    figures: dict[str, object] = {}
+    for kind in ("without", "beside"):
+        topic = f"bench-{kind}"
+        bench.topic(topic)
+
+        def fill(topic: str = topic, hot: bool = kind == "beside") -> None:
+            wishes = (
+                Wish(HOT_KEY if hot and number % HOT_SHARE == 0 else f"k{number % 100}", 0.0)
+                for number in range(SAMPLE + (SAMPLE // (HOT_SHARE - 1) if hot else 0))
+            )
+            asyncio.run(bench.fill(topic, wishes, RATE))
+
+        with bench.deployed("hot", topic) as (cluster, _):
+            worker_of(cluster)
+            rows = asyncio.run(bench.told(fill, SAMPLE))
+        took = [(read - sent) * 1000 for sent, read in rows]
+        say(f"{kind} a hot key: p50 {share_of(took, 0.5)}, p99 {share_of(took, 0.99)} ms")
+        figures |= {f"{kind}_hot_p50_ms": share_of(took, 0.5), f"{kind}_hot_p99_ms": share_of(took, 0.99)}
+    return figures
+
+
+def main() -> None:
+    """Run it from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pending", type=int, default=1_000_000, help="timers; 0: leave it out")
+    parser.add_argument("--events", type=int, default=100_000, help="of the storm; 0: leave it out")
+    asked = parser.parse_args()
+    configure_logs("warning")
+    figures: dict[str, object] = {}
+    with Valkey() as redis, ApacheKafka(cache=ROOT / ".cache") as broker, LocalRay(cpus=4):
+        bench = Bench(redis.url, broker.bootstrap)
+        bench.topic(LATE)
+        if asked.events:
+            figures |= storm(bench, asked.events, 1_000)
+            figures |= hot(bench)
+        if asked.pending:
+            figures |= timers(bench, asked.pending)
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()
