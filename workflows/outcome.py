@@ -248,7 +248,7 @@ class Outcome:
             wait = retry.wait(error, attempts, item.event.id)
             if wait is not None:
                 stop(entry, node)
-        reason, text, trace = describe(error)
+        reason, text, trace = describe(error) if wait is None else (*in_words(error), None)
         text, trace = self._told(text), trace and self._told(trace)
         self.result.failed.append(Failed(index, path, node, reason, text, trace, type, blob, hops, attempts, wait))
 
@@ -273,14 +273,22 @@ def branches(step: Step, item: Item) -> list[Item]:
     return items
 
 
-def describe(error: BaseException) -> tuple[str, str, str | None]:
-    """Reason, sentence and the user's part of the traceback of whatever stopped an event."""
+def in_words(error: BaseException) -> tuple[str, str]:
+    """Reason and sentence of whatever stopped an event."""
     reason = getattr(error, "reason_code", None) or "error"
     if isinstance(error, Reject):
-        return "reject", error.reason, None
+        return "reject", error.reason
     if isinstance(error, msgspec.DecodeError):  # ValidationError is one, too
         reason = "decode"
     text = str(error) if isinstance(error, HeadraceError | msgspec.MsgspecError) else f"{type(error).__name__}: {error}"
+    return reason, text
+
+
+def describe(error: BaseException) -> tuple[str, str, str | None]:
+    """The same, and the user's part of the traceback."""
+    reason, text = in_words(error)
+    if isinstance(error, Reject):
+        return reason, text, None
     frames = user_frames(error.__traceback__)
     if isinstance(error, PoisonEvent | DeadlineExceeded):
         return reason, text, error.trace[-TRACEBACK_CAP:] or None

@@ -390,11 +390,10 @@ def test_timers_and_idle_times_fall_due_once_for_each_run(rig: Rig) -> None:
 
 @pytest.mark.actors
 def test_M10_a_run_waits_for_messages_of_clients_and_nodes_or_until_it_is_over(rig: Rig) -> None:
-    flow = rig.prepare(times.approved)
-    rig.send(flow.orders, "tea", key="ada")
-    rig.send(flow.orders, "tea", key="bob")
-    rig.send(flow.orders, "tea", key="cid")
-    rig.start()
+    flow = rig.run(times.approved)
+    for key in ("ada", "bob", "cid"):
+        rig.send(flow.orders, "tea", key=key)
+    rig.until_waiting("ada", "bob", "cid")
     rig.send(flow.approvals, times.Approval("dan"), key="ada")
     rig.send(flow.orders, "approve bob", key="eve")
 

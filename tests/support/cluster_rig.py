@@ -40,6 +40,8 @@ from headrace.workflows.handles import SinkHandle, SourceHandle
 from headrace.workflows.keyspace import partition_of
 from headrace.workflows.plan import SourcePlan
 from headrace.workflows.records import Headers
+from headrace.workflows.runs import WAIT_FIELD
+from headrace.workflows.timers import stand_of
 from rigs import D, Ended, F, Fuse, Rig, Senders
 from waiting import until_async
 
@@ -147,6 +149,13 @@ class ClusterRig(Rig):
 
     def settle(self) -> None:
         self.wait(self._settled, "all that was sent is processed")
+
+    def until_waiting(self, *keys: str) -> None:
+        async def wait_all() -> bool:
+            runs = [await self._store.run(self._home(key), key) for key in keys]
+            return all(stand_of(run.get(WAIT_FIELD)).wait for run in runs)
+
+        self.wait(wait_all, f"{', '.join(keys)} stand at waits")
 
     def run_of(self, key: str = "") -> RunView:
         self.settle()

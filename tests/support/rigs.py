@@ -88,6 +88,10 @@ class Rig(ABC):
         """Until all that was sent is processed, or the workflow has ended."""
 
     @abstractmethod
+    def until_waiting(self, *keys: str) -> None:
+        """Until these runs stand at a wait."""
+
+    @abstractmethod
     def run_of(self, key: str = "") -> RunView:
         """One run, as it is in the store once all is processed."""
 
@@ -203,6 +207,9 @@ class HarnessRig(Rig):
             senders.pump()
         while self.harness.parked or self._falls_due():
             self.harness.advance(timedelta(seconds=1))
+
+    def until_waiting(self, *keys: str) -> None:
+        assert all(self.harness.runs[key].waits_at for key in keys)
 
     def _falls_due(self) -> bool:
         """Something will, within a minute."""

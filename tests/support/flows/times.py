@@ -25,6 +25,8 @@ from headrace import (
 from headrace.workflows.handles import NodeHandle, SinkHandle, SourceHandle
 
 SOON = timedelta(milliseconds=300)
+PATIENCE = timedelta(seconds=8)
+"""Enough for a cluster to start, and a message to be sent, on a machine that others use, too."""
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ def approved(unique: str) -> Approved:
     approvals = workflow.source(MessageSource("approval", Approval))
     said = workflow.sink(KafkaSink(f"said-{unique}", str, name="said"))
     asked, decided, expired = workflow.node(ask), workflow.node(decide), workflow.node(expire)
-    approval = workflow.wait(approvals, timeout=4 * SOON)
+    approval = workflow.wait(approvals, timeout=PATIENCE)
     orders.to(asked)
     asked.to(approval)
     approval.to(decided)
