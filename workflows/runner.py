@@ -57,6 +57,7 @@ class UnitRunner:
     ) -> None:
         self.plan = plan
         self.settings = settings
+        self._messages = plan.message_encoders
         self._scope = scope
         self._serial = plan.serial and not plan.regions[plan.region_of[unit]].by_core
         """What begins behind something that stands still is seen here; else the core lets nothing begin."""
@@ -370,7 +371,7 @@ class UnitRunner:
         """What is asked of each node for each event, with the one context that all events of a call share."""
         rows: list[_At] = []
         for position, node in enumerate(nodes):
-            context: Context[Any, Any] = Context(self.plan.name, node.name, self.settings, self.plan.message_encoders)
+            context: Context[Any, Any] = Context(self.plan.name, node.name, self.settings, self._messages)
             context._now_ms, context.state, context._traced = call.now, None, traced
             context._sets_timers = node.plan.on_timer is not None
             rows.append(

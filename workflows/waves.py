@@ -69,6 +69,7 @@ class Waves:
         self._entries = entries
         self._sizes = sizes
         self._settings = settings
+        self._messages = plan.message_encoders
         self._decoders: list[Callable[[bytes], Any]] = [row.codec.decode for row in plan.types]
         self._mutable = frozenset(number for number, row in enumerate(plan.types) if not row.immutable)
         """Numbers of the types of which each node gets a value of its own."""
@@ -125,7 +126,7 @@ class Waves:
         """Take a wave through one node. The loop that every event goes through: attributes in locals."""
         node, depth, out, events = self._nodes[position], self._depth[position], call.out, call.events
         base, paths, attempts, starts = out.call.hops, out.call.paths, out.call.attempts, out.call.nodes
-        context: Context[Any, Any] = Context(self._plan.name, node.name, self._settings, self._plan.message_encoders)
+        context: Context[Any, Any] = Context(self._plan.name, node.name, self._settings, self._messages)
         context._now_ms, context.state, context._hop = out.call.now, None, depth
         process, slot, singles, outputs = node.process, node.slot, node.singles, node.outputs
         codes, written, mutable, large = out.codes, out.written, self._mutable, self._sizes.large

@@ -5,21 +5,17 @@ Mechanism: a join is a node with state, told of each branch of each event in the
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
-import cluster_rig
-from brokers import Broker, Topics
 from cluster_rig import ClusterRig
 from flows.meetings import meetings
-from headrace.actors.local_ray import LocalRay
 from rigs import Fuse, HarnessRig, Rig
 
 KEYS = [f"key-{number}" for number in range(8)]
+MakeRig = Callable[[Fuse], ClusterRig]
 ROUNDS = 10
-PATIENCE = 240.0
-"""Seconds for four processes to start one after the other, without a spare, on a machine that others use, too."""
 
 
 def check(rig: Rig, deadly: str) -> None:
@@ -53,22 +49,8 @@ def test_branches_meet_once_in_the_test_kit(fuse: Fuse) -> None:
     rig.stop()
 
 
-@pytest.fixture
-def rig_of(
-    ray_cluster: LocalRay, kafka: Broker, topic: Topics, redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[Fuse], ClusterRig]]:
-    monkeypatch.setattr(cluster_rig, "WITHIN", PATIENCE)
-    rigs: list[ClusterRig] = []
-
-    def make(fuse: Fuse) -> ClusterRig:
-        rigs.append(ClusterRig(kafka.bootstrap, redis_url, topic, fuse))
-        return rigs[-1]
-
-    yield make
-    for rig in rigs:
-        rig.stop()
-
-
 @pytest.mark.cluster
-def test_branches_meet_once_though_an_event_kills_the_process_of_one(rig_of: Callable[[Fuse], ClusterRig]) -> None:
-    check(rig_of(None), "kill")
+def test_branches_meet_once_though_an_event_kills_the_process_of_one(
+    patient_rig_of: MakeRig,
+) -> None:
+    check(patient_rig_of(None), "kill")

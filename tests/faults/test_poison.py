@@ -7,41 +7,21 @@ no more once it has ended three processes, or was there for longer than `timeout
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
-import cluster_rig
-from brokers import Broker, Topics
 from cluster_rig import ClusterRig
 from flows import deadly
 from flows.deadly import Deadly
-from headrace.actors.local_ray import LocalRay
 from rigs import Fuse
 
 pytestmark = pytest.mark.cluster
+MakeRig = Callable[[Fuse], ClusterRig]
 KEYS = [f"key-{number}" for number in range(12)]
 ROUNDS = 8
-PATIENCE = 240.0
-"""Seconds for four processes to start one after the other, without a spare, on a machine that others use, too."""
 AMID = 3
 """The round in which the first key has the deadly word."""
-
-
-@pytest.fixture
-def rig_of(
-    ray_cluster: LocalRay, kafka: Broker, topic: Topics, redis_url: str, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[Fuse], ClusterRig]]:
-    monkeypatch.setattr(cluster_rig, "WITHIN", PATIENCE)
-    rigs: list[ClusterRig] = []
-
-    def make(fuse: Fuse) -> ClusterRig:
-        rigs.append(ClusterRig(kafka.bootstrap, redis_url, topic, fuse))
-        return rigs[-1]
-
-    yield make
-    for rig in rigs:
-        rig.stop()
 
 
 def check(rig: ClusterRig, make: Callable[[str], Deadly], word: str, reason: str) -> str:
@@ -74,35 +54,33 @@ def check(rig: ClusterRig, make: Callable[[str], Deadly], word: str, reason: str
 
 @pytest.mark.parametrize("fuse", [None, "all"])
 def test_G10_an_event_that_kills_its_process_is_a_dead_letter_and_no_other_is(
-    rig_of: Callable[[Fuse], ClusterRig], fuse: Fuse
+    patient_rig_of: MakeRig, fuse: Fuse
 ) -> None:
-    error = check(rig_of(fuse), deadly.singly, "kill", "poison")
+    error = check(patient_rig_of(fuse), deadly.singly, "kill", "poison")
 
     assert error.startswith("ended its process 3 times")
 
 
-def test_G10_a_segmentation_fault_is_named_in_the_dead_letter(rig_of: Callable[[Fuse], ClusterRig]) -> None:
-    error = check(rig_of(None), deadly.singly, "segv", "poison")
+def test_G10_a_segmentation_fault_is_named_in_the_dead_letter(patient_rig_of: MakeRig) -> None:
+    error = check(patient_rig_of(None), deadly.singly, "segv", "poison")
 
     assert "Segmentation fault" in error
     assert "deadly.py" in error
 
 
 @pytest.mark.parametrize("fuse", [None, "all"])
-def test_F07_a_node_that_is_not_async_and_never_returns_is_replaced(
-    rig_of: Callable[[Fuse], ClusterRig], fuse: Fuse
-) -> None:
-    error = check(rig_of(fuse), deadly.timed, "sleep", "timeout")
+def test_F07_a_node_that_is_not_async_and_never_returns_is_replaced(patient_rig_of: MakeRig, fuse: Fuse) -> None:
+    error = check(patient_rig_of(fuse), deadly.timed, "sleep", "timeout")
 
     assert error == "not done after 0.5 s (timeout=), and its process was replaced"
 
 
-def test_F07_a_node_that_keeps_the_interpreter_for_itself_is_replaced(rig_of: Callable[[Fuse], ClusterRig]) -> None:
-    check(rig_of(None), deadly.timed, "hold", "timeout")
+def test_F07_a_node_that_keeps_the_interpreter_for_itself_is_replaced(
+    patient_rig_of: MakeRig,
+) -> None:
+    check(patient_rig_of(None), deadly.timed, "hold", "timeout")
 
 
 @pytest.mark.parametrize(("word", "reason"), [("kill", "poison"), ("sleep", "timeout")])
-def test_G10_a_batch_that_ends_its_process_goes_singly(
-    rig_of: Callable[[Fuse], ClusterRig], word: str, reason: str
-) -> None:
-    check(rig_of(None), deadly.batched, word, reason)
+def test_G10_a_batch_that_ends_its_process_goes_singly(patient_rig_of: MakeRig, word: str, reason: str) -> None:
+    check(patient_rig_of(None), deadly.batched, word, reason)

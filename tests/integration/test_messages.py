@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from brokers import CACHE
-from command_line import Headrace
+from command_line import Start, commands_in, said
 from headrace.actors.run_views import get_run
 from headrace.actors.store import Store
 from headrace.sources.channel import ChannelSender
@@ -36,31 +35,13 @@ approval = workflow.wait(approvals, timeout=timedelta(hours=2))
 orders.to(approval)
 approval.to(workflow.node(decide))
 """
-Start = Callable[..., Headrace]
 
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Starts `headrace` with these arguments, in a folder with `flow.py`."""
-    started: list[Headrace] = []
-    (tmp_path / ".headrace").mkdir()
-    (tmp_path / ".headrace" / "cache").symlink_to(CACHE)
-    (tmp_path / "flow.py").write_text(FLOW)
-
-    def start(*arguments: str) -> Headrace:
-        started.append(Headrace(tmp_path, *arguments))
-        return started[-1]
-
-    yield start
-    for headrace in started:
-        headrace.process.kill()
-        headrace.process.wait()
-
-
-def said(start: Start, *arguments: str, code: int = 0) -> str:
-    ran = start(*arguments)
-    assert ran.ends() == code, ran.text
-    return ran.text
+    with commands_in(tmp_path, FLOW) as start:
+        yield start
 
 
 @pytest.mark.slow

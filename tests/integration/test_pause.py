@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from brokers import CACHE
-from command_line import Headrace
+from command_line import Headrace, Start, commands_in, said
 from headrace.actors.store import Store
 from headrace.sources.channel import ChannelSender
 from waiting import until_async
@@ -31,32 +30,17 @@ workflow.source(ChannelSource(str, capacity=100, name="left")).to(node)
 workflow.source(ChannelSource(str, capacity=100, name="right")).to(node)
 """
 
-Start = Callable[..., Headrace]
-
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Starts `headrace` with these arguments, in a folder with `flow.py`."""
-    started: list[Headrace] = []
-    (tmp_path / ".headrace").mkdir()
-    (tmp_path / ".headrace" / "cache").symlink_to(CACHE)
-    (tmp_path / "flow.py").write_text(FLOW)
-
-    def start(*arguments: str) -> Headrace:
-        started.append(Headrace(tmp_path, *arguments))
-        return started[-1]
-
-    yield start
-    for headrace in started:
-        headrace.process.kill()
-        headrace.process.wait()
+    with commands_in(tmp_path, FLOW) as start:
+        yield start
 
 
-def said(start: Start, *arguments: str, code: int = 0) -> Any:
+def told(start: Start, *arguments: str, code: int = 0) -> Any:
     """What a command says as JSON."""
-    ran = start(*arguments, "-o", "json")
-    assert ran.ends() == code, ran.text
-    return json.loads(ran.text)
+    return json.loads(said(start, *arguments, "-o", "json", code=code))
 
 
 async def send(url: str, channel: str, *texts: str) -> None:
@@ -86,9 +70,9 @@ async def test_nothing_is_taken_until_it_goes_on_also_when_its_process_was_kille
     await send(redis_url, "left", "one")
     await become(redis_url, "one")
 
-    document = said(start, "pause", "pausing")
+    document = told(start, "pause", "pausing")
     assert (document["running"], document["at_rest"], document["changed"]) == (True, True, True)
-    again = said(start, "pause", "pausing")
+    again = told(start, "pause", "pausing")
     assert (again["paused"], again["changed"]) == (document["paused"], False)
     await send(redis_url, "left", "two")
     await send(redis_url, "right", "three")
@@ -97,21 +81,21 @@ async def test_nothing_is_taken_until_it_goes_on_also_when_its_process_was_kille
     assert first.ends() == -signal.SIGKILL
     second = start(*run)
     second.says("running, after")
-    [row] = said(start, "status", "pausing")
+    [row] = told(start, "status", "pausing")
     assert row["status"]["state"] == "paused"
     [pause] = row["paused"]
     assert (pause["source"], "@" in pause["by"]) == ("", True)
     assert abs(pause["since"] - time.time()) < 600
     assert await remembered(redis_url) == ["one"]
 
-    assert said(start, "pause", "pausing", "--source", "right")["changed"]
-    document = said(start, "resume", "pausing")
+    assert told(start, "pause", "pausing", "--source", "right")["changed"]
+    document = told(start, "resume", "pausing")
     assert [row["source"] for row in document["paused"]] == ["right"]
     await become(redis_url, "one", "two")
     await send(redis_url, "left", "four")
     await become(redis_url, "one", "two", "four")
 
-    assert said(start, "resume", "pausing", "--source", "right")["paused"] == []
+    assert told(start, "resume", "pausing", "--source", "right")["paused"] == []
     await become(redis_url, "one", "two", "four", "three")
     assert start("stop", "pausing").ends() == 0
 

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import redis
 
-from brokers import CACHE
-from command_line import Headrace
+from command_line import Start, commands_in, said
 from headrace.actors.run_control import Asking
 from headrace.actors.run_views import RunFilter, list_runs
 from headrace.actors.store import Store
@@ -48,31 +47,12 @@ orders = workflow.source(ChannelSource(Order, capacity=100, key="customer", name
 orders.to(workflow.node(Handle(), name="handle", retry=Retry(1000, on=(OSError,), backoff=Linear(timedelta(hours=1)))))
 """
 
-Start = Callable[..., Headrace]
-
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
     """Starts `headrace` with these arguments, in a folder with `flow.py`."""
-    started: list[Headrace] = []
-    (tmp_path / ".headrace").mkdir()
-    (tmp_path / ".headrace" / "cache").symlink_to(CACHE)
-    (tmp_path / "flow.py").write_text(FLOW)
-
-    def start(*arguments: str) -> Headrace:
-        started.append(Headrace(tmp_path, *arguments))
-        return started[-1]
-
-    yield start
-    for headrace in started:
-        headrace.process.kill()
-        headrace.process.wait()
-
-
-def said(start: Start, *arguments: str, code: int = 0) -> str:
-    ran = start(*arguments)
-    assert ran.ends() == code, ran.text
-    return ran.text
+    with commands_in(tmp_path, FLOW) as start:
+        yield start
 
 
 def shown(start: Start, run: str) -> Any:

@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 import psutil
 
+from brokers import CACHE
 from waiting import until
 
 PROGRAM: Final = (sys.executable, "-m", "headrace")
@@ -61,3 +63,32 @@ class Headrace:
     def family(self) -> list[psutil.Process]:
         """All processes that it has started, and theirs."""
         return psutil.Process(self.process.pid).children(recursive=True)
+
+
+Start: TypeAlias = Callable[..., Headrace]
+"""Starts `headrace` with these arguments."""
+
+
+@contextmanager
+def commands_in(folder: Path, flow: str) -> Iterator[Start]:
+    """Starts commands in a folder with this text as `flow.py`, and ends those that still run."""
+    started: list[Headrace] = []
+    (folder / ".headrace").mkdir()
+    (folder / ".headrace" / "cache").symlink_to(CACHE)
+    (folder / "flow.py").write_text(flow)
+
+    def start(*arguments: str) -> Headrace:
+        started.append(Headrace(folder, *arguments))
+        return started[-1]
+
+    yield start
+    for headrace in started:
+        headrace.process.kill()
+        headrace.process.wait()
+
+
+def said(start: Start, *arguments: str, code: int = 0) -> str:
+    """What a command says, which ends with this code."""
+    ran = start(*arguments)
+    assert ran.ends() == code, ran.text
+    return ran.text
