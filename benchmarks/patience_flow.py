@@ -61,7 +61,7 @@ def one_fails(event: Event[Wish], ctx: Context) -> float:
 def _workflow(name: str, topic: str) -> Workflow:
     workflow = Workflow(f"{name}-{topic}", partitions=1)
     wishes = workflow.source(KafkaSource(topic, Wish, key="key", name="wishes"))
-    storm = Retry(5, backoff=Linear(timedelta(milliseconds=10)))
+    storm = Retry(5, backoff=Linear(timedelta(milliseconds=10), timedelta(milliseconds=10)))
     minute = Retry(5, backoff=Linear(timedelta(minutes=1)))
     match name:
         case "timers":

@@ -8,7 +8,7 @@ the next run of the key, or is late.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
@@ -111,9 +111,9 @@ class Control:
         """An epoch is in the store."""
         self._epochs -= epoch.waits and epoch.finale is None
 
-    def settled(self) -> None:
-        """No event is being fetched any more from where it stood still."""
-        self._void.clear()
+    def settled(self, tickets: Iterable[Ticket]) -> None:
+        """These events are no longer being fetched from where they stood still."""
+        self._void.difference_update(tickets)
 
     def is_void(self, ticket: Ticket) -> bool:
         """The run of an event that is fetched from where it stood still has been ended meanwhile."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import count
+from operator import sub
 from typing import Any, TypeAlias
 
 from .calls import Blobs, Call
@@ -14,6 +15,7 @@ from .parking import Parking, Ticket
 from .plan import Plan, Region
 from .program import UnitProgram
 from .runs import RunRecord
+from .soon import Soon
 from .traced_epoch import traced_of
 
 OpenFlow: TypeAlias = Callable[[Epoch, int, list[Item]], Flow]
@@ -33,6 +35,8 @@ class Dispatch:
     attempts: int = 1
     tickets: dict[int, Ticket] = field(default_factory=dict)
     """Events that stood still before the node that they enter, by index."""
+    again: list[RunRecord] = field(default_factory=list)
+    """Runs of its first events, as many as waited in memory; see `soon`."""
     sent: int = 1
     """How often it went to a replica, because one was lost with it."""
 
@@ -51,9 +55,11 @@ class Dispatcher:
         owner: str,
         open_flow: OpenFlow,
         parking: Parking,
+        soon: Soon,
     ) -> None:
         self._plan = plan
         self._parking = parking
+        self._soon = soon
         self._open = open_flow
         self._partition = partition
         self._owner = owner
@@ -65,6 +71,7 @@ class Dispatcher:
     def start(self, epochs: Iterable[Epoch], now: int) -> list[Dispatch]:
         """All calls that may go out now."""
         started: list[Dispatch] = []
+        self._soon.release(now)
         occupied = [False] * max(1, len(self._plan.regions))
         for epoch in epochs:
             if not epoch.entered:
@@ -72,9 +79,11 @@ class Dispatcher:
             load = epoch.load
             for region in self._plan.regions:
                 index = region.index
-                if load[index] and not occupied[index] and not any(occupied[r] or load[r] for r in region.before):
+                moving = load if epoch.soon is None else list(map(sub, load, epoch.soon.load))
+                if load[index] and not occupied[index] and not any(occupied[r] or moving[r] for r in region.before):
                     self._start_region(epoch, region, now, started)
-            occupied = [was or bool(count) for was, count in zip(occupied, load, strict=True)]
+            moving = load if epoch.soon is None else map(sub, load, epoch.soon.load)
+            occupied = [was or bool(count) for was, count in zip(occupied, moving, strict=True)]
         return started
 
     def _start_region(self, epoch: Epoch, region: Region, now: int, started: list[Dispatch]) -> None:
@@ -82,6 +91,8 @@ class Dispatcher:
         if waiting and region.index in epoch.merged:
             epoch.merged.discard(region.index)
             waiting.sort(key=epoch.order)
+        if waiting:
+            waiting = self._soon.defer(epoch, region.index, waiting)
         if region.by_core:
             flow = self._open(epoch, region.index, waiting) if waiting else epoch.flows[region.index]
             ready = flow.ready
@@ -106,12 +117,14 @@ class Dispatcher:
     def _dispatch(self, epoch: Epoch, place: Place, items: list[Item], now: int) -> Dispatch:
         unit = place[0]
         slots = [slot for slot, _ in items]
+        here = epoch.soon
+        again = here.again.pop(place, []) if here is not None else []
         self.calls += 1
         number = self.calls
         whole = (
             len(slots) == epoch.count == len(epoch.runs)
             and slots[-1] == epoch.count - 1
-            and not (epoch.hops or epoch.paths)
+            and not (epoch.hops or epoch.paths or here)
         )
         of_runs: list[RunRecord] = epoch.runs if whole else [epoch.runs[slot] for slot in slots]  # type: ignore[assignment,misc]
         places = dict(zip(dict.fromkeys(of_runs), count()))
@@ -134,7 +147,10 @@ class Dispatcher:
                 call.attempts = [-1] * len(slots)
                 for index, ticket in tickets.items():
                     call.attempts[index] = epoch.tickets[ticket].attempts if ticket.node else 0
-        if self._parking.count or epoch.stopped:
+        if again and here is not None:
+            tried = [here.tried.pop(item, -1) for item in items[: len(again)]]
+            call.attempts = tried + [-1] * (len(items) - len(again))
+        if self._parking.count or epoch.stopped or here is not None:
             call.blocked = self._blocked(epoch, unit, runs) or None
         data: Sequence[Any] | None = None
         if epoch.data is not None and self._plan.units[unit].in_worker:
@@ -142,13 +158,19 @@ class Dispatcher:
                 data = epoch.data
             elif slots[-1] < epoch.count and len(epoch.runs) == epoch.count:
                 data = [epoch.data[slot] for slot in slots]
-        dispatch = self.busy[place] = Dispatch(call, data, epoch, slots, runs, tickets=tickets)
+        dispatch = self.busy[place] = Dispatch(call, data, epoch, slots, runs, tickets=tickets, again=again)
         return dispatch
 
     def _blocked(self, epoch: Epoch, unit: int, runs: Sequence[RunRecord]) -> list[tuple[int, int, int]]:
         """Nodes of the unit before which events of these runs stand still; see `Call.blocked`."""
-        plan, parking, found = self._plan, self._parking, []
-        nodes = {plan.nodes[node].name: node for node in plan.units[unit].nodes}
+        plan, parking, found = self._plan, self._parking, list[tuple[int, int, int]]()
+        inside = plan.units[unit].nodes
+        if epoch.soon is not None and epoch.soon.queues:
+            places = dict(zip(runs, count()))
+            found = [(places[run], node, NONE_MAY) for node, run in epoch.soon.queues if run in places and node in inside]
+        if not (parking.count or epoch.stopped):
+            return found
+        nodes = {plan.nodes[node].name: node for node in inside}
         for index, run in enumerate(runs):
             stopped = epoch.stopped.get(run, ())
             found += [(index, node, NONE_MAY) for node in stopped if node in plan.units[unit].nodes]

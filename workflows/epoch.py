@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from .control import ControlEvent
     from .records import Records
     from .saving import Save
+    from .soon import Shortly
     from .timers import Due, Stand
     from .tracing import Trace
 
@@ -163,6 +164,8 @@ class Epoch:
         """How many of them nobody wants."""
         self.counters: dict[str, int] = {}
         """More fields of the head that its commit sets."""
+        self.soon: Shortly | None = None
+        """What of it waits in memory; see `soon`."""
         self.save: Save | None = None
         """Its commit, once it is done."""
         self.cut: int | None = None
@@ -200,6 +203,10 @@ class Epoch:
             if hops:
                 self.hops[slot] = hops
             return slot
+        return self.put(slot, suffix, type, blob, hops)
+
+    def put(self, slot: int, suffix: Path, type: int, blob: bytes | None, hops: int) -> int:
+        """A slot of its own for what came of the event in `slot`; without a blob, for the event as it is."""
         new = len(self.runs)
         self.runs.append(self.runs[slot])
         self.types.append(type)

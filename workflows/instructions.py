@@ -52,6 +52,17 @@ class Limits:
     kept_of_run: int = 20_000
     """Messages of one source that are kept for one run, until it gets to a wait for them."""
     recall: int = 500
-    """Events that stood still and go on together, at most."""
+    """Queues of events that stood still, of which some go on together, at most."""
+    together: int = 4
+    """Events of one queue of those that go on together at first: of as many, one in four goes on, where three of ten
+    attempts fail."""
+    soon: int = 250
+    """Milliseconds that an epoch of many events may last for those of its events that are tried again by then."""
+    soon_from: int = 200
+    """Events that such an epoch has at least: fewer are no backlog, and others should not wait for some of them."""
+    soon_tick: int = 5
+    """Milliseconds: what is due within one of these goes on together, at its end."""
+    waiting_soon: int = 2_000
+    """Events of an epoch that wait so at the same time, beyond which they are parked."""
     firings: int = 1_000
     """Timers and time-outs that fall due together, at most."""

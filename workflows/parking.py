@@ -134,6 +134,8 @@ class Parking:
         self._due: dict[Ticket, int] = {}
         self._first: dict[Queue, Ticket] = {}
         """By queue: the one in it that is due."""
+        self._reach: dict[Queue, int] = {}
+        """How many of a queue go on together the next time, where they are more than at first."""
         self._heap: list[tuple[int, Ticket]] = []
         """(due, ticket), some of which are no longer so."""
         self.under_way: set[Ticket] = set()
@@ -237,7 +239,10 @@ class Parking:
                 changed[before] = None
             if first is None:
                 self._first.pop(name, None)
+                self._reach.pop(name, None)
                 continue
+            if first in wanted:
+                self._reach.pop(name, None)
             time = wanted.get(first, self._due.get(first, NEVER if is_kept(first) else now))
             if time == NEVER:
                 self._first.pop(name, None)
@@ -254,14 +259,30 @@ class Parking:
             heappop(heap)
         return heap[0][0] if heap else None
 
-    def take(self, now: int, limit: int) -> list[Ticket]:
-        """Those that are to go on now, each with some of those behind it, in order. They are under way from here on."""
+    def take(self, now: int, limit: int, together: int) -> list[Ticket]:
+        """Those that are to go on now, each with some of those behind it, in order. They are under way from here on.
+
+        Those behind the first one come in vain if it fails again. So there are few of them at first, and more each time
+        that all of them have gone on.
+
+        Args:
+            now: Milliseconds since 1970 UTC.
+            limit: Queues, and events of one queue, that go on together, at most.
+            together: Events of a queue that go on together at first.
+        """
+        due: list[Ticket] = []
+        while len(due) < limit and (time := self.next_due()) is not None and time <= now:
+            first = heappop(self._heap)[1]
+            self.under_way.add(first)
+            due.append(first)
         taken: list[Ticket] = []
-        while len(taken) < limit and (time := self.next_due()) is not None and time <= now:
-            queue = self._queues[self.queue(heappop(self._heap)[1])]
-            part = list(takewhile(self._is_settled, queue[: limit - len(taken)]))
-            self.under_way.update(part)
-            taken += part
+        for first in due:
+            name = self.queue(first)
+            reach = self._reach.get(name, together)
+            self._reach[name] = min(limit, 2 * reach)
+            taken.append(first)
+            taken += takewhile(self._is_settled, self._queues[name][1:reach])
+        self.under_way.update(taken)
         return taken
 
     def surplus(self, most: int, most_of_queue: int, spared: Collection[Ticket] = ()) -> list[Ticket]:

@@ -8,7 +8,9 @@ after a roll-back or a fence it is thrown away.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+
+from typing import Final
 
 import msgspec
 
@@ -29,11 +31,15 @@ from .records import Records
 from .router import Router
 from .runs import RUNNING, STATUS_FIELD, RunRecord, RunTable, latest
 from .saving import CommitBuilder
+from .soon import Soon
 from .standing import Standing
 from .timekeeping import Timekeeping
 from .traced_epoch import end_traces
 from .tracing import Tracer
 from .waiting import Waiting
+
+_RECALLS: Final = 8
+"""So many times as many events as `Limits.recall` may be under way from where they stood still."""
 
 
 class PartitionCore:
@@ -73,7 +79,10 @@ class PartitionCore:
         self.control = Control(self)
         self.late = LateEvents(self)
         self.router = Router(self)
-        self.dispatcher = Dispatcher(plan, self.programs, partition, head.owner, self.router.open, self.parking)
+        self.soon = Soon(plan, self.programs, self.limits)
+        self.dispatcher = Dispatcher(
+            plan, self.programs, partition, head.owner, self.router.open, self.parking, self.soon
+        )
         self.time = Timekeeping(self, head)
         self.builder = CommitBuilder(plan, self.runs, head, self.parking, self.time, partitions)
         self.epochs: deque[Epoch] = deque()
@@ -90,7 +99,7 @@ class PartitionCore:
         self.admission = Admission(self)
         self._saving = False
         self._epoch_count = 0
-        self._recalled: list[Ticket] = []
+        self._recalled: set[Ticket] = set()
         """Events that stood still and are under way."""
         self.draining = False
         """Nothing that stands still goes on any more: another owner is to have it."""
@@ -103,7 +112,11 @@ class PartitionCore:
     @property
     def wants_records(self) -> bool:
         """Another epoch may begin."""
-        return not self.ended and len(self.epochs) < self.limits.epochs_in_flight and not self.parking_full
+        return not self.ended and len(self.epochs) < self._most_epochs and not self.parking_full
+
+    @property
+    def _most_epochs(self) -> int:
+        return self.limits.epochs_in_flight + self.soon.more_epochs
 
     @property
     def parked(self) -> int:
@@ -119,9 +132,19 @@ class PartitionCore:
     @property
     def wakes_at(self) -> int | None:
         """When there is something to do, should nothing happen before: milliseconds since 1970 UTC."""
-        if self._recalled or self.draining or self.ended:
+        soon = self.soon.next_due
+        parked = self._recall_at
+        return parked if soon is None or (parked is not None and parked < soon) else soon
+
+    @property
+    def _recall_at(self) -> int | None:
+        """When some of those that stand still are to go on, or to make room."""
+        recalled = len(self._recalled)
+        if self.draining or self.ended or self.evicting.under_way or recalled >= _RECALLS * self.limits.recall:
             return None
-        return 0 if self.evicting.is_due() else self.parking.next_due()
+        if recalled and self.plan.serial:  # what they come to may stand still ahead of those behind them
+            return None
+        return 0 if not recalled and self.evicting.is_due() else self.parking.next_due()
 
     @property
     def timers_at(self) -> int | None:
@@ -177,23 +200,25 @@ class PartitionCore:
         sources = {source.name: source.index for source in self.plan.sources}
         wanted = [ticket for ticket in tickets if not (self.ended or self.control.is_void(ticket))]
         rows = found(wanted, dict(zip(tickets, blobs, strict=True)))
+        if len(rows) < len(tickets):
+            gone = set(tickets).difference(wanted)
+            self._come_back(gone)
         if self.evicting.under_way:
             self.evicting.offer(rows, now)
         elif rows:
             self.offer(as_records(rows, sources), now)
         else:
-            self._come_back()
             self.advance(now)
 
     def is_recalled(self, ticket: Ticket) -> bool:
         """It stood still, and is on its way from the store, or in an epoch."""
         return ticket in self._recalled
 
-    def _come_back(self) -> None:
-        """What became of the events that stood still and were under way is in the store."""
-        self.parking.committed(self._recalled)
-        self.control.settled()
-        self._recalled = []
+    def _come_back(self, tickets: Collection[Ticket]) -> None:
+        """What became of these events, which stood still and were under way, is in the store."""
+        self.parking.committed(tickets)
+        self.control.settled(tickets)
+        self._recalled.difference_update(tickets)
 
     def end(self, outcome: str, reason: object, now: int) -> None:
         """End the run of an unkeyed workflow from outside, behind everything that was offered so far.
@@ -339,9 +364,11 @@ class PartitionCore:
 
     def _recall(self, now: int) -> None:
         """Let those that are due go on: some of them at a time, beside an epoch of the sources' events."""
-        if len(self.epochs) <= self.limits.epochs_in_flight and (due := self.wakes_at) is not None and due <= now:
-            self._recalled = self.evicting.take() or self.parking.take(now, self.limits.recall)
-            self._instructions.append(Recall(self._recalled))
+        if len(self.epochs) <= self._most_epochs and (due := self._recall_at) is not None and due <= now:
+            makes_room = [] if self._recalled else self.evicting.take()
+            tickets = makes_room or self.parking.take(now, self.limits.recall, self.limits.together)
+            self._recalled.update(tickets)
+            self._instructions.append(Recall(tickets))
 
     def finished(self, result: CallResult, now: int) -> None:
         """The result of a call has come. One that nobody waits for (any more) is ignored."""
@@ -382,8 +409,8 @@ class PartitionCore:
             self.time.committed(epoch)
             self.events_done -= len(epoch.firings.keys() - epoch.roots_of.keys())
         self.control.committed(epoch)
-        if epoch.tickets or epoch.evicts:
-            self._come_back()
+        if epoch.tickets:
+            self._come_back(epoch.tickets)
         self.parking.committed(epoch.pending.parked)
         self.moved.update(row.source for row in misplaced)
         self.runs.release(epoch.touched)
@@ -391,6 +418,6 @@ class PartitionCore:
             end_traces(self.tracer, epoch)
         if epoch.cut is not None:
             self.epochs.clear()  # the run has ended: what was offered behind it is not processed
-            self._come_back()
+            self._come_back(list(self._recalled))
         self.advance(now)
         return True

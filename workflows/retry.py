@@ -24,6 +24,7 @@ _PROGRAMMING: Final = (
 )  # fmt: skip
 """Mistakes in the code or in the data: they fail the same way the next time."""
 _SPREAD: Final = 10_000
+_WAITS_KEPT: Final = 100
 _MOST_ATTEMPTS: Final = 1_000_000
 
 
@@ -86,6 +87,10 @@ class Retry:
     jitter: float = field(default=0.1, kw_only=True)
     """Part of each wait, 0 to 1, by up to which it is shorter, by chance: what failed together is not tried again
     together. By the event's id, so that a test repeats."""
+    _waits: dict[int, float] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """By failures: what the backoff says, which is asked once for each."""
+    _covered: dict[type, bool] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """By class of errors: whether they are worth another attempt."""
 
     def wait(self, error: BaseException, failures: int, seed: str) -> int | None:
         """How long to wait before the next attempt, in milliseconds; None: there is none.
@@ -95,16 +100,35 @@ class Retry:
             failures: Failed attempts so far, 1 after the first.
             seed: What the chance hangs on: the event's id.
         """
-        if failures >= self.attempts or not self._covers(error):
+        if failures >= self.attempts:
             return None
+        covers = self._covered.get(error.__class__)
+        if not (self._covers(error) if covers is None else covers):
+            return None
+        wait = self._waits.get(failures)
+        if wait is None:
+            wait = self._wait(failures)
+        chance = zlib.crc32(f"{seed}/{failures}".encode()) % _SPREAD / _SPREAD
+        return int(wait * (1 - self.jitter * chance)) or 1
+
+    def _wait(self, failures: int) -> float:
+        """Milliseconds to wait, without jitter."""
         try:
             wait = min(self.backoff(failures), LONGEST_WAIT)
         except Exception:  # noqa: BLE001  the user's function; the event must not stop for it
             wait = Exponential()(failures)
-        chance = zlib.crc32(f"{seed}/{failures}".encode()) % _SPREAD / _SPREAD
-        return max(1, int(wait / timedelta(milliseconds=1) * (1 - self.jitter * chance)))
+        milliseconds = max(1.0, wait / timedelta(milliseconds=1))
+        if isinstance(self.backoff, Exponential | Linear) and len(self._waits) < _WAITS_KEPT:
+            self._waits[failures] = milliseconds
+        return milliseconds
 
     def _covers(self, error: BaseException) -> bool:
+        covers = self._decide(error)
+        if not isinstance(error, HeadraceError):  # which of those are final is for each of them to say
+            self._covered[error.__class__] = covers
+        return covers
+
+    def _decide(self, error: BaseException) -> bool:
         if not isinstance(error, self.on):
             return False
         if isinstance(error, Reject) or (isinstance(error, HeadraceError) and error.final):

@@ -102,6 +102,7 @@ class Router:
     def finished(self, dispatch: Dispatch, result: CallResult, now: int) -> None:
         """Take over what a call brought."""
         self._states(dispatch, result)
+        result = self._core.soon.keep(dispatch, result, now)
         if result.hops:
             note_hops(dispatch, result, self._plan)
         no_events = {row.index for row in result.failed if row.wait is None and not self._failed(dispatch, row, now)}

@@ -79,6 +79,9 @@ class World:
                 self.core.advance(self.now)
             self.todo += self.core.instructions()
             exhausted = self.read >= len(self.log) or self.core.ended
+            if (soon := self.core.soon.next_due) is not None and (not self.todo or self.draw.random() < 0.05):
+                self.now = max(self.now, soon)
+                continue
             if not self.todo and exhausted and self.core.idle:
                 if self.store.head(0).sequence == self.core.builder.sequence:
                     return

@@ -153,19 +153,22 @@ def random_retry(draw: random.Random) -> Retry:
 
 def random_graph(
     draw: random.Random, *, fuse: str | None = None, keyed: bool | None = None, retries: bool = False,
-    failures: bool = False,
+    failures: bool = False, trees: bool = False,
 ) -> Graph:  # fmt: skip
     """A graph of 1 to 6 nodes: chains, fan-out, fan-in, loops; some with ends, shared state, async nodes.
 
-    Some are in layers of plain nodes, each leading to the next: what a unit takes in waves.
+    Some are in layers of plain nodes, each leading to the next: what a unit takes in waves. In trees, each node and
+    sink has its events from one place: what comes of a key's events is the same whenever they go on.
     """
     count = draw.randint(1, 6)
-    sinks = draw.randint(1, 2)
-    layered = draw.random() < 0.2
-    loops = not layered and draw.random() < 0.5
-    ends = not layered and draw.random() < 0.3
-    shares = not layered and draw.random() < 0.2
+    sinks = count if trees else draw.randint(1, 2)
+    layered = not trees and draw.random() < 0.2
+    plain = layered or (trees and draw.random() < 0.5)
+    loops = not (layered or trees) and draw.random() < 0.5
+    ends = not (layered or trees) and draw.random() < 0.3
+    shares = not (layered or trees) and draw.random() < 0.2
     layers = sorted(draw.randrange(3) for _ in range(count)) if layered else []
+    parents = [draw.randint(-1, index - 1) for index in range(count)] if trees else []
     keyed = draw.random() < 0.85 if keyed is None else keyed
     nodes, behaviours, routes_of = [], [], []
     for index in range(count):
@@ -176,16 +179,19 @@ def random_graph(
         )  # fmt: skip
         if loops and not behaviour.stateful and not shares:
             behaviour.stateful = True  # else it could go round for ever
-        following = range(0 if loops else index + 1, count)
+        following: Sequence[int] = range(0 if loops else index + 1, count)
+        if trees:
+            following = [child for child, parent in enumerate(parents) if parent == index]
         if layered:
             following = range(bisect_right(layers, layers[index]), bisect_right(layers, layers[index] + 1))
-        routes = [_targets(draw, following, sinks, ends=ends) for _ in range(5)]
+        into = [index] if trees else range(sinks)
+        routes = [_targets(draw, following, into, ends=ends) for _ in range(5)]
         behaviour.ways = tuple(Way)
         failure: FailurePlan | None = None
         if failures and draw.random() < 0.7:
             failure = FailurePlan(len(routes), 2)
-            routes.append(_targets(draw, following, sinks, ends=ends))
-        nodes.append(_node(draw, index, behaviour, routes, failure, plain=layered))
+            routes.append(_targets(draw, following, into, ends=ends))
+        nodes.append(_node(draw, index, behaviour, routes, failure, plain=plain))
         behaviours.append(behaviour)
         routes_of.append(routes)
     units, unit_of = _units(draw, count, fuse)
@@ -196,7 +202,9 @@ def random_graph(
             if 0 <= target < SINK and unit_of[target] != unit_of[index]:
                 edges[unit_of[index]].add(unit_of[target])
     regions, region_of = regions_of(edges, len(units), whole=serial)
-    first = range(bisect_right(layers, layers[0]) if layered else count)
+    first: Sequence[int] = range(bisect_right(layers, layers[0]) if layered else count)
+    if trees:
+        first = [index for index, parent in enumerate(parents) if parent < 0]
     entries = [tuple(draw.sample(first, k=min(len(first), draw.choice([1, 1, 1, 2])))) for _ in range(2)]
     plan = Plan(
         name="model", keyed=keyed, partitions=1, types=TYPES,
@@ -209,12 +217,12 @@ def random_graph(
     return Graph(plan, behaviours)
 
 
-def _targets(draw: random.Random, following: Sequence[int], sinks: int, *, ends: bool) -> tuple[int, ...]:
+def _targets(draw: random.Random, following: Sequence[int], sinks: Sequence[int], *, ends: bool) -> tuple[int, ...]:
     def one() -> int:
         if ends and draw.random() < 0.07:
             return draw.choice([COMPLETE, TERMINATE])
         if not following or draw.random() < 0.35:
-            return SINK + draw.randrange(sinks)
+            return SINK + draw.choice(sinks)
         return draw.choice(following)
 
     return tuple(dict.fromkeys(one() for _ in range(draw.choice([0, 1, 1, 1, 2, 3]))))

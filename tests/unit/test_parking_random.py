@@ -20,7 +20,7 @@ def check(seed: int, *, faults: bool, steps: int = 100_000, failures: bool = Fal
     draw = random.Random(seed)
     graph = random_graph(draw, retries=True, failures=failures)
     patient = Patient(graph)
-    world = World(graph, [], draw, faults=faults)
+    world = World(graph, [], draw, faults=faults, together=draw.choice([1, 4, 1000]))
     ticks = 0
     for part in range(draw.randint(1, 3)):
         log = random_log(draw)

@@ -1,0 +1,245 @@
+"""Events that are tried again soon: in memory, within the epoch that they came with.
+
+An event that stands still is parked, durably: it is written to the store, and read from it when it is due. While a
+backlog is worked off, that would be most of the work in a storm of retries. So an epoch of many events keeps those in
+memory that are due again before it has lasted `Limits.soon`, and those of their runs behind them before the same node.
+Its commit waits for them; what is not done by then is parked like any other. If the process dies meanwhile, nothing of
+it has happened: the events come again from their source, with their first attempt.
+
+Epochs behind it go on, but without the runs of which something waits: those events wait as well, until the epoch
+before has done with the run. So the states of a run are those of whole epochs in their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING, Final
+
+from msgspec.structs import replace
+
+from .plan import Plan
+from .waves import goes_in_waves
+
+if TYPE_CHECKING:
+    from .calls import CallResult, Failed
+    from .dispatch import Dispatch
+    from .epoch import Epoch, Item, Place
+    from .instructions import Limits
+    from .program import UnitProgram
+    from .runs import RunRecord
+
+_MORE_EPOCHS: Final = 9
+"""That may be in flight while something waits: they are behind an epoch that has little to do."""
+
+
+@dataclass(slots=True)
+class Shortly:
+    """What of one epoch waits in memory."""
+
+    load: list[int]
+    """By region: how many of the events there wait (or are tried again right now)."""
+    queues: dict[tuple[int, RunRecord], list[int]] = field(default_factory=dict)
+    """By node and run: slots, in order; the first one is to be tried again, the others stand behind it."""
+    tried: dict[Item, int] = field(default_factory=dict)
+    """Failed attempts of those that have some."""
+    runs: dict[RunRecord, int] = field(default_factory=dict)
+    """How many of each run wait."""
+    again: dict[Place, list[RunRecord]] = field(default_factory=dict)
+    """Runs of those that are due and in `Epoch.ready`, an entry for each."""
+    later: dict[RunRecord, list[tuple[int, Item]]] = field(default_factory=dict)
+    """(region, item) of events whose run waits in an epoch before."""
+
+
+class Soon:
+    """All that waits in memory of one partition."""
+
+    def __init__(self, plan: Plan, programs: Sequence[UnitProgram], limits: Limits) -> None:
+        self._plan = plan
+        self._limits = limits
+        special = plan.scopes or any(node.may_end for node in plan.nodes) or any(row.serial for row in plan.regions)
+        self._allowed = not (plan.serial or plan.timed or special)
+        self._depths: dict[int, int] = {}
+        """By node: how many nodes of its unit an event has passed with it, where hops are counted so."""
+        for program in programs:
+            if program.ways is not None and goes_in_waves(plan, program):
+                self._depths.update(zip((node.index for node in program.nodes), program.ways[1], strict=True))
+        self.count = 0
+        """Events that wait."""
+        self.kept = 0
+        """Failed attempts whose events waited here."""
+        self._due: dict[int, list[tuple[Epoch, int, RunRecord]]] = {}
+        """When a queue is due -> its epoch, node and run."""
+        self._heap: list[int] = []
+        """When something is due."""
+        self._holders: dict[RunRecord, list[Epoch]] = {}
+        """By run: the epochs in which something of it waits, in order."""
+
+    @property
+    def next_due(self) -> int | None:
+        """When the next one is due: milliseconds since 1970 UTC."""
+        return self._heap[0] if self._heap else None
+
+    @property
+    def more_epochs(self) -> int:
+        """How many more may be in flight than otherwise."""
+        return _MORE_EPOCHS if self.count else 0
+
+    def keep(self, dispatch: Dispatch, result: CallResult, now: int) -> CallResult:
+        """Take from a result what is to wait here; and what was tried again has been.
+
+        Args:
+            dispatch: The call.
+            result: Its result.
+            now: Milliseconds since 1970 UTC.
+
+        Returns:
+            The result without what waits.
+        """
+        epoch, region = dispatch.epoch, self._plan.region_of[result.unit]
+        here = epoch.soon
+        if result.failed and (here is not None or self._may(epoch)):
+            here = epoch.soon = here or Shortly([0] * len(epoch.load))
+            rest = self._take(dispatch, here, result.failed, now)
+            kept = len(result.failed) - len(rest)
+            if kept:
+                result = replace(result, failed=rest)
+                here.load[region] += kept
+                epoch.load[region] += kept
+        if here is not None and dispatch.again:
+            here.load[region] -= len(dispatch.again)
+            for run in dispatch.again:
+                self._less(epoch, run, 1)
+        return result
+
+    def _may(self, epoch: Epoch) -> bool:
+        return self._allowed and epoch.count >= self._limits.soon_from and not (epoch.tickets or epoch.firings)
+
+    def _take(self, dispatch: Dispatch, here: Shortly, rows: Sequence[Failed], now: int) -> list[Failed]:
+        """Keep what may wait here. Returns the others."""
+        epoch, slots, queues, tried = dispatch.epoch, dispatch.slots, here.queues, here.tried
+        last, most = epoch.began + self._limits.soon, self._limits.waiting_soon
+        rest: list[Failed] = []
+        for row in rows:
+            if row.wait is None:
+                rest.append(row)
+                continue
+            slot, node = slots[row.index], row.node
+            run = epoch.runs[slot]
+            assert run is not None
+            name = (node, run)
+            if row.attempts:
+                due = now + row.wait
+                if due > last or len(tried) >= most:
+                    rest.append(row)
+                    continue
+                self._at(due).append((epoch, node, run))
+                self.kept += 1
+                queue = queues[name] = []
+            elif name in queues:
+                queue = queues[name]
+            else:
+                rest.append(row)
+                continue
+            slot = self._slot(epoch, slot, row)
+            queue.append(slot)
+            if row.attempts:
+                tried[slot, node] = row.attempts
+            self._more(epoch, here, run)
+        return rest
+
+    def _at(self, due: int) -> list[tuple[Epoch, int, RunRecord]]:
+        """What goes on then, or a little later."""
+        tick = self._limits.soon_tick
+        due = -(-due // tick) * tick
+        found = self._due.get(due)
+        if found is None:
+            found = self._due[due] = []
+            heappush(self._heap, due)
+        return found
+
+    def _slot(self, epoch: Epoch, slot: int, row: Failed) -> int:
+        """Where the event is, as it came to its node."""
+        hops = max(0, row.hops - self._depths.get(row.node, 1))
+        if not row.path and row.data is None and epoch.hops.get(slot, 0) == hops:
+            return slot
+        return epoch.put(slot, row.path, row.type if row.data is not None else epoch.types[slot], row.data, hops)
+
+    def _more(self, epoch: Epoch, here: Shortly, run: RunRecord) -> None:
+        self.count += 1
+        count = here.runs.get(run, 0)
+        here.runs[run] = count + 1
+        if not count:
+            holders = self._holders.get(run)
+            if holders is None:
+                self._holders[run] = [epoch]
+            else:
+                holders.append(epoch)
+                holders.sort(key=_number)
+
+    def _less(self, epoch: Epoch, run: RunRecord, count: int) -> None:
+        """So many of a run wait no longer; if they were the last ones, the next epoch's may go on."""
+        here = epoch.soon
+        assert here is not None
+        self.count -= count
+        left = here.runs[run] - count
+        if left:
+            here.runs[run] = left
+            return
+        del here.runs[run]
+        holders = self._holders[run]
+        holders.remove(epoch)
+        if not holders:
+            del self._holders[run]
+            return
+        following = holders[0]
+        waits = following.soon
+        assert waits is not None
+        items = waits.later.pop(run, [])
+        for region, item in items:
+            waits.load[region] -= 1
+            following.waiting.setdefault(region, []).append(item)
+        if items:
+            self._less(following, run, len(items))
+
+    def defer(self, epoch: Epoch, region: int, items: list[Item]) -> list[Item]:
+        """Events before a region that may enter it; those whose run waits in an epoch before wait as well."""
+        if not self._holders:
+            return items
+        may: list[Item] = []
+        for item in items:
+            run = epoch.runs[item[0]]
+            holders = self._holders.get(run) if run is not None else None
+            if run is None or not holders or holders[0].number >= epoch.number:
+                may.append(item)
+                continue
+            here = epoch.soon = epoch.soon or Shortly([0] * len(epoch.load))
+            here.later.setdefault(run, []).append((region, item))
+            here.load[region] += 1
+            self._more(epoch, here, run)
+        return may
+
+    def release(self, now: int) -> None:
+        """What is due by now gets ready."""
+        plan, heap = self._plan, self._heap
+        while heap and heap[0] <= now:
+            for epoch, node, run in self._due.pop(heappop(heap)):
+                here = epoch.soon
+                assert here is not None
+                slots = here.queues.pop((node, run))
+                unit = plan.unit_of[node]
+                place = (unit, run.hash % plan.units[unit].replicas)
+                again = here.again.get(place)
+                if again is None:
+                    again = here.again[place] = []
+                ready = epoch.ready.setdefault(place, [])
+                if len(ready) == len(again):
+                    ready += [(slot, node) for slot in slots]
+                else:
+                    ready[len(again) : len(again)] = [(slot, node) for slot in slots]
+                again += [run] * len(slots)
+
+
+def _number(epoch: Epoch) -> int:
+    return epoch.number
