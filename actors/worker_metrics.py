@@ -99,8 +99,10 @@ class WorkerMetrics:
         for node, count in zip(self._plan.units[result.unit].nodes, result.processed, strict=False):
             if count:
                 self._ok[node].inc(count)
-        for row in (*result.failed, *result.rerouted):
-            self._node_events.labels(self._plan.nodes[row.node].name, row.reason).inc()
+        if result.failed or result.rerouted:
+            failed = Tally([(row.node, row.reason) for row in (*result.failed, *result.rerouted)])
+            for (node, reason), count in failed.items():
+                self._node_events.labels(self._plan.nodes[node].name, reason).inc(count)
 
     def called(self, unit: int, seconds: float) -> None:
         """A call to a node actor was answered."""

@@ -223,7 +223,8 @@ def main() -> None:
     """Run it from the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pending", type=int, default=1_000_000, help="timers; 0: leave it out")
-    parser.add_argument("--events", type=int, default=100_000, help="of the storm; 0: leave it out")
+    parser.add_argument("--events", type=int, default=300_000, help="of the storm; 0: leave it out")
+    parser.add_argument("--keys", type=int, default=10_000, help="of the storm")
     asked = parser.parse_args()
     configure_logs("warning")
     figures: dict[str, object] = {}
@@ -231,7 +232,7 @@ def main() -> None:
         bench = Bench(redis.url, broker.bootstrap)
         bench.topic(LATE)
         if asked.events:
-            figures |= storm(bench, asked.events, 1_000)
+            figures |= storm(bench, asked.events, asked.keys)
             figures |= hot(bench)
         if asked.pending:
             figures |= timers(bench, asked.pending)

@@ -146,7 +146,7 @@ class Control:
         self._set_void(void)
 
     def _set_void(self, tickets: Sequence[Ticket]) -> None:
-        self._void.update(ticket for ticket in tickets if self._core.is_recalled(ticket))
+        self._void.update(ticket for ticket in tickets if ticket in self._core.recalling.under_way)
 
     @staticmethod
     def _touch(epoch: Epoch, run: RunRecord) -> None:

@@ -82,7 +82,7 @@ class Dispatcher:
                 moving = load if epoch.soon is None else list(map(sub, load, epoch.soon.load))
                 if load[index] and not occupied[index] and not any(occupied[r] or moving[r] for r in region.before):
                     self._start_region(epoch, region, now, started)
-            moving = load if epoch.soon is None else map(sub, load, epoch.soon.load)
+            moving = load if epoch.soon is None else list(map(sub, load, epoch.soon.load))
             occupied = [was or bool(count) for was, count in zip(occupied, moving, strict=True)]
         return started
 
@@ -167,7 +167,9 @@ class Dispatcher:
         inside = plan.units[unit].nodes
         if epoch.soon is not None and epoch.soon.queues:
             places = dict(zip(runs, count()))
-            found = [(places[run], node, NONE_MAY) for node, run in epoch.soon.queues if run in places and node in inside]
+            found = [
+                (places[run], node, NONE_MAY) for node, run in epoch.soon.queues if run in places and node in inside
+            ]
         if not (parking.count or epoch.stopped):
             return found
         nodes = {plan.nodes[node].name: node for node in inside}

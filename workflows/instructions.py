@@ -60,7 +60,7 @@ class Limits:
     """Milliseconds that an epoch of many events may last for those of its events that are tried again by then."""
     soon_from: int = 200
     """Events that such an epoch has at least: fewer are no backlog, and others should not wait for some of them."""
-    soon_tick: int = 5
+    soon_tick: int = 10
     """Milliseconds: what is due within one of these goes on together, at its end."""
     waiting_soon: int = 2_000
     """Events of an epoch that wait so at the same time, beyond which they are parked."""

@@ -9,16 +9,14 @@ and when the first of each queue is due.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from heapq import heappop, heappush, nsmallest
-from itertools import chain, groupby, takewhile
+from itertools import chain, takewhile
 from typing import Final, TypeAlias
 
 import msgspec
 
-from .errors import HeadraceError
-from .records import Headers, Records, Reentry
-from .timers import due_of
+from .records import Headers
 
 PARKED: Final = "parked"
 """What records of parked events have in place of an origin; and the counter of a head with the last ticket's number."""
@@ -362,56 +360,3 @@ class Parking:
         self._due[ticket] = time
         self._first[self.queue(ticket)] = ticket
         heappush(self._heap, (time, ticket))
-
-
-def found(tickets: Iterable[Ticket], blobs: Mapping[Ticket, bytes | None]) -> list[tuple[Ticket, Parked]]:
-    """Events that stand still, as the store has them; HeadraceError: it has one of them not."""
-    rows = [(ticket, blobs[ticket]) for ticket in tickets]
-    if missing := [ticket.field for ticket, blob in rows if blob is None]:
-        raise HeadraceError(f"the store does not have the event that stands still as {missing[0]}")
-    return [(ticket, decode(blob)) for ticket, blob in rows if blob is not None]
-
-
-def as_records(rows: Sequence[tuple[Ticket, Parked]], sources: Mapping[str, int]) -> list[Records]:
-    """Parked events as records that enter where they stand, in order; those of one kind in a row together.
-
-    Args:
-        rows: In the order in which they are to go on.
-        sources: Name -> index of each source of the workflow.
-    """
-    batches: list[Records] = []
-    for (node, type, visits, depth, source, *timer), group in groupby(rows, key=_kind):
-        tickets, parked = zip(*group, strict=True)
-        own = sources.get(source, -1)
-        batches.append(
-            Records(
-                own, PARKED, [row.id for row in parked], [row.time for row in parked],
-                [row.key.encode() for row in parked], [row.data for row in parked], "",
-                headers=[row.headers for row in parked] if any(row.headers for row in parked) else None,
-                ids=[row.id for row in parked], unknown="" if own >= 0 else source,
-                requests=[(row.request, row.reply) if row.reply else None for row in parked],
-                entry=Reentry(
-                    node="" if node.startswith(_KEPT) else node, type=type, visits=visits, depth=depth
-                ),
-                original=_original(parked),
-                standing=list(zip(tickets, parked, strict=True)),
-                firings=[(due_of(row.timer), row.time) for row in parked] if any(timer) else None,
-            )
-        )  # fmt: skip
-    return batches
-
-
-def _kind(row: tuple[Ticket, Parked]) -> tuple[str, str, int, int, str, str, str]:
-    ticket, parked = row
-    timer = due_of(parked.timer) if parked.timer else None
-    kind, node = (timer.kind, timer.node) if timer else ("", "")
-    return ticket.node, parked.type, parked.visits, parked.depth, parked.source, kind, node
-
-
-def _original(parked: Sequence[Parked]) -> Records | None:
-    """What came, where that is not what `data` has."""
-    if all(row.original is None for row in parked):
-        return None
-    values = [row.data if row.original is None else row.original for row in parked]
-    headers = [row.headers for row in parked]
-    return Records(-1, PARKED, [row.id for row in parked], [], [], values, "", headers=headers)

@@ -8,9 +8,7 @@ after a roll-back or a fence it is thrown away.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Collection, Mapping, Sequence
-
-from typing import Final
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
@@ -24,9 +22,10 @@ from .evicting import Evicting
 from .instructions import Instruction, Limits, Load, Recall, Ring
 from .late import LateEvents
 from .packing import Packer
-from .parking import PARKED, Parking, Ticket, as_records, found
+from .parking import PARKED, Parking, Ticket
 from .plan import Plan
 from .program import unit_programs
+from .recalling import Recalling
 from .records import Records
 from .router import Router
 from .runs import RUNNING, STATUS_FIELD, RunRecord, RunTable, latest
@@ -37,9 +36,6 @@ from .timekeeping import Timekeeping
 from .traced_epoch import end_traces
 from .tracing import Tracer
 from .waiting import Waiting
-
-_RECALLS: Final = 8
-"""So many times as many events as `Limits.recall` may be under way from where they stood still."""
 
 
 class PartitionCore:
@@ -76,6 +72,7 @@ class PartitionCore:
         self.standing = Standing(self, self.parking)
         self.waiting = Waiting(self)
         self.evicting = Evicting(self)
+        self.recalling = Recalling(self)
         self.control = Control(self)
         self.late = LateEvents(self)
         self.router = Router(self)
@@ -99,15 +96,13 @@ class PartitionCore:
         self.admission = Admission(self)
         self._saving = False
         self._epoch_count = 0
-        self._recalled: set[Ticket] = set()
-        """Events that stood still and are under way."""
         self.draining = False
         """Nothing that stands still goes on any more: another owner is to have it."""
 
     @property
     def idle(self) -> bool:
         """Nothing is in flight."""
-        return not (self.epochs or self._recalled)
+        return not (self.epochs or self.recalling.under_way)
 
     @property
     def wants_records(self) -> bool:
@@ -133,18 +128,8 @@ class PartitionCore:
     def wakes_at(self) -> int | None:
         """When there is something to do, should nothing happen before: milliseconds since 1970 UTC."""
         soon = self.soon.next_due
-        parked = self._recall_at
+        parked = self.recalling.due
         return parked if soon is None or (parked is not None and parked < soon) else soon
-
-    @property
-    def _recall_at(self) -> int | None:
-        """When some of those that stand still are to go on, or to make room."""
-        recalled = len(self._recalled)
-        if self.draining or self.ended or self.evicting.under_way or recalled >= _RECALLS * self.limits.recall:
-            return None
-        if recalled and self.plan.serial:  # what they come to may stand still ahead of those behind them
-            return None
-        return 0 if not recalled and self.evicting.is_due() else self.parking.next_due()
 
     @property
     def timers_at(self) -> int | None:
@@ -197,28 +182,7 @@ class PartitionCore:
 
     def recalled(self, tickets: Sequence[Ticket], blobs: Sequence[bytes | None], now: int) -> None:
         """The store's answer to `Recall`: events that stood still, in the order asked; they go on, or make room."""
-        sources = {source.name: source.index for source in self.plan.sources}
-        wanted = [ticket for ticket in tickets if not (self.ended or self.control.is_void(ticket))]
-        rows = found(wanted, dict(zip(tickets, blobs, strict=True)))
-        if len(rows) < len(tickets):
-            gone = set(tickets).difference(wanted)
-            self._come_back(gone)
-        if self.evicting.under_way:
-            self.evicting.offer(rows, now)
-        elif rows:
-            self.offer(as_records(rows, sources), now)
-        else:
-            self.advance(now)
-
-    def is_recalled(self, ticket: Ticket) -> bool:
-        """It stood still, and is on its way from the store, or in an epoch."""
-        return ticket in self._recalled
-
-    def _come_back(self, tickets: Collection[Ticket]) -> None:
-        """What became of these events, which stood still and were under way, is in the store."""
-        self.parking.committed(tickets)
-        self.control.settled(tickets)
-        self._recalled.difference_update(tickets)
+        self.recalling.came(tickets, blobs, now)
 
     def end(self, outcome: str, reason: object, now: int) -> None:
         """End the run of an unkeyed workflow from outside, behind everything that was offered so far.
@@ -337,7 +301,8 @@ class PartitionCore:
     def advance(self, now: int) -> None:
         """Whatever can go on now does: epochs enter, calls start, a finished epoch is to be saved."""
         self.router.now = now
-        self._recall(now)
+        if len(self.epochs) <= self._most_epochs and (tickets := self.recalling.take(now)):
+            self._instructions.append(Recall(tickets))
         self._enter_and_save(now)
         self._instructions.extend(self.dispatcher.start(self.epochs, now))
         while (first := next((epoch for epoch in self.epochs if epoch.save is None), None)) is not None and first.done:
@@ -361,14 +326,6 @@ class PartitionCore:
                 epoch.save = self.builder.build(epoch, self.run_count, now)
             if epoch.cut is not None:
                 break  # nothing behind the end of the workflow enters
-
-    def _recall(self, now: int) -> None:
-        """Let those that are due go on: some of them at a time, beside an epoch of the sources' events."""
-        if len(self.epochs) <= self._most_epochs and (due := self._recall_at) is not None and due <= now:
-            makes_room = [] if self._recalled else self.evicting.take()
-            tickets = makes_room or self.parking.take(now, self.limits.recall, self.limits.together)
-            self._recalled.update(tickets)
-            self._instructions.append(Recall(tickets))
 
     def finished(self, result: CallResult, now: int) -> None:
         """The result of a call has come. One that nobody waits for (any more) is ignored."""
@@ -410,7 +367,7 @@ class PartitionCore:
             self.events_done -= len(epoch.firings.keys() - epoch.roots_of.keys())
         self.control.committed(epoch)
         if epoch.tickets:
-            self._come_back(epoch.tickets)
+            self.recalling.done(epoch.tickets)
         self.parking.committed(epoch.pending.parked)
         self.moved.update(row.source for row in misplaced)
         self.runs.release(epoch.touched)
@@ -418,6 +375,6 @@ class PartitionCore:
             end_traces(self.tracer, epoch)
         if epoch.cut is not None:
             self.epochs.clear()  # the run has ended: what was offered behind it is not processed
-            self._come_back(list(self._recalled))
+            self.recalling.done(list(self.recalling.under_way))
         self.advance(now)
         return True

@@ -24,6 +24,7 @@ from headrace import (
 from headrace.testing import Harness
 from headrace.workflows.actions import Reject
 from headrace.workflows.handles import SourceHandle
+from headrace.workflows.instructions import Limits
 
 SECOND = timedelta(seconds=1)
 
@@ -272,3 +273,25 @@ def test_absurd_policies_are_refused_with_a_cure(retry: Retry, message: str) -> 
     with pytest.raises(WorkflowError, match="retry=") as refused:
         flow(Flaky(), retry)
     assert message in str(refused.value)
+
+
+def test_while_a_backlog_is_worked_off_short_waits_pass_in_memory_and_long_ones_durably(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("headrace.testing.engine.LIMITS", Limits(soon=250, soon_from=1, soon_tick=1))
+    node, step = Flaky(), timedelta(milliseconds=50)
+    with flow(node, Retry(4, backoff=Linear(step, step), jitter=0)) as harness:
+        orders = [Order("ada", 1, fails=3), Order("ada", 2), Order("bob", 3, fails=2), Order("bob", 4)]
+        harness.send_all(harness.orders, orders)  # type: ignore[attr-defined]
+        assert (harness.parked, numbers(harness)) == ([], []), "their epoch is not done"
+
+        harness.advance(timedelta(milliseconds=149))
+        assert (harness.parked, numbers(harness)) == ([], [])
+        harness.advance(timedelta(milliseconds=1))
+
+        assert numbers(harness) == [3, 4]
+        assert [(row.key, row.attempts) for row in harness.parked] == [("ada", 3), ("ada", 0)]
+        harness.advance(timedelta(milliseconds=150))
+        assert numbers(harness) == [3, 4, 1, 2]
+        assert [row for row in node.tried if row[0] == 1] == [(1, 1), (1, 2), (1, 3), (1, 4)]
+        assert [row for row in node.tried if row[0] > 1] == [(3, 1), (3, 2), (3, 3), (4, 1), (2, 1)]

@@ -25,7 +25,7 @@ from headrace.workflows.actions import Reject
 from headrace.workflows.commit import Answer, DeadLetter, Output
 from headrace.workflows.dispatch import Dispatch
 from headrace.workflows.effects import STEPS, CrashPlan, Effect
-from headrace.workflows.instructions import Instruction, Load, Recall, Ring
+from headrace.workflows.instructions import Instruction, Limits, Load, Recall, Ring
 from headrace.workflows.letters import of_refused
 from headrace.workflows.memory_store import MemoryStore
 from headrace.workflows.parking import Parked
@@ -44,6 +44,8 @@ CRASH_POINTS: Final = STEPS + tuple(
     for when in ("before", "after")
 )
 """Points at which the harness can be stopped: those of `headrace.workflows.effects` that one process has."""
+LIMITS: Final = Limits(soon=0)
+"""What is tried again stands still at once, as it does when no backlog is worked off: a test sees where it is."""
 EPOCH: Final = 1000
 """Events of one source that make an epoch at most."""
 
@@ -229,7 +231,7 @@ class Engine:
         head = self.store.acquire(number, term=1, placement=1, worker="harness")
         self._point("after:acquire")
         self.store.trim_letters(number, head.owner)
-        core = PartitionCore(self.plan, number, self.partitions, head, packers=self.packers)
+        core = PartitionCore(self.plan, number, self.partitions, head, LIMITS, packers=self.packers)
         tenure = self._tenures[number] = _Tenure(core, dict(head.positions))
         tenure.outgoing.extend(self.store.outbox(number, 0, head.outbox + 1))
         core.open(self.now)
