@@ -276,8 +276,10 @@ class Parking:
         taken: list[Ticket] = []
         for first in due:
             name = self.queue(first)
-            reach = self._reach.get(name, together)
-            self._reach[name] = min(limit, 2 * reach)
+            reach = limit
+            if not is_kept(first):
+                reach = self._reach.get(name, together)
+                self._reach[name] = min(limit, 2 * reach)
             taken.append(first)
             taken += takewhile(self._is_settled, self._queues[name][1:reach])
         self.under_way.update(taken)
