@@ -68,7 +68,7 @@ class _Picture:
     """Ids of what is drawn; names are labels only, as they may hold any character."""
 
     def __init__(self, written: Graph) -> None:
-        graph = self.graph = opened(written)
+        graph = self.graph = opened(written, drawn=True)
         self.ids: dict[object, str] = {}
         kinds: dict[str, Sequence[Start | SinkItem]] = {
             "source": graph.sources, "node": graph.nodes, "wait": graph.waits,

@@ -7,6 +7,7 @@ from typing import Any
 
 from headrace.workflows.codec import type_name
 from headrace.workflows.compatible import accepts
+from headrace.workflows.composing import awaited_inside
 from headrace.workflows.errors import Problem
 from headrace.workflows.findings import Findings
 from headrace.workflows.graph import (
@@ -66,6 +67,7 @@ def _check_starts(findings: Findings) -> None:
     """A source (wait, time-out) has one route; a node's are checked with what it returns."""
     graph = findings.graph
     starts: list[Start] = [*graph.sources, *graph.waits, *graph.timeouts]
+    inside = awaited_inside(graph)
     for start in starts:
         seen: dict[object, Route] = {}
         for route in graph.routes_of(start):
@@ -79,7 +81,7 @@ def _check_starts(findings: Findings) -> None:
                         f"is routed twice, first at {before.where}",
                         f"Write one route; to send it to both: {start.name}.to(one, other)",
                     )
-        awaited = isinstance(start, SourceItem) and any(wait.source is start for wait in graph.waits)
+        awaited = start in inside or any(wait.source is start for wait in graph.waits)
         messages = isinstance(start, SourceItem) and getattr(start.source, "kind", "") == "messages"
         if None not in seen and not (awaited or messages or isinstance(start, TimeoutItem)):
             message, cure = "goes nowhere", f"Add: {start.name}.to(...), or take it out"

@@ -36,7 +36,3 @@ def check_later(findings: Findings) -> None:
                     later(joined.where, node.name, "workflow.join in a workflow that is a node")
             for route in inside(node).routes_of(inside(node).letters):
                 later(route.where, node.name, "workflow.dead_letters in a workflow that is a node")
-            for timeout in inside(node).timeouts:
-                later(timeout.where, node.name, "workflow.timeout in a workflow that is a node")
-            for wait in inside(node).waits:
-                later(wait.where, node.name, "workflow.wait in a workflow that is a node")
