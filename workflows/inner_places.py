@@ -7,14 +7,15 @@ falls due as they do, and is forgotten with the inner run. An inner run stands a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from .actions import Action, Timeout, Timer
 from .events import Event
 from .plan import PART
-from .timers import NEVER, RunTimers, Stand, timers_of, whole_milliseconds
+from .runs import WAIT_FIELD
+from .timers import NEVER, TIMERS, RunTimers, Stand, stand_of, timers_of, whole_milliseconds
 
 if TYPE_CHECKING:
     from .context import Context
@@ -146,9 +147,12 @@ def timers_at(ctx: Context[Any, Any]) -> RunTimers:
     return found
 
 
-def inner_stands(blob: bytes | None) -> Iterator[Stand]:
-    """The waits at which a run's inner runs stand, by name, from the run's timers."""
-    for node, named in sorted(timers_of(blob).set_.items()):
+def stands_of(fields: Mapping[str, bytes]) -> list[Stand]:
+    """The waits that a run stands at, from its fields: first its own one, then those inside, by name."""
+    own = stand_of(fields.get(WAIT_FIELD))
+    found = [own] if own.wait else []
+    for node, named in sorted(timers_of(fields.get(TIMERS)).set_.items()):
         if STANDS in named:
             generation, due = named[STANDS]
-            yield Stand(node.removesuffix(WAIT_PLACE), generation, 0, due)
+            found.append(Stand(node.removesuffix(WAIT_PLACE), generation, 0, due))
+    return found

@@ -1,0 +1,485 @@
+"""Time-outs and waits inside of workflows that are nodes: by inner run, whatever else goes on in its run."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, Literal
+
+import msgspec
+import pytest
+
+from headrace import (
+    Action,
+    ChannelSource,
+    Complete,
+    Context,
+    Event,
+    Failure,
+    KafkaSink,
+    KafkaSource,
+    Linear,
+    MessageSource,
+    Retry,
+    Terminate,
+    Timeout,
+    Workflow,
+)
+from headrace.testing import Harness
+from headrace.testing.engine import CRASH_POINTS
+
+SECOND = timedelta(seconds=1)
+Fuse = Literal["all"] | None
+FUSE: list[Fuse] = [None, "all"]
+
+
+class Order(msgspec.Struct, frozen=True):
+    customer: str
+    cents: int
+
+
+class Approval(msgspec.Struct, frozen=True):
+    by: str
+
+
+class Asked(msgspec.Struct):
+    cents: list[int] = []
+    by: list[str] = []
+
+
+def outcome(event: Event[Complete], ctx: Context) -> str:
+    return f"{event.key}: {event.data.result}"
+
+
+def failed(event: Event[Failure], ctx: Context) -> str:
+    return f"{event.key} failed: {event.data.error}"
+
+
+def overdue(event: Event[Timeout], ctx: Context) -> str:
+    return f"{event.key} late after {event.data.after.total_seconds():g}"
+
+
+class Outer:
+    """A workflow whose one node is the inner one; it says all outcomes."""
+
+    def __init__(self, inner: Workflow, *outcomes: Any, **options: Any) -> None:
+        self.workflow = workflow = Workflow("outer")
+        self.orders = workflow.source(KafkaSource("orders", Order, key="customer"))
+        self.said = workflow.sink(KafkaSink("said", str))
+        self.step = workflow.node(inner, name="step", **options)
+        self.orders.to(self.step)
+        for match in outcomes:
+            takers: dict[Any, Any] = {Complete: outcome, Failure: failed, Timeout: overdue}
+            node = workflow.node(takers[match])
+            node.to(self.said)
+            self.step.on(match).to(node)
+
+    def order(self, harness: Harness, *cents: int, key: str = "ada") -> None:
+        for each in cents:
+            harness.send(self.orders, Order(key, each))
+
+
+# Time-outs of inner runs.
+
+
+def note(event: Event[Order], ctx: Context[None, Asked]) -> Complete | None:
+    ctx.run.state.cents.append(event.data.cents)
+    return Complete(ctx.run.state.cents) if event.data.cents == 0 else None
+
+
+def noting(**times: timedelta) -> tuple[Workflow, Any]:
+    inner = Workflow("noting", state=Asked)
+    orders = inner.source(ChannelSource(Order, capacity=10, key="customer"))
+    orders.to(inner.node(note))
+    return inner, [inner.timeout(**{word: time}) for word, time in times.items()]
+
+
+@pytest.mark.parametrize("fuse", FUSE)
+def test_an_inner_run_times_out_after_its_first_event_and_changes_before_that_are_kept(fuse: Fuse) -> None:
+    inner, _ = noting(total=10 * SECOND)
+    outer = Outer(inner, Complete, Timeout)
+
+    with Harness(outer.workflow, fuse=fuse) as harness:
+        outer.order(harness, 1)
+        harness.advance(6 * SECOND)
+        outer.order(harness, 2)
+        assert harness.runs["ada"].state("step") == Asked([1, 2])
+        harness.advance(6 * SECOND)
+        assert harness.sent(outer.said) == ["ada late after 10"]
+        assert harness.runs["ada"].status == "running", "the inner run has timed out, and not the run"
+
+        outer.order(harness, 3, 0)
+        assert harness.sent(outer.said)[1:] == ["ada: [3, 0]"], "a later event is the next inner run's"
+        harness.advance(60 * SECOND)
+        assert len(harness.sent(outer.said)) == 2, "one that has ended does not time out"
+
+
+@pytest.mark.parametrize("fuse", FUSE)
+def test_an_inner_run_is_idle_so_long_after_its_last_event(fuse: Fuse) -> None:
+    inner, _ = noting(idle=10 * SECOND)
+    outer = Outer(inner, Complete, Timeout)
+
+    with Harness(outer.workflow, fuse=fuse) as harness:
+        for cents in (1, 2, 3):
+            outer.order(harness, cents)
+            harness.advance(6 * SECOND)
+        assert harness.sent(outer.said) == []
+        harness.advance(5 * SECOND)
+        assert harness.sent(outer.said) == ["ada late after 10"]
+
+
+def remind(event: Event[Timeout], ctx: Context[None, Asked]) -> str:
+    ctx.run.state.by.append("timeout")
+    return f"reminded of {ctx.run.state.cents}"
+
+
+@pytest.mark.parametrize("fuse", FUSE)
+def test_a_time_out_with_a_route_ends_its_inner_run_only_where_that_does(fuse: Fuse) -> None:
+    inner, (idle, total) = noting(idle=5 * SECOND, total=20 * SECOND)
+    reminding = inner.node(remind)
+    notes = inner.sink(KafkaSink("notes", str))
+    idle.to(reminding)
+    reminding.to(notes)
+    total.to(Complete)
+    outer = Outer(inner, Complete)
+
+    with Harness(outer.workflow, fuse=fuse) as harness:
+        outer.order(harness, 1)
+        harness.advance(6 * SECOND)
+        assert harness.sent("step/notes") == ["reminded of [1]"]
+        assert harness.runs["ada"].state("step") == Asked([1], ["timeout"]), "it goes on"
+        harness.advance(10 * SECOND)
+        assert harness.sent("step/notes") == ["reminded of [1]"], "told once for each time that it is idle"
+        harness.advance(5 * SECOND)
+        assert harness.sent(outer.said) == ["ada: {'after': 'PT20S'}"]
+
+
+@pytest.mark.parametrize("fuse", FUSE)
+@pytest.mark.parametrize("point", CRASH_POINTS)
+def test_a_time_out_inside_comes_once_whatever_crashes(point: str, fuse: Fuse) -> None:
+    inner, _ = noting(idle=10 * SECOND)
+    outer = Outer(inner, Complete, Timeout)
+
+    with Harness(outer.workflow, fuse=fuse) as harness:
+        outer.order(harness, 1)
+        harness.crash_at(point)
+        harness.advance(11 * SECOND)
+        outer.order(harness, 2)
+
+        assert harness.sent(outer.said, unique=True) == ["ada late after 10"]
+        assert harness.runs["ada"].state("step") == Asked([2])
+
+
+# Waits inside, for messages.
+
+
+def ask(event: Event[Order], ctx: Context[None, Asked]) -> Order:
+    ctx.run.state.cents.append(event.data.cents)
+    return event.data
+
+
+def decide(event: Event[Approval], ctx: Context[None, Asked]) -> Complete | Terminate:
+    ctx.run.state.by.append(event.data.by)
+    if event.data.by == "nobody":
+        return Terminate("nobody approves")
+    return Complete(f"{ctx.run.state.cents} by {event.data.by}")
+
+
+class Approving:
+    """Inner workflow: an order waits for an approval, which completes or terminates it.
+
+    Args:
+        timeout: Of the wait.
+        beside: What else has the order; it tries again for a long time.
+        approvals: Where approvals come from.
+    """
+
+    def __init__(
+        self, timeout: timedelta | None = 10 * SECOND, beside: Any = None, approvals: Any = None
+    ) -> None:
+        self.workflow = workflow = Workflow("approving", state=Asked)
+        self.orders = workflow.source(ChannelSource(Order, capacity=10, key="customer"))
+        self.approvals = workflow.source(approvals or MessageSource("approval", Approval))
+        asking, deciding = workflow.node(ask), workflow.node(decide)
+        self.wait = workflow.wait(self.approvals, timeout=timeout)
+        if beside is None:
+            self.orders.to(asking)
+        else:
+            retry = Retry(50, on=(OSError,), backoff=Linear(5 * SECOND))
+            self.orders.to(asking, workflow.node(beside, retry=retry))
+        asking.to(self.wait)
+        self.wait.to(deciding)
+
+
+ALL = (Complete, Failure, Timeout)
+
+
+@pytest.mark.parametrize("fuse", FUSE)
+def test_A_adapters_one_event_driven_node_as_a_step_returns_its_action_or_its_timeout_action(fuse: Fuse) -> None:
+    inner = Approving()
+    outer = Outer(inner.workflow, *ALL)
+
+    with Harness(outer.workflow, fuse=fuse) as harness:
+        outer.order(harness, 1)
+        assert harness.runs["ada"].waits_at == "step/approval"
+        harness.send(inner.approvals, Approval("eve"), key="ada")
+        assert harness.sent(outer.said) == ["ada: [1] by eve"]
+        assert harness.runs["ada"].waits_at is None
+
+        outer.order(harness, 2)
+        harness.advance(11 * SECOND)
+        assert harness.sent(outer.said)[1:] == ["ada late after 10"]
+        assert harness.runs["ada"].waits_at is None
+
+        harness.send(inner.approvals, Approval("bob"), key="ada")
+        assert len(harness.sent(outer.said)) == 2, "nothing waits for it"
+        outer.order(harness, 3)
+        assert harness.sent(outer.said)[2:] == ["ada: [3] by bob"], "one that comes later is the next call's"
+        harness.advance(60 * SECOND)
+        assert len(harness.sent(outer.said)) == 3
+        assert not harness.dead_letters
+
+
+@pytest.mark.parametrize("fuse", FUSE)
+def test_messages_that_come_early_are_kept_in_their_order_one_for_each_inner_run(fuse: Fuse) -> None:
+    inner = Approving()
+    outer = Outer(inner.workflow, *ALL)
+
+    with Harness(outer.workflow, fuse=fuse) as harness:
+        outer.order(harness, 1)
+        for by in ("eve", "bob", "nobody"):
+            harness.send(inner.approvals, Approval(by), key="ada")
+        outer.order(harness, 2, 3)
+
+        assert harness.sent(outer.said) == [
+            "ada: [1] by eve", "ada: [2] by bob", "ada failed: nobody approves",
+        ]  # fmt: skip
+        assert not harness.dead_letters
+        assert harness.runs["ada"].state("step") == Asked()
+
+
+@pytest.mark.parametrize("fuse", FUSE)
+def test_a_message_for_no_run_is_a_dead_letter_whatever_waits_inside(fuse: Fuse) -> None:
+    inner = Approving()
+    outer = Outer(inner.workflow, *ALL)
+
+    with Harness(outer.workflow, fuse=fuse) as harness:
+        harness.send(inner.approvals, Approval("eve"), key="ada")
+        assert [letter.reason for letter in harness.dead_letters] == ["no-run"]
+
+
+@pytest.mark.parametrize("fuse", FUSE)
+@pytest.mark.parametrize("point", CRASH_POINTS)
+def test_a_wait_inside_survives_a_crash_at_every_point(point: str, fuse: Fuse) -> None:
+    inner = Approving()
+    outer = Outer(inner.workflow, *ALL)
+
+    with Harness(outer.workflow, fuse=fuse) as harness:
+        harness.crash_at(point)
+        outer.order(harness, 1)
+        harness.crash_at(point)
+        harness.send(inner.approvals, Approval("eve"), key="ada")
+        harness.send(inner.approvals, Approval("bob"), key="ada")
+        harness.crash_at(point)
+        outer.order(harness, 2, 3)
+        harness.crash_at(point)
+        harness.advance(11 * SECOND)
+
+        assert harness.sent(outer.said, unique=True) == ["ada: [1] by eve", "ada: [2] by bob", "ada late after 10"]
+
+
+class Kind(Action):
+    PAY = "pay"
+    SHIP = "ship"
+    BOTH = "both"
+
+
+def sort(event: Event[Order], ctx: Context) -> Kind:
+    return {1: Kind.PAY, 2: Kind.SHIP}.get(event.data.cents, Kind.BOTH)
+
+
+@pytest.mark.parametrize("fuse", FUSE)
+def test_inner_runs_stand_at_their_waits_each_for_itself(fuse: Fuse) -> None:
+    """The same workflow twice, and the outer one's own wait: none takes the run from another's wait."""
+    inner = Approving()
+    workflow = Workflow("outer")
+    orders = workflow.source(KafkaSource("orders", Order, key="customer"))
+    others = workflow.source(MessageSource("other", Approval))
+    said = workflow.sink(KafkaSink("said", str))
+    pay, ship = workflow.node(inner.workflow, name="pay"), workflow.node(inner.workflow, name="ship",
+                                                                        sources={inner.approvals: others})
+    sorting, own = workflow.node(sort), workflow.wait(others, name="own")
+    orders.to(sorting)
+    sorting.on(Kind.PAY).to(pay)
+    sorting.on(Kind.SHIP).to(ship)
+    sorting.on(Kind.BOTH).to(own, pay, ship)
+    own.to(None)
+    for step in (pay, ship):
+        done, bad, late = (workflow.node(of, name=f"{step.name}-{of.__name__}") for of in (outcome, failed, overdue))
+        step.on(Complete).to(done)
+        step.on(Failure).to(bad)
+        step.on(Timeout).to(late)
+        for node in (done, bad, late):
+            node.to(said)
+
+    with Harness(workflow, fuse=fuse) as harness:
+        harness.send(orders, Order("ada", 3))
+        assert harness.runs["ada"].waits_at == "own"
+        assert harness.runs["ada"].stands_at == ["own", "pay/approval", "ship/approval"]
+        harness.send(others, Approval("first"), key="ada")
+        assert harness.runs["ada"].stands_at == ["pay/approval", "ship/approval"], "the outer workflow's comes first"
+        harness.send(others, Approval("second"), key="ada")
+        assert harness.sent(said) == ["ada: [3] by second"]
+        assert harness.runs["ada"].stands_at == ["pay/approval"]
+        harness.send(inner.approvals, Approval("third"), key="ada")
+        assert harness.sent(said)[1:] == ["ada: [3] by third"]
+        harness.send(orders, Order("ada", 1))
+        harness.send(orders, Order("ada", 2))
+        assert harness.runs["ada"].stands_at == ["pay/approval", "ship/approval"]
+        harness.advance(11 * SECOND)
+        assert harness.sent(said)[2:] == ["ada late after 10"] * 2
+
+
+# Waits inside, for events.
+
+
+def said_of(event: Event[Order], ctx: Context[None, Asked]) -> Complete:
+    return Complete([*ctx.run.state.cents, event.data.cents])
+
+
+@pytest.mark.parametrize("fuse", FUSE)
+def test_a_wait_for_what_comes_in_itself_takes_the_next_event_of_the_inner_run(fuse: Fuse) -> None:
+    inner = Workflow("pairs", state=Asked)
+    orders = inner.source(ChannelSource(Order, capacity=10, key="customer"))
+    asking, second = inner.node(ask), inner.node(said_of)
+    wait = inner.wait(orders, timeout=10 * SECOND, name="second")
+    orders.to(asking)
+    asking.to(wait)
+    wait.to(second)
+    outer = Outer(inner, Complete, Timeout)
+
+    with Harness(outer.workflow, fuse=fuse) as harness:
+        outer.order(harness, 1)
+        assert harness.runs["ada"].waits_at == "step/second"
+        outer.order(harness, 2, 3)
+        harness.advance(11 * SECOND)
+        outer.order(harness, 4, 5)
+
+        assert harness.sent(outer.said) == ["ada: [1, 2]", "ada late after 10", "ada: [4, 5]"]
+
+
+@pytest.mark.parametrize("fuse", FUSE)
+def test_a_wait_for_a_source_of_the_outer_workflow_takes_its_next_event_else_its_route_does(fuse: Fuse) -> None:
+    inner = Approving(approvals=ChannelSource(Approval, capacity=10, key="by", name="approval"))
+    workflow = Workflow("outer")
+    orders = workflow.source(KafkaSource("orders", Order, key="customer"))
+    votes = workflow.source(KafkaSource("votes", Approval, key="by"))
+    said = workflow.sink(KafkaSink("said", str))
+    stray = workflow.sink(KafkaSink("stray", Approval))
+    step = workflow.node(inner.workflow, name="step", sources={inner.approvals: votes})
+    done = workflow.node(outcome)
+    orders.to(step)
+    votes.to(stray)
+    step.on(Complete).to(done)
+    step.on(Failure).to(None)
+    step.on(Timeout).to(None)
+    done.to(said)
+
+    with Harness(workflow, fuse=fuse) as harness:
+        harness.send(votes, Approval("ada"))
+        harness.send(orders, Order("ada", 1))
+        assert harness.runs["ada"].waits_at == "step/approval"
+        harness.send(votes, Approval("ada"))
+        harness.send(votes, Approval("ada"))
+
+        assert harness.sent(said) == ["ada: [1] by ada"]
+        assert harness.sent(stray) == [Approval("ada")] * 2
+
+
+# Three deep, retries, replays.
+
+
+def around(name: str, inner: Workflow, *, times_out: bool) -> Workflow:
+    """A workflow whose node is another one, whose outcomes are its own."""
+    workflow = Workflow(name)
+    orders = workflow.source(ChannelSource(Order, capacity=10, key="customer"))
+    node = workflow.node(inner, name="in")
+    passing = workflow.node(passed)
+    orders.to(node)
+    node.on(Complete).to(passing)
+    node.on(Failure).to(Terminate)
+    if times_out:
+        node.on(Timeout).to(Terminate)
+    return workflow
+
+
+def passed(event: Event[Complete], ctx: Context) -> Complete:
+    return event.data
+
+
+@pytest.mark.parametrize("fuse", FUSE)
+def test_A_adapters_waits_and_times_work_three_deep_and_id_and_timeout_together(fuse: Fuse) -> None:
+    inner = Approving(timeout=None)
+    middle = around("b", inner.workflow, times_out=False)
+    outer = Outer(around("a", middle, times_out=False), *ALL, timeout=30 * SECOND)
+
+    with Harness(outer.workflow, fuse=fuse) as harness:
+        for key in ("ada", "bob"):
+            outer.order(harness, 1, key=key)
+        assert harness.runs["ada"].waits_at == "step/in/in/approval"
+        harness.send(inner.approvals, Approval("eve"), key="ada")
+        harness.advance(31 * SECOND)
+        assert harness.sent(outer.said) == ["ada: [1] by eve", "bob late after 30"]
+        assert harness.runs["bob"].stands_at == [], "with the outer one, those inside have ended"
+
+        harness.send(inner.approvals, Approval("nobody"), key="bob")
+        outer.order(harness, 2, key="bob")
+        assert harness.sent(outer.said)[2:] == ["bob failed: nobody approves"]
+
+
+@pytest.mark.parametrize("fuse", FUSE)
+def test_the_time_out_of_a_wait_three_deep_goes_on_level_by_level(fuse: Fuse) -> None:
+    inner = Approving()
+    middle = around("b", inner.workflow, times_out=True)
+    outer = Outer(around("a", middle, times_out=False), Complete, Failure)
+
+    with Harness(outer.workflow, fuse=fuse) as harness:
+        outer.order(harness, 1)
+        harness.advance(11 * SECOND)
+        assert harness.sent(outer.said) == ['ada failed: {"after":"PT10S"}']
+
+
+def down(event: Event[Order], ctx: Context) -> None:
+    raise OSError("down")
+
+
+@pytest.mark.parametrize("fuse", FUSE)
+def test_what_a_wait_is_for_and_its_end_pass_what_stands_still(fuse: Fuse) -> None:
+    inner = Approving(beside=down)
+    outer = Outer(inner.workflow, *ALL)
+
+    with Harness(outer.workflow, fuse=fuse) as harness:
+        outer.order(harness, 1)
+        assert len(harness.parked) == 1
+        assert harness.runs["ada"].waits_at == "step/approval"
+        harness.send(inner.approvals, Approval("eve"), key="ada")
+        assert harness.sent(outer.said) == ["ada: [1] by eve"]
+        assert not harness.parked, "what stood still of the inner run ended with it"
+
+        outer.order(harness, 2)
+        harness.advance(10 * SECOND)
+        assert harness.sent(outer.said)[1:] == ["ada late after 10"]
+        assert not harness.parked
+
+
+@pytest.mark.parametrize("fuse", FUSE)
+def test_a_message_that_is_none_is_a_dead_letter_and_the_inner_run_stands_on(fuse: Fuse) -> None:
+    inner = Approving()
+    outer = Outer(inner.workflow, *ALL)
+
+    with Harness(outer.workflow, fuse=fuse) as harness:
+        outer.order(harness, 1)
+        harness.send_raw(inner.approvals, b'{"by": 1}', key="ada")
+        assert [letter.reason for letter in harness.dead_letters] == ["decode"]
+        assert harness.runs["ada"].waits_at == "step/approval"
+        harness.send(inner.approvals, Approval("eve"), key="ada")
+        assert harness.sent(outer.said) == ["ada: [1] by eve"]
