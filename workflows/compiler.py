@@ -13,8 +13,8 @@ from headrace.workflows.composing import chain, inside, is_door, opened
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.findings import Findings
 from headrace.workflows.graph import Destination, Fuse, Graph, NodeItem, Route, SinkItem, TimeoutItem, WaitItem
-from headrace.workflows.inner_places import Entry, InnerTimeout, InnerWait, doorway
 from headrace.workflows.immutable import deeply_immutable
+from headrace.workflows.inner_places import Entry, InnerTimeout, InnerWait, doorway
 from headrace.workflows.join_routes import with_joins
 from headrace.workflows.joins import sign_joins
 from headrace.workflows.nodes import BatchNode, Node
@@ -87,7 +87,7 @@ def compile_graph(graph: Graph, fuse: Fuse) -> Plan:
         timeouts=timeouts,
         firing_type=firing_type,
         waits=waits,
-        awaited=frozenset(row.source for row in (*waits, *stands)),
+        awaited=frozenset([row.source for row in waits] + [row.source for row in stands]),
         messages=frozenset(row.index for row in sources if row.source.kind == "messages"),
         retention=graph.retention // timedelta(milliseconds=1),
         letters_kept=graph.letters_kept,

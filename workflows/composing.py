@@ -87,7 +87,7 @@ def ways_in(node: NodeItem) -> list[SourceItem]:
 
 
 def inlets(node: NodeItem, around: Sequence[Graph] = ()) -> list[SourceItem]:
-    """Sources of messages of a workflow that is a node, and of those inside it, which the outer workflow has as well."""
+    """Sources of messages of a workflow that is a node, and of those inside it: the outer workflow has them, too."""
     graph = inside(node)
     if graph in around:
         return []

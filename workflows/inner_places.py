@@ -42,7 +42,8 @@ def awaited(waits: Sequence[str]) -> Mapping[str, Awaited]:
     """What a door returns for each wait, by the name of its node."""
     if not waits:
         return {}
-    made: Any = Awaited("Awaits", {f"WAIT_{number}": name for number, name in enumerate(waits)})  # type: ignore[call-overload]
+    base: Any = Awaited
+    made: Any = base("Awaits", {f"WAIT_{number}": name for number, name in enumerate(waits)})
     return {member.value: member for member in made}
 
 
@@ -93,7 +94,9 @@ class InnerWait:
         timers = timers_at(ctx)
         for name in self._waits:
             timers.forget(name)
-        timers.set(self._name, STANDS, NEVER if self.timeout is None else ctx._now_ms + whole_milliseconds(self.timeout))
+        timers.set(
+            self._name, STANDS, NEVER if self.timeout is None else ctx._now_ms + whole_milliseconds(self.timeout)
+        )
 
     def on_timer(self, timer: Timer, ctx: Context[Any, Any]) -> Timeout:
         """It has stood here for too long: what has fallen due is a timer no more."""

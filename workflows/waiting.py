@@ -51,7 +51,7 @@ class Waiting:
         return next((row for row in rows if timers.has(row.name, STANDS)), None)
 
     def timers_set(self, epoch: Epoch, run: RunRecord, blob: bytes | None, now: int) -> None:
-        """A call has set timers of a run: with them, at which waits its inner runs stand; what is kept for those goes on.
+        """A call has set a run's timers, and so at which waits its inner runs stand: what is kept for those goes on.
 
         Args:
             epoch: That of the call.

@@ -685,7 +685,9 @@ def test_a_workflow_with_two_sources_is_no_node() -> None:
     outer, _ = shop_of(inner)
 
     assert "has 2 sources" in only(outer)
-    assert "Give it one source, whose type is that of the events that it takes; for one that it only waits" in only(outer)
+    assert "Give it one source, whose type is that of the events that it takes; for one that it only waits" in only(
+        outer
+    )
 
 
 def test_a_workflow_takes_the_type_of_its_source() -> None:

@@ -193,9 +193,7 @@ class Approving:
         approvals: Where approvals come from.
     """
 
-    def __init__(
-        self, timeout: timedelta | None = 10 * SECOND, beside: Any = None, approvals: Any = None
-    ) -> None:
+    def __init__(self, timeout: timedelta | None = 10 * SECOND, beside: Any = None, approvals: Any = None) -> None:
         self.workflow = workflow = Workflow("approving", state=Asked)
         self.orders = workflow.source(ChannelSource(Order, capacity=10, key="customer"))
         self.approvals = workflow.source(approvals or MessageSource("approval", Approval))
@@ -305,8 +303,10 @@ def test_inner_runs_stand_at_their_waits_each_for_itself(fuse: Fuse) -> None:
     orders = workflow.source(KafkaSource("orders", Order, key="customer"))
     others = workflow.source(MessageSource("other", Approval))
     said = workflow.sink(KafkaSink("said", str))
-    pay, ship = workflow.node(inner.workflow, name="pay"), workflow.node(inner.workflow, name="ship",
-                                                                        sources={inner.approvals: others})
+    pay, ship = (
+        workflow.node(inner.workflow, name="pay"),
+        workflow.node(inner.workflow, name="ship", sources={inner.approvals: others}),
+    )
     sorting, own = workflow.node(sort), workflow.wait(others, name="own")
     orders.to(sorting)
     sorting.on(Kind.PAY).to(pay)
@@ -483,3 +483,114 @@ def test_a_message_that_is_none_is_a_dead_letter_and_the_inner_run_stands_on(fus
         assert harness.runs["ada"].waits_at == "step/approval"
         harness.send(inner.approvals, Approval("eve"), key="ada")
         assert harness.sent(outer.said) == ["ada: [1] by eve"]
+
+
+# Mistakes, pictures.
+
+
+def only(workflow: Workflow) -> str:
+    [problem] = workflow.check()
+    assert problem.where.startswith("tests/unit/test_inner_times.py:")
+    return str(problem).partition("  ")[2]
+
+
+def test_times_of_an_inner_workflow_without_routes_are_outcomes_that_need_one() -> None:
+    for inner in (noting(idle=SECOND)[0], noting(total=SECOND)[0]):
+        assert only(Outer(inner, Complete).workflow).startswith("step: may end by timeout, at tests/unit/test_inner")
+    assert only(Outer(Approving().workflow, Complete, Failure).workflow) == (
+        f"step: may end by approval, at {Approving().wait._item.where}; that has no route."
+        " Add: step.on(Timeout).to(...), or .to(None) to drop it"
+    )
+    assert "Timeout has a route, but there is no timeout=" in only(Outer(Approving(None).workflow, *ALL).workflow)
+
+
+def test_what_sources_names_is_a_source_of_each_workflow_and_its_events_are_only_waited_for() -> None:
+    inner = Approving(approvals=ChannelSource(Approval, capacity=10, key="by", name="approval"))
+    stranger = Workflow("stranger").source(KafkaSource("votes", Approval, key="by"))
+
+    assert "has 2 sources: order, approval; as a node it has one way in" in only(Outer(inner.workflow, *ALL).workflow)
+    outer = Outer(inner.workflow, *ALL, sources={stranger: stranger, inner.approvals: stranger})
+    messages = [str(problem).partition("  ")[2] for problem in outer.workflow.check()]
+    assert messages == [
+        "step: sources= names 'votes', which is no source of the workflow 'approving'."
+        " Write sources={source of 'approving': source of 'outer'}",
+        "step: sources= gives approval the events of 'votes', which is no source of this workflow."
+        " Name what outer.source(...) gave back",
+    ]
+    assert "names 3, which is no source" in only(Outer(Approving().workflow, *ALL, sources=3).workflow)
+
+    outer = Outer(inner.workflow, *ALL)
+    outer.workflow._graph.nodes[0].bound = ((inner.approvals._start, outer.orders._start),)
+    assert only(outer.workflow).startswith("step: orders gives Order, but approval of it is a source of Approval")
+
+
+def test_a_source_that_is_waited_for_inside_has_no_route_there() -> None:
+    inner = Approving(approvals=ChannelSource(Approval, capacity=10, key="by", name="approval"))
+    inner.approvals.to(None)
+    workflow = Workflow("outer")
+    votes = workflow.source(KafkaSource("votes", Approval, key="by"))
+    step = workflow.node(inner.workflow, name="step", sources={inner.approvals: votes})
+    workflow.source(KafkaSource("orders", Order, key="customer")).to(step)
+    for match in ALL:
+        step.on(match).to(None)
+
+    assert only(workflow).startswith("step: approval is among its sources=, and what comes of those goes on from waits")
+
+
+def test_nothing_inside_waits_for_what_comes_in_by_the_node_around_it() -> None:
+    inner = Workflow("inner")
+    more = inner.source(ChannelSource(Order, capacity=10, key="customer", name="more"))
+    wait = inner.wait(more)
+    inner.source(ChannelSource(Order, capacity=10, key="customer")).to(wait)
+    wait.to(Complete)
+    middle = Workflow("middle")
+    orders = middle.source(ChannelSource(Order, capacity=10, key="customer"))
+    node = middle.node(inner, name="in", sources={more: orders})
+    orders.to(node)
+    node.on(Complete).to(Complete)
+
+    assert middle.check() == [], "by itself it may"
+    assert only(Outer(middle, Complete).workflow).startswith(
+        "step: in waits for events of order, which come in by step itself"
+    )
+
+
+def test_messages_of_one_name_are_of_one_type() -> None:
+    outer = Outer(Approving().workflow, *ALL)
+    outer.workflow.source(MessageSource("approval", Order))
+    assert only(outer.workflow).startswith("step: approval gives Order, but approval of it is a source of Approval")
+
+    outer = Outer(Approving().workflow, *ALL)
+    outer.workflow.source(ChannelSource(Approval, capacity=1, key="by", name="approval")).to(None)
+    assert only(outer.workflow).startswith("step: its messages are called 'approval', as is another source")
+
+    outer = Outer(Approving().workflow, *ALL)
+    outer.workflow.source(MessageSource("approval", Approval))
+    assert outer.workflow.check() == [], "the outer workflow's own source of messages may be waited for inside only"
+
+
+def test_sources_are_for_workflows_only() -> None:
+    workflow = Workflow("outer")
+    orders = workflow.source(KafkaSource("orders", Order, key="customer"))
+    node = workflow.node(sort, sources={orders: orders})
+    orders.to(node)
+    for kind in Kind:
+        node.on(kind).to(None)
+
+    assert only(workflow).startswith("sort: sources= is for nodes that are workflows")
+
+
+def test_pictures_have_waits_and_time_outs_in_the_box() -> None:
+    inner = Approving()
+    inner.workflow.timeout(total=60 * SECOND).to(Complete)
+    chart = Outer(inner.workflow, *ALL).workflow.mermaid()
+
+    box = chart[chart.index("subgraph box_node0") : chart.index("  end\n")]
+    assert 'wait0{{"step/approval, 0:00:10"}}' in box
+    assert 'timeout0(["timeout"])' in box
+    assert "timeout0 --> complete_node0" in chart
+    assert 'source1(["messages: approval"])' in chart
+    dot = Outer(inner.workflow, *ALL).workflow.graphviz()
+    assert '    wait0 [label="step/approval, 0:00:10", shape=hexagon];' in dot
+    outline = Outer(inner.workflow, *ALL).workflow.outline()
+    assert {part.name: part.inside for part in outline.parts}["step/approval"] == "node0"

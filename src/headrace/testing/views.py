@@ -63,7 +63,7 @@ class RunView:
 
     @property
     def stands_at(self) -> list[str]:
-        """The same of all such workflows: each of its inner runs stands at a wait by itself. Its own one comes first."""
+        """All waits that it stands at: its own one first, then those of its inner runs."""
         return [stand.wait for stand in stands_of(self._fields)] if self.status == RUNNING else []
 
     @property
