@@ -156,6 +156,7 @@ class _Opener:
         """Put in what is inside of a workflow's node."""
         graph, flat = inside(door), self._flat
         copies: Copies = {source: self._source(source, door, bound, around) for source in graph.sources}
+        arrivals = self._drawn_times(door, copies) if self._drawn else self._places(door, copies)
         for node in graph.nodes:
             copied = copies[node] = replace(
                 node, name=door.name + BETWEEN + node.name, scope=door, written=node, options=_renamed(node, door)
@@ -164,7 +165,6 @@ class _Opener:
         for sink in graph.sinks:
             copies[sink] = replace(sink, name=door.name + BETWEEN + sink.name, written=sink)
             flat.sinks.append(copies[sink])
-        arrivals = self._drawn_times(door, copies) if self._drawn else self._places(door, copies)
         for route in graph.routes:
             start, match = copies.get(route.start), route.match
             if start is None or isinstance(start, SourceItem):
