@@ -234,6 +234,10 @@ class _Compiler:
     def _node(self, index: int, item: NodeItem) -> NodePlan:
         signature, options = item.signature, item.options
         assert signature is not None
+        user, process = item.user, signature.process
+        if item.maps is not None:
+            user = user.runs_of(compile_graph(item.maps, "all"), self.graph.name, item.name)
+            process = user.process
         routing = routing_of(item, Findings(self.graph))
         routes = _Routes(self)
         default = None if routing.default is None else routes.number(routing.default)
@@ -265,8 +269,8 @@ class _Compiler:
         return NodePlan(
             index=index,
             name=item.name,
-            instance=item.user if isinstance(item.user, (Node, BatchNode)) else None,
-            process=signature.process,
+            instance=user if isinstance(user, (Node, BatchNode)) else None,
+            process=process,
             is_async=signature.is_async,
             is_batch=signature.is_batch,
             state=None if signature.state is None else versioned_codec(signature.state, options.migrations),

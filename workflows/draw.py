@@ -147,6 +147,8 @@ def _title(item: Start | SinkItem) -> str:
         return f"{item.name}, {item.timeout}" if item.timeout else item.name
     if isinstance(item, NodeItem) and item.join is not None:
         return f"{item.name} ({item.join.when})"
+    if isinstance(item, NodeItem) and item.maps is not None:
+        return f"{item.name} (each item by {item.maps.name})"
     if isinstance(item, NodeItem):
         return f"{item.name} ({item.options.replicas} replicas)" if item.options.replicas != 1 else item.name
     if isinstance(item, LettersItem):

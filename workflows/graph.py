@@ -132,6 +132,12 @@ class NodeItem:
     bound: tuple[tuple[SourceItem | Unknown, SourceItem | Unknown], ...] = ()
     """Sources of the workflow that it is, each with the one of the outer workflow that takes its place."""
 
+    @property
+    def maps(self) -> Graph | None:
+        """Of the workflow that it runs for each item of an event, if it is such a `Map`."""
+        found: Graph | None = getattr(self.user, "mapped_graph", None)
+        return found
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Join:
@@ -283,6 +289,7 @@ class Graph:
         found: list[Graph] = [self]
         for graph in found:  # grows meanwhile
             inner = [node.user._graph for node in graph.nodes if node.inner]
+            inner += [node.maps for node in graph.nodes if node.maps is not None]
             found += [other for other in dict.fromkeys(inner) if other not in found]
         return found
 

@@ -27,6 +27,7 @@ from headrace.workflows.routing import Routing, beside, flowing, routing_of, wri
 from headrace.workflows.validate_inner import check_inner, takes
 from headrace.workflows.validate_joins import check_joins
 from headrace.workflows.validate_later import check_later
+from headrace.workflows.validate_mapped import check_mapped
 from headrace.workflows.validate_parts import check_parts
 from headrace.workflows.validate_states import check_states
 from headrace.workflows.validate_times import check_times, check_waits
@@ -59,6 +60,7 @@ def findings_of(graph: Graph, fuse: Fuse, now: datetime) -> Findings:
     _check_reach(findings)
     check_joins(findings)
     check_inner(findings, routings, fuse, now)
+    check_mapped(findings, fuse, now)
     check_later(findings)
     return findings
 
