@@ -231,7 +231,8 @@ class _Opener:
             process=user.process, takes=Any, state=None, run_state=None, returns=returns, is_async=False,
             is_batch=False, sets_timers=not arrives,
         )  # fmt: skip
-        node = NodeItem(name, item.where, user, NodeOptions(), signature, scope=door)
+        former = tuple(door_name + name.removeprefix(door.name) for door_name in door.options.former_names)
+        node = NodeItem(name, item.where, user, NodeOptions(renamed_from=former or None), signature, scope=door)
         self._flat.nodes.append(node)
         return node
 

@@ -7,7 +7,7 @@ run still has it: each setting has a generation.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -126,6 +126,15 @@ class RunTimers(msgspec.Struct):
     def forget(self, node: str) -> None:
         """Take back all of a node's."""
         self.set_.pop(node, None)
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Nodes have other names now.
+
+        Args:
+            names: Former name -> the one that it has.
+        """
+        for former in self.set_.keys() & names.keys():
+            self.set_[names[former]] = self.set_.pop(former)
 
     def has(self, node: str, name: str) -> bool:
         """Whether it is set."""

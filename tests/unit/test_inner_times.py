@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -483,6 +484,181 @@ def test_a_message_that_is_none_is_a_dead_letter_and_the_inner_run_stands_on(fus
         assert harness.runs["ada"].waits_at == "step/approval"
         harness.send(inner.approvals, Approval("eve"), key="ada")
         assert harness.sent(outer.said) == ["ada: [1] by eve"]
+
+
+@pytest.mark.parametrize("fuse", FUSE)
+def test_a_message_is_an_event_of_all_inner_runs_that_it_comes_into(fuse: Fuse) -> None:
+    """Neither the inner run that waits, nor the one that it is inside of, is idle then."""
+    inner = Workflow("inner", state=Asked)
+    orders = inner.source(ChannelSource(Order, capacity=10, key="customer"))
+    approvals = inner.source(MessageSource("approval", Approval))
+    noting, wait = inner.node(note_by), inner.wait(approvals)
+    orders.to(wait)
+    wait.to(noting)
+    noting.to(wait)
+    inner.timeout(idle=10 * SECOND)
+    middle = around("middle", inner, times_out=True)
+    middle.timeout(idle=12 * SECOND)
+    outer = Outer(middle, Complete, Failure, Timeout)
+
+    with Harness(outer.workflow, fuse=fuse) as harness:
+        outer.order(harness, 1)
+        for _ in range(3):
+            harness.advance(8 * SECOND)
+            harness.send(approvals, Approval("eve"), key="ada")
+        assert harness.runs["ada"].state("step/in") == Asked([], ["eve"] * 3)
+        harness.advance(9 * SECOND)
+        assert harness.sent(outer.said) == []
+        harness.advance(2 * SECOND)
+        assert harness.sent(outer.said) == ['ada failed: {"after":"PT10S"}']
+
+
+def note_by(event: Event[Approval], ctx: Context[None, Asked]) -> Approval | Complete:
+    ctx.run.state.by.append(event.data.by)
+    return event.data
+
+
+@pytest.mark.parametrize("fuse", FUSE)
+def test_an_inner_run_stands_where_it_stood_when_its_node_has_another_name(fuse: Fuse) -> None:
+    def version(name: str, former: str | None) -> tuple[Workflow, Any, Any, Any]:
+        workflow = Workflow("outer", fuse=fuse)
+        orders = workflow.source(KafkaSource("orders", Order, key="customer"))
+        said = workflow.sink(KafkaSink("said", str))
+        inner = Approving()
+        step = workflow.node(inner.workflow, name=name, renamed_from=former)
+        orders.to(step)
+        done, late = workflow.node(outcome), workflow.node(overdue)
+        step.on(Complete).to(done)
+        step.on(Failure).to(None)
+        step.on(Timeout).to(late)
+        done.to(said)
+        late.to(said)
+        return workflow, orders, said, inner.approvals
+
+    first, orders, _, _ = version("pay", None)
+    with Harness(first) as harness:
+        harness.send(orders, Order("ada", 1))
+        harness.send(orders, Order("bob", 2))
+        second, _, said, approvals = version("step", "pay")
+        with Harness(second, on=harness) as after:
+            after.send(approvals, Approval("eve"), key="ada")
+            assert after.sent(said) == ["ada: [1] by eve"]
+            after.advance(11 * SECOND)
+            assert after.sent(said)[1:] == ["bob late after 10"]
+
+
+# Random worlds, by hand.
+
+
+class World:
+    """Inner runs by hand: begun by orders, idle, too old, at their wait or not; messages kept for the outer run."""
+
+    def __init__(self, wait: int, total: int) -> None:
+        self.wait, self.total = wait, total
+        self.said: dict[str, list[str]] = {key: [] for key in "ab"}
+        self.runs: dict[str, dict[str, Any]] = {}
+        self.no_run = 0
+
+    def order(self, key: str, now: int) -> None:
+        run = self.runs.setdefault(key, {"kept": [], "until": None, "end": None, "count": 0})
+        run["end"] = run["end"] or now + self.total
+        run["until"] = now + self.wait
+        run["count"] += 1
+        self.deliver(key, now)
+
+    def message(self, key: str, by: str, now: int) -> None:
+        if key not in self.runs:
+            self.no_run += 1
+            return
+        self.runs[key]["kept"].append(by)
+        self.deliver(key, now)
+
+    def deliver(self, key: str, now: int) -> None:
+        run = self.runs[key]
+        while run["kept"] and run["until"] is not None:
+            by = run["kept"].pop(0)
+            if by == "nobody":
+                self.over(key, f"{key} failed: nobody approves")
+            elif by == "again":
+                run["until"] = now + self.wait
+            else:
+                self.over(key, f"{key}: {run['count']} by {by}")
+
+    def over(self, key: str, text: str) -> None:
+        self.said[key].append(text)
+        self.runs[key].update(until=None, end=None, count=0)
+
+    def pass_to(self, now: int) -> None:
+        while True:
+            due = [
+                (time, what == "end", key, what)
+                for key, run in self.runs.items()
+                for what in ("until", "end")
+                if (time := run[what]) is not None and time <= now
+            ]
+            if not due:
+                return
+            _, _, key, what = min(due)
+            if what == "end":
+                self.over(key, f"{key} late after {self.total / 1000:g}")
+            else:
+                self.runs[key]["until"] = None
+
+
+def counting(event: Event[Order], ctx: Context[None, Asked]) -> Order:
+    ctx.run.state.cents.append(1)
+    return event.data
+
+
+class Word(Action):
+    AGAIN = "again"
+
+
+def deciding(event: Event[Approval], ctx: Context[None, Asked]) -> Word | Complete | Terminate:
+    if event.data.by == "nobody":
+        return Terminate("nobody approves")
+    return Word.AGAIN if event.data.by == "again" else Complete(f"{len(ctx.run.state.cents)} by {event.data.by}")
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_what_happens_at_waits_inside_is_what_happens_by_hand(seed: int) -> None:
+    chance = random.Random(seed)
+    wait, total = chance.sample([7, 11, 40, 90], 2)
+    inner = Workflow("inner", state=Asked)
+    orders = inner.source(ChannelSource(Order, capacity=10, key="customer"))
+    approvals = inner.source(MessageSource("approval", Approval))
+    count, decision = inner.node(counting), inner.node(deciding)
+    place = inner.wait(approvals, timeout=timedelta(milliseconds=wait))
+    inner.timeout(total=timedelta(milliseconds=total))
+    orders.to(count)
+    count.to(place)
+    place.to(decision)
+    place.on(Timeout).to(None)
+    decision.on(Word.AGAIN).to(place)
+    outer = Outer(inner, *ALL)
+    world = World(wait, total)
+    with Harness(outer.workflow, partitions=1, fuse=chance.choice(FUSE)) as harness:
+        for _ in range(30):
+            if chance.random() < 0.4:
+                harness.crash_at(f"{chance.choice(CRASH_POINTS)}:{chance.randint(1, 4)}")
+            harness.advance(timedelta(milliseconds=chance.choice([0, 1, 5, 20])))
+            now = harness._engine.now
+            world.pass_to(now)
+            for _ in range(chance.choice([1, 1, 3])):
+                key = chance.choice("ab")
+                if chance.random() < 0.4:
+                    outer.order(harness, 1, key=key)
+                    world.order(key, now)
+                else:
+                    by = chance.choice(["ann", "bob", "again", "nobody"])
+                    harness.send(approvals, Approval(by), key=key)
+                    world.message(key, by, now)
+        rows = list({row.id: row for row in harness.messages(outer.said)}.values())
+
+        assert {key: [row.data for row in rows if row.key == key] for key in "ab"} == world.said
+        assert sum(letter.reason == "no-run" for letter in harness.dead_letters) == world.no_run
+        waiting = {key for key in "ab" if key in harness.runs and harness.runs[key].waits_at}
+        assert waiting == {key for key, run in world.runs.items() if run["until"] is not None}
 
 
 # Mistakes, pictures.
