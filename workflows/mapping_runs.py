@@ -88,27 +88,27 @@ class MappedRuns(Node[Any, None, Mapped[Any, Any]]):
         self, event: Event[Any], ctx: Context[None, Any], index: int, item: Any
     ) -> tuple[_Result | Failure, list[Any]]:
         """The run of one item: its outcome, and what its nodes asked for, if it did not fail."""
-        targets = self._plan.sources[0].targets
+        targets, kind = self._plan.sources[0].targets, self._plan.types[self._plan.sources[0].type]
         ways = [(branch,) if len(targets) > 1 else () for branch in range(len(targets))]
         try:
-            blob = self._plan.types[self._plan.sources[0].type].codec.encode(item)
+            blob = kind.codec.encode(item)
         except (HeadraceError, msgspec.MsgspecError, ValueError, TypeError) as error:
             return Failure(f"{type(error).__name__}: {error}"), []
         call = self._call(event, ctx, [(*event.path, index, *way) for way in ways], blob)
         runner = self._runner
         assert runner is not None
-        data = [item] * len(targets)
+        data = [item] * len(targets) if kind.immutable else None
         result = await runner.run_async(call, data) if runner.is_async else runner.run(call, data)
         return self._outcome(result, blob)
 
     def _call(self, event: Event[Any], ctx: Context[None, Any], paths: list[Path], blob: bytes) -> Call:
         """One run with one event, which enters one node after the other."""
-        plan = self._plan
+        plan, number = self._plan, next(self._numbers)
         nodes = list(plan.sources[0].targets)
         times = len(nodes)
         return Call(
-            partition=0, unit=0, replica=0, number=next(self._numbers), owner="", now=ctx._now_ms, keys=[event.key],
-            numbers=[0], bases=[0], states=[None], shared=None if plan.run_state is None else [None],
+            partition=0, unit=0, replica=0, number=number, owner="", now=ctx._now_ms, keys=[event.key],
+            numbers=[number], bases=[0], states=[None], shared=None if plan.run_state is None else [None],
             runs=[0] * times, nodes=nodes, types=[plan.sources[0].type] * times, blobs=[blob] * times,
             origins=[event.origin], origin_of=[0] * times, offsets=[event.offset] * times,
             times=[event.time_ms] * times, paths=paths, headers=[event.raw_headers] * times,

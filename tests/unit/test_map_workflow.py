@@ -155,7 +155,9 @@ def test_so_many_items_of_an_event_have_their_runs_side_by_side(concurrency: int
     with Harness(workflow) as harness:
         harness.send(orders, Order("7", [Line("tea", 3)] * 8))
 
-        assert len(harness.sent(said)) == 8
+        assert [text.partition(" 'outer")[0] for text in harness.sent(said)] == [
+            f"{index}: ['tea', 3," for index in range(8)
+        ], "each with states of its own"
         assert weighing.most == concurrency
 
 
