@@ -16,6 +16,7 @@ from headrace.actors.store_registry import Registry
 from headrace.sources.connection import store_errors
 from headrace.sources.routing import scan
 from headrace.workflows.errors import HeadraceError
+from headrace.workflows.inner_places import stands_of
 from headrace.workflows.keyspace import PartitionKeys, partition_of
 from headrace.workflows.runs import (
     BEGAN_FIELD,
@@ -27,11 +28,9 @@ from headrace.workflows.runs import (
     SHARED_FIELD,
     STATUS_FIELD,
     VOID_FIELD,
-    WAIT_FIELD,
 )  # fmt: skip
 from headrace.workflows.state_versions import split_version
 from headrace.workflows.store import WorkflowDescriptor
-from headrace.workflows.timers import stand_of
 
 AT_ONCE: Final = 1000
 """Keys of the server that one step looks at: about a millisecond."""
@@ -99,6 +98,14 @@ class RunPage(msgspec.Struct, frozen=True, kw_only=True):
     missed, or told twice."""
 
 
+class WaitRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A wait that a run stands at."""
+
+    name: str
+    until: int | None
+    """When it has stood there for too long: milliseconds since 1970 UTC; None: never."""
+
+
 class RunView(msgspec.Struct, frozen=True, kw_only=True):
     """All of one run."""
 
@@ -120,9 +127,11 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     result: msgspec.Raw | None
     """JSON: result of a completed run, reason of a terminated one."""
     waits_at: str | None = None
-    """The wait that it stands at; None: at none."""
+    """The wait that it stands at, the first of `waits`; None: at none."""
     waits_until: int | None = None
     """When it has stood there for too long: milliseconds since 1970 UTC."""
+    waits: list[WaitRow] = []
+    """All waits that it stands at: its own one, and those of workflows that are nodes, `pay/approval`."""
 
 
 async def list_runs(
@@ -217,7 +226,8 @@ async def get_run(registry: Registry, descriptor: WorkflowDescriptor, key: str) 
     if not found:
         return None
     fields = {name.decode(): value for name, value in found.items()}
-    stand = stand_of(fields.get(WAIT_FIELD) if fields[STATUS_FIELD] == RUNNING.encode() else None)
+    stands = stands_of(fields) if fields[STATUS_FIELD] == RUNNING.encode() else []
+    waits = [WaitRow(name=stand.wait, until=stand.due or None) for stand in stands]
     began, ended, by = (fields.get(name) for name in (BEGAN_FIELD, ENDED_FIELD, ENDED_BY_FIELD))
     return RunView(
         workflow=descriptor.name,
@@ -236,8 +246,9 @@ async def get_run(registry: Registry, descriptor: WorkflowDescriptor, key: str) 
             if name.startswith(_NODE) and value
         },
         result=_raw(fields.get(RESULT_FIELD)),
-        waits_at=stand.wait or None,
-        waits_until=stand.due or None,
+        waits_at=waits[0].name if waits else None,
+        waits_until=waits[0].until if waits else None,
+        waits=waits,
     )
 
 

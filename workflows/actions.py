@@ -74,7 +74,7 @@ class Failure(msgspec.Struct, frozen=True):
     """Class and text of the error, what `Reject` says, or the reason of an inner `Terminate`."""
     reason: str = "error"
     """A stable word, as dead letters have it: `error`, `reject`, `output`, `timeout`, `poison`, `state`; `join`: of a
-    join, too few branches are left."""
+    join, too few branches are left; `unended`: of an item, its run has come to no end."""
     node: str = ""
     """Name of the node that failed."""
     attempts: int = 1

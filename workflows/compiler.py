@@ -9,11 +9,12 @@ from typing import Any
 
 from headrace.workflows.actions import Complete, Failure, Terminate, Timeout
 from headrace.workflows.codec import encode_json, json_codec
-from headrace.workflows.composing import Entry, chain, enter, inside, is_door, opened
+from headrace.workflows.composing import chain, inside, is_door, opened
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.findings import Findings
 from headrace.workflows.graph import Destination, Fuse, Graph, NodeItem, Route, SinkItem, TimeoutItem, WaitItem
 from headrace.workflows.immutable import deeply_immutable
+from headrace.workflows.inner_places import Entry, InnerTimeout, InnerWait, doorway
 from headrace.workflows.join_routes import with_joins
 from headrace.workflows.joins import sign_joins
 from headrace.workflows.nodes import BatchNode, Node
@@ -30,6 +31,7 @@ from headrace.workflows.plan import (
     ScopePlan,
     SinkPlan,
     SourcePlan,
+    StandPlan,
     Target,
     TimeoutPlan,
     UnitPlan,
@@ -63,8 +65,9 @@ def compile_graph(graph: Graph, fuse: Fuse) -> Plan:
     ends = any(node.may_end for node in nodes) or any(map(_ends, starts))
     waits = tuple(compiler.wait(index) for index in range(len(graph.waits)))
     ends = ends or any(_ends(row.targets + row.over) for row in waits)
+    stands = tuple(compiler.stand(item) for item in graph.arrivals)
     serial = graph.state is not None or ends or sets_timers or bool(waits) or bool(scopes)
-    singly = bool(waits) or any(map(_ends, starts))
+    singly = bool(waits) or bool(stands) or any(map(_ends, starts))
     regions, region_of = regions_of(_edges(nodes, unit_of), len(units), whole=serial, singly=singly)
     firing_type = compiler.types.number(TimerFiring) if sets_timers else -1
     return Plan(
@@ -84,7 +87,7 @@ def compile_graph(graph: Graph, fuse: Fuse) -> Plan:
         timeouts=timeouts,
         firing_type=firing_type,
         waits=waits,
-        awaited=frozenset(row.source for row in waits),
+        awaited=frozenset([row.source for row in waits] + [row.source for row in stands]),
         messages=frozenset(row.index for row in sources if row.source.kind == "messages"),
         retention=graph.retention // timedelta(milliseconds=1),
         letters_kept=graph.letters_kept,
@@ -93,6 +96,8 @@ def compile_graph(graph: Graph, fuse: Fuse) -> Plan:
             target - SINK for route in graph.routes_of(graph.letters) for target in compiler.targets(route)
         ),
         scopes=scopes,
+        stands=stands,
+        urgent=frozenset(index for index, item in enumerate(graph.nodes) if _is_urgent(item)),
     )
 
 
@@ -171,19 +176,23 @@ class _Compiler:
     def _door(self, index: int, item: NodeItem) -> NodePlan:
         """The node by which events come to a workflow that is a node."""
         graph = inside(item)
-        ways = [route for route in self.graph.routes_of(item) if is_door(route)]
+        ways: dict[Any, tuple[Target, ...]] = {Entry.IN: ()}
+        for route in self.graph.routes_of(item):
+            if is_door(route):
+                for match in route.match or ():
+                    ways[match] = ways.get(match, ()) + self.targets(route)
         timeout = item.options.timeout
         return NodePlan(
             index=index,
             name=item.name,
             instance=None,
-            process=enter,
+            process=doorway([match for match in ways if match is not Entry.IN]),
             is_async=False,
             is_batch=False,
             state=None if graph.state is None else versioned_codec(graph.state, graph.migrations),
-            routes=(tuple(target for route in ways for target in self.targets(route)), (TIMED_OUT,)),
-            actions={Entry.IN: 0},
-            outputs={} if timeout is None else {Timeout: 1},
+            routes=((TIMED_OUT,), *ways.values()),
+            actions={match: index for index, match in enumerate(ways, start=1)},
+            outputs={} if timeout is None else {Timeout: 0},
             default=None,
             types={} if timeout is None else {Timeout: self.types.number(Timeout)},
             may_end=False,
@@ -210,11 +219,25 @@ class _Compiler:
             timeout=() if timeout is None else self.targets(timeout),
             types=(self.types.number(Complete), self.types.number(Failure), self.types.number(Timeout)),
             lasts=None if door.options.timeout is None else whole_milliseconds(door.options.timeout),
+            times=tuple(
+                (item.name, item.user.kind, whole_milliseconds(item.user.after))
+                for item in self.graph.nodes
+                if item.scope is door and isinstance(item.user, InnerTimeout)
+            ),
         )
+
+    def stand(self, arrival: NodeItem) -> StandPlan:
+        """A wait inside, by the node where comes in what it is for."""
+        wait, source = self.graph.arrivals[arrival]
+        return StandPlan(wait.name, self._nodes[arrival], self.graph.sources.index(source))
 
     def _node(self, index: int, item: NodeItem) -> NodePlan:
         signature, options = item.signature, item.options
         assert signature is not None
+        user, process = item.user, signature.process
+        if item.maps is not None:
+            user = user.runs_of(compile_graph(item.maps, "all"), self.graph.name, item.name)
+            process = user.process
         routing = routing_of(item, Findings(self.graph))
         routes = _Routes(self)
         default = None if routing.default is None else routes.number(routing.default)
@@ -228,6 +251,8 @@ class _Compiler:
             route = routing.route_of(cls)
             if route is not None and route is not routing.default:
                 outputs[cls] = routes.number(route)
+            elif route is None and isinstance(item.user, InnerWait | InnerTimeout):
+                outputs[cls] = routes.place((TIMED_OUT,))
         failure: FailurePlan | None = None
         if routing.failure is not None and not item.inner:
             failure = FailurePlan(routes.number(routing.failure), self.types.number(Failure))
@@ -244,8 +269,8 @@ class _Compiler:
         return NodePlan(
             index=index,
             name=item.name,
-            instance=item.user if isinstance(item.user, (Node, BatchNode)) else None,
-            process=signature.process,
+            instance=user if isinstance(user, (Node, BatchNode)) else None,
+            process=process,
             is_async=signature.is_async,
             is_batch=signature.is_batch,
             state=None if signature.state is None else versioned_codec(signature.state, options.migrations),
@@ -294,6 +319,11 @@ class _Compiler:
         targets = tuple(target for route in routes for target in self.targets(route)) if routes else (TIMED_OUT,)
         data = encode_json(Timeout(after))
         return TimeoutPlan(kind, whole_milliseconds(after), data, self.types.number(Timeout), targets)
+
+
+def _is_urgent(item: NodeItem) -> bool:
+    user = item.user
+    return isinstance(user, InnerWait) or (isinstance(user, InnerTimeout) and user.kind == TOTAL)
 
 
 def _ends(targets: tuple[Target, ...]) -> bool:

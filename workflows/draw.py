@@ -17,6 +17,7 @@ from headrace.workflows.graph import (
     SinkItem,
     SourceItem,
     Start,
+    TimeoutItem,
     Unknown,
     WaitItem,
 )
@@ -68,7 +69,7 @@ class _Picture:
     """Ids of what is drawn; names are labels only, as they may hold any character."""
 
     def __init__(self, written: Graph) -> None:
-        graph = self.graph = opened(written)
+        graph = self.graph = opened(written, drawn=True)
         self.ids: dict[object, str] = {}
         kinds: dict[str, Sequence[Start | SinkItem]] = {
             "source": graph.sources, "node": graph.nodes, "wait": graph.waits,
@@ -77,7 +78,7 @@ class _Picture:
         for kind, items in kinds.items():
             for index, item in enumerate(items):
                 self.ids[item] = f"{kind}{index}"
-        self.begins: list[Start] = [*graph.sources, *graph.timeouts]
+        self.begins: list[Start] = [*graph.sources, *(item for item in graph.timeouts if item.scope is None)]
         if graph.routes_of(graph.letters):
             self.ids[graph.letters] = "letters0"
             self.begins.append(graph.letters)
@@ -90,6 +91,14 @@ class _Picture:
         self.groups = [nodes for nodes in members if nodes]
         grouped = {node for nodes in self.groups for node in nodes}
         self.single = [node for node in graph.nodes if node not in grouped and node.scope is None]
+        self.waits = [wait for wait in graph.waits if wait.scope is None]
+
+    def times_within(self, node: NodeItem) -> tuple[list[WaitItem], list[TimeoutItem]]:
+        """Waits and time-outs in a workflow that is a node."""
+        graph = self.graph
+        return [item for item in graph.waits if item.scope is node], [
+            item for item in graph.timeouts if item.scope is node
+        ]
 
     def within(self, node: NodeItem) -> list[NodeItem]:
         """The nodes in a workflow that is a node, those deeper inside not among them."""
@@ -138,6 +147,8 @@ def _title(item: Start | SinkItem) -> str:
         return f"{item.name}, {item.timeout}" if item.timeout else item.name
     if isinstance(item, NodeItem) and item.join is not None:
         return f"{item.name} ({item.join.when})"
+    if isinstance(item, NodeItem) and item.maps is not None:
+        return f"{item.name} (each item by {item.maps.name})"
     if isinstance(item, NodeItem):
         return f"{item.name} ({item.options.replicas} replicas)" if item.options.replicas != 1 else item.name
     if isinstance(item, LettersItem):
@@ -156,7 +167,7 @@ def mermaid(graph: Graph) -> str:
         lines += [f"  {line}" for node in nodes for line in _mermaid_node(picture, node)]
         lines.append("  end")
     lines += [line for node in picture.single for line in _mermaid_node(picture, node)]
-    lines += [f"  {ids[wait]}{{{{{_mermaid(_title(wait))}}}}}" for wait in graph.waits]
+    lines += [f"  {ids[wait]}{{{{{_mermaid(_title(wait))}}}}}" for wait in picture.waits]
     lines += [f"  {ids[sink]}[/{_mermaid(_title(sink))}/]" for sink in graph.sinks]
     lines += [f"  {name}(({_mermaid(title)}))" for name, title in picture.outer_ends().items()]
     for arrow in picture.arrows:
@@ -173,6 +184,9 @@ def _mermaid_node(picture: _Picture, node: NodeItem) -> list[str]:
         return [line]
     lines = [f"  subgraph box_{own} [{_mermaid(node.name)}]", f"  {line}"]
     lines += [f"  {inner}" for other in within for inner in _mermaid_node(picture, other)]
+    waits, timeouts = picture.times_within(node)
+    lines += [f"    {picture.ids[wait]}{{{{{_mermaid(_title(wait))}}}}}" for wait in waits]
+    lines += [f"    {picture.ids[item]}([{_mermaid(_title(item))}])" for item in timeouts]
     lines += [f"    {name}(({_mermaid(picture.ends[name])}))" for name in dict.fromkeys(picture.inside.get(own, ()))]
     return [*lines, "  end"]
 
@@ -185,8 +199,9 @@ def outline(graph: Graph) -> Outline:
     """The graph as plain data."""
     picture = _Picture(graph)
     graph, ids = picture.graph, picture.ids
-    inner: list[Start] = [*graph.nodes, *graph.waits]
-    items: list[Start | SinkItem] = [*graph.sources, *inner, *picture.begins[len(graph.sources) :], *graph.sinks]
+    inner: list[Start] = [*graph.nodes, *graph.waits, *graph.timeouts]
+    letters: list[Start] = [graph.letters] if graph.letters in ids else []
+    items: list[Start | SinkItem] = [*graph.sources, *inner, *letters, *graph.sinks]
     parts = [
         Part(ids[item], ids[item].rstrip("0123456789"), item.name, str(item.where), _inside(ids, item))
         for item in items
@@ -201,7 +216,8 @@ def outline(graph: Graph) -> Outline:
 
 
 def _inside(ids: dict[object, str], item: object) -> str:
-    return ids[item.scope] if isinstance(item, NodeItem) and item.scope is not None else ""
+    scope = item.scope if isinstance(item, NodeItem | WaitItem | TimeoutItem) else None
+    return "" if scope is None else ids[scope]
 
 
 def graphviz(graph: Graph) -> str:
@@ -215,7 +231,7 @@ def graphviz(graph: Graph) -> str:
         lines += [f"  {line}" for node in nodes for line in _dot_node(picture, node)]
         lines.append("  }")
     lines += [line for node in picture.single for line in _dot_node(picture, node)]
-    lines += [f"  {ids[wait]} [label={_dot(_title(wait))}, shape=hexagon];" for wait in graph.waits]
+    lines += [f"  {ids[wait]} [label={_dot(_title(wait))}, shape=hexagon];" for wait in picture.waits]
     lines += [f"  {ids[sink]} [label={_dot(_title(sink))}, shape=parallelogram];" for sink in graph.sinks]
     lines += [f"  {name} [label={_dot(title)}, shape=doublecircle];" for name, title in picture.outer_ends().items()]
     for arrow in picture.arrows:
@@ -233,6 +249,9 @@ def _dot_node(picture: _Picture, node: NodeItem) -> list[str]:
         return [line]
     lines = [f"  subgraph cluster_box_{own} {{", f"    label={_dot(node.name)};", f"  {line}"]
     lines += [f"  {inner}" for other in within for inner in _dot_node(picture, other)]
+    waits, timeouts = picture.times_within(node)
+    lines += [f"    {picture.ids[wait]} [label={_dot(_title(wait))}, shape=hexagon];" for wait in waits]
+    lines += [f"    {picture.ids[item]} [label={_dot(_title(item))}, shape=oval];" for item in timeouts]
     ends = dict.fromkeys(picture.inside.get(own, ()))
     lines += [f"    {name} [label={_dot(picture.ends[name])}, shape=doublecircle];" for name in ends]
     return [*lines, "  }"]

@@ -68,6 +68,8 @@ class NodeKeywords(TypedDict, total=False):
     """Of a batch node: events in a batch, at most."""
     batch_delay: timedelta
     """Of a batch node: how long the first of them may wait for the others; default 0."""
+    sources: Mapping[Any, Any] | None
+    """Of a workflow: a source of it that it waits for -> the source of this workflow whose events it waits for."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,6 +87,7 @@ class NodeOptions:
     batch_delay: timedelta = timedelta(0)
     renamed_from: str | Sequence[str] | None = None
     migrations: Migrations | None = None
+    sources: Any = None
 
     @property
     def former_names(self) -> tuple[str, ...]:
@@ -126,6 +129,14 @@ class NodeItem:
     """The workflow's node that it is inside of, in a graph with all workflows' nodes opened; see `composing`."""
     written: NodeItem | None = None
     """As it was written, of one inside; else it is that itself."""
+    bound: tuple[tuple[SourceItem | Unknown, SourceItem | Unknown], ...] = ()
+    """Sources of the workflow that it is, each with the one of the outer workflow that takes its place."""
+
+    @property
+    def maps(self) -> Graph | None:
+        """Of the workflow that it runs for each item of an event, if it is such a `Map`."""
+        found: Graph | None = getattr(self.user, "mapped_graph", None)
+        return found
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -169,6 +180,8 @@ class WaitItem:
     source: SourceItem
     timeout: Any
     """A `timedelta`, or None; checked when the workflow is."""
+    scope: NodeItem | None = None
+    """As for nodes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -180,6 +193,8 @@ class TimeoutItem:
     idle: Any
     total: Any
     """A `timedelta`, or None; checked when the workflow is."""
+    scope: NodeItem | None = None
+    """As for nodes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -253,6 +268,8 @@ class Graph:
     fused: list[Fused] = field(default_factory=list)
     lost: dict[NodeItem, tuple[NodeItem, ...]] = field(default_factory=dict)
     """Where it is to be told that nothing came of an event: see `join_routes.with_joins`."""
+    arrivals: dict[NodeItem, tuple[NodeItem, SourceItem]] = field(default_factory=dict)
+    """By node where comes in what an inner run waits for: the wait's node, and the source; see `composing`."""
     letters: LettersItem = field(default_factory=lambda: LettersItem(Where("", 0)))
 
     def __post_init__(self) -> None:
@@ -272,6 +289,7 @@ class Graph:
         found: list[Graph] = [self]
         for graph in found:  # grows meanwhile
             inner = [node.user._graph for node in graph.nodes if node.inner]
+            inner += [node.maps for node in graph.nodes if node.maps is not None]
             found += [other for other in dict.fromkeys(inner) if other not in found]
         return found
 

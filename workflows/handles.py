@@ -7,6 +7,7 @@ checker could solve for `Never` and let a wrong sink pass.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Generic, TypeAlias, overload
 
 from typing_extensions import TypeVar
@@ -219,6 +220,21 @@ def _destination(graph: Graph, target: object) -> Destination:
     if target._graph is not graph:
         return Unknown(f"{target.name!r} of workflow {target._graph.name!r}")
     return target._item
+
+
+def bindings(given: object) -> tuple[tuple[SourceItem | Unknown, SourceItem | Unknown], ...]:
+    """`sources=` of a workflow that is a node: its own sources, and those of the outer workflow in their places."""
+    if given is None:
+        return ()
+    if not isinstance(given, Mapping):
+        return ((Unknown(repr(given)), Unknown(repr(given))),)
+    return tuple((_source_of(own), _source_of(outer)) for own, outer in given.items())
+
+
+def _source_of(handle: object) -> SourceItem | Unknown:
+    if isinstance(handle, SourceHandle) and isinstance(handle._start, SourceItem):
+        return handle._start
+    return Unknown(_describe(handle))
 
 
 def _describe(target: object) -> str:

@@ -21,7 +21,7 @@ from .outcome import Item, Outcome, branches, emitted, json_of
 from .plan import Plan, ScopePlan
 from .program import END, LEAVE, MANY, NOTHING, NodeProgram, ScopeProgram, Step, UnitProgram
 from .settings import Settings
-from .timers import TimerFiring
+from .timers import IDLE, TimerFiring
 
 FAILED: Final = "failed"
 """`Step.outcome` of an inner run that ends because a node in it failed for good."""
@@ -48,9 +48,12 @@ class InnerRuns:
             index for index, nodes in self._nodes.items() if any(node.plan.retry is not None for node in nodes)
         }
         """Scopes of which something may stand still."""
+        arrivals = {row.arrival for row in plan.stands}
         for node in program.nodes:
             if node.scope in self._scopes and self._scopes[node.scope].plan.door == node.index:
                 node.process = _entering(node, self._scopes[node.scope].plan)
+            elif node.index in arrivals:
+                node.process = _arriving(node, plan)
 
     def keep(self, entries: Sequence[Entry]) -> None:
         """Put the states that nodes of inner runs share among the others."""
@@ -155,17 +158,36 @@ def is_over(entry: Entry, node: int, attempts: Sequence[int] | None, index: int)
 
 def _entering(node: NodeProgram, scope: ScopePlan) -> Callable[..., Any]:
     """What a door does: the inner run knows which event came in, and lasts so long from the first of them on."""
-    process, name, lasts = node.process, node.name, scope.lasts
+    process, rows = node.process, list(scope.times)
+    if scope.lasts is not None:
+        rows.append((node.name, _LASTS, scope.lasts))
 
     def enter(event: Event[Any], ctx: Any) -> Any:
         home: InnerHome = ctx._run
         if event.data.__class__ is not TimerFiring:
             home.door = event.origin, event.offset, event.path
-            if lasts is not None and not home.timers.has(name, _LASTS):
-                home.timers.set(name, _LASTS, ctx._now_ms + lasts)
+            for name, kind, after in rows:
+                if kind == IDLE or not home.timers.has(name, kind):
+                    home.timers.set(name, kind, ctx._now_ms + after)
         return process(event, ctx)
 
     return enter
+
+
+def _arriving(node: NodeProgram, plan: Plan) -> Callable[..., Any]:
+    """Where comes in what an inner run waits for: neither it is idle then, nor one that it is inside of."""
+    process, index, rows = node.process, node.scope, list[tuple[str, str, int]]()
+    while index >= 0:
+        rows += [row for row in plan.scopes[index].times if row[1] == IDLE]
+        index = plan.scopes[index].parent
+
+    def arrive(event: Event[Any], ctx: Any) -> Any:
+        home: InnerHome = ctx._run
+        for name, kind, after in rows:
+            home.timers.set(name, kind, ctx._now_ms + after)
+        return process(event, ctx)
+
+    return arrive
 
 
 def _base(home: InnerHome, event: Event[Any]) -> Path:

@@ -7,7 +7,7 @@ import functools
 import inspect
 import operator
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
-from typing import Any, Generic, overload
+from typing import TYPE_CHECKING, Any, Generic, overload
 
 import msgspec
 from typing_extensions import TypeVar
@@ -17,9 +17,14 @@ from headrace.workflows.actions import Failure, Reject
 from headrace.workflows.codec import type_name
 from headrace.workflows.context import Context, Run
 from headrace.workflows.events import Event
+from headrace.workflows.graph import Graph
 from headrace.workflows.nodes import Node
+from headrace.workflows.plan import Plan
 from headrace.workflows.returns import Fault, Returns
 from headrace.workflows.signature import UNSAID, Signature, read_signature
+
+if TYPE_CHECKING:
+    from headrace.workflows.workflow import Workflow
 
 D = TypeVar("D")
 I = TypeVar("I")  # noqa: E741  read as "item"
@@ -47,10 +52,15 @@ class Map(Node[D, None, Mapped[D, O]], Generic[D, I, O]):
     other. An item that fails spoils no other: it is in `Mapped.failures`. So the `retry=` of the node does not try
     items again, and its `timeout=` is for all items of an event together.
 
+    A workflow takes the place of the function, too: each item has a run of it, from its one source to its `Complete`,
+    whose result is the item's; `Terminate`, and what fails in it for good, is a failure of the item. Such a run has its
+    own states, and ends within the call: it can't wait.
+
     Nothing is kept between items: when the process dies, all items of the event are done again.
 
     Args:
-        each: Takes `Event[item]` and a `Context` without state; returns data, or None. No actions, lists or ends.
+        each: Takes `Event[item]` and a `Context` without state; returns data, or None. No actions, lists or ends. Or a
+            workflow.
         of: Type of the events' data: `Order`, or `list[Line]`.
         items: What of the data the items are; may be left out where the data is a list.
         concurrency: Items at a time, of one event.
@@ -64,6 +74,12 @@ class Map(Node[D, None, Mapped[D, O]], Generic[D, I, O]):
         >>> pricing = Map(price, Order, items=lambda order: order.lines, concurrency=5)
     """
 
+    @overload
+    def __init__(self: Map[list[X], X, Any], each: Workflow, of: type[list[X]], *, concurrency: int = 10) -> None: ...
+    @overload
+    def __init__(
+        self: Map[D, I, Any], each: Workflow, of: type[D], *, items: Callable[[D], Sequence[I]], concurrency: int = 10
+    ) -> None: ...
     @overload
     def __init__(
         self: Map[list[X], X, Y],
@@ -100,8 +116,30 @@ class Map(Node[D, None, Mapped[D, O]], Generic[D, I, O]):
         self._items = items
         self._concurrency = concurrency
         self._waits = inspect.iscoroutinefunction(hints.underlying(each)) if callable(each) else False
-        self.__name__ = getattr(each, "__name__", "map")
-        """The function's: what the node is called where it has no other name."""
+        graph = getattr(each, "_graph", None)
+        self.mapped_graph = graph if isinstance(graph, Graph) else None
+        """Of the workflow that takes the place of a function; None: it is a function."""
+        self.__name__ = getattr(each, "__name__", "map") if self.mapped_graph is None else self.mapped_graph.name
+        """The function's, or workflow's: what the node is called where it has no other name."""
+
+    @property
+    def item_type(self) -> Any:
+        """What the items are, where the data is a list of them; None: that can't be said."""
+        if self._items is not None or not self._is_list():
+            return None
+        return next((argument for argument in hints.expand(self._of).__args__), None)
+
+    def runs_of(self, plan: Plan, workflow: str, node: str) -> Node[Any, None, Mapped[Any, Any]]:
+        """What runs a workflow for each item.
+
+        Args:
+            plan: Of that workflow.
+            workflow: Name of the one that the node is in.
+            node: Name of the node.
+        """
+        from headrace.workflows.mapping_runs import MappedRuns  # noqa: PLC0415  which needs `Mapped`
+
+        return MappedRuns(plan, workflow, node, self._items, self._concurrency)
 
     def process(self, event: Event[D], ctx: Context[None, Any]) -> Any:
         """The results of all items of an event; called by the engine."""
@@ -114,6 +152,12 @@ class Map(Node[D, None, Mapped[D, O]], Generic[D, I, O]):
         if isinstance(self._each, Node):
             cure = "Give a function; what needs open() is a class derived from Map"
             return None, [Fault("map", "its items are to be processed by a node", cure)]
+        if self.mapped_graph is not None:
+            faults = list(self._faults())
+            mapped: Any = Mapped
+            returns = Returns(data=[mapped[self._of, Any]])
+            signature = Signature(self.process, self._of, None, None, returns, True, False, False)
+            return (None if faults else signature), faults
         read, faults = read_signature(self._each, name, scope)
         faults = [*faults, *self._faults()]
         if read is None:
@@ -125,14 +169,14 @@ class Map(Node[D, None, Mapped[D, O]], Generic[D, I, O]):
             message = "its function returns actions, a list or an end: items have no routes of their own"
             cure = "Return data, or None; the node behind decides by all results"
             faults.append(Fault("map", message, cure))
-        item = next((argument for argument in hints.expand(self._of).__args__), None) if self._is_list() else None
-        if self._items is None and item is not None and item != read.takes:
+        item = self.item_type
+        if item is not None and item != read.takes:
             message = f"its data is {type_name(self._of)}, but its function takes {type_name(read.takes)}"
             faults.append(Fault("map", message, f"Write def {self.__name__}(event: Event[{type_name(item)}], ...)"))
         if faults:
             return None, faults
         output: Any = functools.reduce(operator.or_, read.returns.data) if read.returns.data else None
-        mapped: Any = Mapped
+        mapped = Mapped
         returns = Returns(data=[mapped[self._of, output]])
         return Signature(self.process, self._of, None, None, returns, self._waits, False, False), []
 

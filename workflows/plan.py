@@ -244,6 +244,20 @@ class ScopePlan:
     """Numbers of the types `Complete`, `Failure`, `Timeout`."""
     lasts: int | None = None
     """Milliseconds that an inner run lasts at most; None: no limit."""
+    times: tuple[tuple[str, str, int], ...] = ()
+    """Its workflow's time-outs: name of the node that each of them is, kind, milliseconds."""
+
+
+@dataclass(frozen=True, slots=True)
+class StandPlan:
+    """A wait of a workflow that is a node, on a source of the outermost one; see `inner_places`."""
+
+    name: str
+    """Of the node that it is: an inner run stands at it."""
+    arrival: int
+    """Index of the node by which comes in what it is for."""
+    source: int
+    """Index of the source."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -323,6 +337,10 @@ class Plan:
     """Indexes of the sinks that every dead letter goes to as well."""
     scopes: tuple[ScopePlan, ...] = ()
     """The workflows that are nodes of it; none before what it is inside of."""
+    stands: tuple[StandPlan, ...] = ()
+    """Waits inside of them."""
+    urgent: frozenset[int] = frozenset()
+    """Indexes of nodes whose timers pass what stands still: waits that are over, inner runs that last too long."""
 
     waits: tuple[WaitPlan, ...] = ()
     awaited: frozenset[int] = frozenset()

@@ -142,7 +142,7 @@ class Router:
         if result.timers is not None:
             for run, blob in zip(dispatch.runs, result.timers, strict=True):
                 if blob != run.timers:
-                    run.timers = pending.timers[run] = blob
+                    self._core.waiting.timers_set(epoch, run, blob, self.now)
         if result.shared is not None:
             for run, blob in zip(dispatch.runs, result.shared, strict=True):
                 if blob != run.shared:

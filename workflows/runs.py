@@ -9,7 +9,7 @@ from typing import Final
 from .calls import Blobs
 from .plan import Plan
 from .program import UnitProgram
-from .timers import NOWHERE, TIMERS, stand_of
+from .timers import NOWHERE, TIMERS, stand_of, timers_of
 
 RUNNING: Final = "running"
 
@@ -78,6 +78,7 @@ class RunTable:
         self._former = [program.former_names if any(program.former_names) else None for program in programs]
         self._limit = limit
         self._wanted = not plan.timed
+        self._renamed = {former: node.name for node in plan.nodes for former in node.renamed_from}
         self._runs: dict[str, RunRecord] = {}
 
     def __len__(self) -> int:
@@ -104,7 +105,8 @@ class RunTable:
         """It is a run that the store has: take over its states, as version `version`."""
         run.number, run.loading = int(fields[NUMBER_FIELD]), False
         run.shared = fields.get(SHARED_FIELD)
-        run.timers = run.timers_kept = fields.get(TIMERS) or None
+        run.timers_kept = fields.get(TIMERS) or None
+        run.timers = run.timers_kept and self._with_names(run.timers_kept)
         run.stand = run.stand_kept = stand_of(fields.get(WAIT_FIELD))
         run.seen_kept = int(fields.get(SEEN_FIELD) or b"0")
         run.idle_set = bool(run.seen_kept)
@@ -116,6 +118,14 @@ class RunTable:
                 self._take_over(run, unit, blobs, [find_former(fields, before) for before in former], fields)
             if any(blob is not None for blob in blobs):
                 run.blobs[unit], run.versions[unit] = blobs, version
+
+    def _with_names(self, blob: bytes) -> bytes:
+        """A run's timers, under the names that its nodes have now."""
+        timers = timers_of(blob)
+        if timers.set_.keys().isdisjoint(self._renamed):
+            return blob
+        timers.rename(self._renamed)
+        return timers.field or blob
 
     @staticmethod
     def _take_over(

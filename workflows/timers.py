@@ -7,7 +7,7 @@ run still has it: each setting has a generation.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -29,6 +29,8 @@ WAIT: Final = "wait"
 """Kind of the time-out of a wait."""
 LONGEST: Final = timedelta(days=3660)
 """Ten years: what is longer is a mistake."""
+NEVER: Final = 0
+"""When a timer is due that never falls due: it only says that something is so."""
 _NAME_CAP: Final = 200
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
@@ -107,7 +109,7 @@ class RunTimers(msgspec.Struct):
     last: int = 0
     """Generation of the last that was set."""
     set_: dict[str, dict[str, tuple[int, int]]] = msgspec.field(default_factory=dict, name="set")
-    """Node -> name -> (generation, due: milliseconds since 1970 UTC)."""
+    """Node -> name -> (generation, due: milliseconds since 1970 UTC, or `NEVER`)."""
 
     def set(self, node: str, name: str, due: int) -> None:
         """Set one, in place of what has its name."""
@@ -124,6 +126,15 @@ class RunTimers(msgspec.Struct):
     def forget(self, node: str) -> None:
         """Take back all of a node's."""
         self.set_.pop(node, None)
+
+    def rename(self, names: Mapping[str, str]) -> None:
+        """Nodes have other names now.
+
+        Args:
+            names: Former name -> the one that it has.
+        """
+        for former in self.set_.keys() & names.keys():
+            self.set_[names[former]] = self.set_.pop(former)
 
     def has(self, node: str, name: str) -> bool:
         """Whether it is set."""
@@ -143,10 +154,11 @@ class RunTimers(msgspec.Struct):
         return _encode_timers(self) if self.last else None
 
     def all_of(self, key: str, number: int) -> Iterator[tuple[Due, int]]:
-        """Each of them for the store's index, with its time."""
+        """Each of them that falls due, for the store's index, with its time."""
         for node, named in self.set_.items():
             for name, (generation, due) in named.items():
-                yield Due(NODE, key, number, node, name, generation), due
+                if due != NEVER:
+                    yield Due(NODE, key, number, node, name, generation), due
 
 
 _encode_timers: Final = msgspec.json.Encoder().encode

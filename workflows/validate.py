@@ -7,6 +7,7 @@ from typing import Any
 
 from headrace.workflows.codec import type_name
 from headrace.workflows.compatible import accepts
+from headrace.workflows.composing import awaited_inside
 from headrace.workflows.errors import Problem
 from headrace.workflows.findings import Findings
 from headrace.workflows.graph import (
@@ -26,6 +27,7 @@ from headrace.workflows.routing import Routing, beside, flowing, routing_of, wri
 from headrace.workflows.validate_inner import check_inner, takes
 from headrace.workflows.validate_joins import check_joins
 from headrace.workflows.validate_later import check_later
+from headrace.workflows.validate_mapped import check_mapped
 from headrace.workflows.validate_parts import check_parts
 from headrace.workflows.validate_states import check_states
 from headrace.workflows.validate_times import check_times, check_waits
@@ -58,6 +60,7 @@ def findings_of(graph: Graph, fuse: Fuse, now: datetime) -> Findings:
     _check_reach(findings)
     check_joins(findings)
     check_inner(findings, routings, fuse, now)
+    check_mapped(findings, fuse, now)
     check_later(findings)
     return findings
 
@@ -66,6 +69,7 @@ def _check_starts(findings: Findings) -> None:
     """A source (wait, time-out) has one route; a node's are checked with what it returns."""
     graph = findings.graph
     starts: list[Start] = [*graph.sources, *graph.waits, *graph.timeouts]
+    inside = awaited_inside(graph)
     for start in starts:
         seen: dict[object, Route] = {}
         for route in graph.routes_of(start):
@@ -79,7 +83,7 @@ def _check_starts(findings: Findings) -> None:
                         f"is routed twice, first at {before.where}",
                         f"Write one route; to send it to both: {start.name}.to(one, other)",
                     )
-        awaited = isinstance(start, SourceItem) and any(wait.source is start for wait in graph.waits)
+        awaited = start in inside or any(wait.source is start for wait in graph.waits)
         messages = isinstance(start, SourceItem) and getattr(start.source, "kind", "") == "messages"
         if None not in seen and not (awaited or messages or isinstance(start, TimeoutItem)):
             message, cure = "goes nowhere", f"Add: {start.name}.to(...), or take it out"

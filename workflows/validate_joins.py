@@ -26,6 +26,15 @@ def check_joins(findings: Findings) -> None:
     found = covers(graph)
     for start in found:
         _check_ways(findings, start, found)
+        if isinstance(start, NodeItem) and start.inner and found[start]:
+            message = (
+                f"leads to {_names(found[start])} of a join, and is a workflow: it ends when it wants,"
+                " often by another event than the one that came in"
+            )
+            cure = (
+                "Let the branches begin and end before it, or beside it; or make it a node that gives a result at once"
+            )
+            findings.add(start.where, start.name, _CODE, message, cure)
     _check_sources(findings, joins, found)
     for join in joins:
         _check_round(findings, join, found)

@@ -29,14 +29,8 @@ def check_later(findings: Findings) -> None:
             later(sink.where, sink.name, type(sink.sink).__name__)
     for node in graph.nodes:
         if node.inner:
-            if any(other.join is not None for other in graph.nodes):
-                later(node.where, node.name, "workflow.join beside a workflow as a node")
             for joined in inside(node).nodes:
                 if joined.join is not None:
                     later(joined.where, node.name, "workflow.join in a workflow that is a node")
             for route in inside(node).routes_of(inside(node).letters):
                 later(route.where, node.name, "workflow.dead_letters in a workflow that is a node")
-            for timeout in inside(node).timeouts:
-                later(timeout.where, node.name, "workflow.timeout in a workflow that is a node")
-            for wait in inside(node).waits:
-                later(wait.where, node.name, "workflow.wait in a workflow that is a node")

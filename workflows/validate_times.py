@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any, Final
 
 from headrace.workflows.actions import Timeout
+from headrace.workflows.composing import awaited_inside, is_messages
 from headrace.workflows.findings import Findings
 from headrace.workflows.graph import TimeoutItem
 from headrace.workflows.timers import LONGEST
@@ -47,10 +48,11 @@ def check_waits(findings: Findings) -> None:
                 elif item.timeout is None:
                     cure = "Write workflow.wait(..., timeout=timedelta(hours=1)), or take the route out"
                     findings.add(route.where, item.name, "wait", "`.on(Timeout)`, but it has no timeout=", cure)
+    inside = awaited_inside(graph)
     for source in graph.sources:
-        if getattr(source.source, "kind", "") != "messages":
+        if not is_messages(source):
             continue
-        if not any(wait.source is source for wait in graph.waits):
+        if source not in inside and not any(wait.source is source for wait in graph.waits):
             cure = f"Add: approval = workflow.wait({source.name})"
             findings.add(source.where, source.name, "wait", "no wait takes its messages", cure)
         for route in graph.routes_of(source):

@@ -6,10 +6,11 @@ from typing import TYPE_CHECKING, Final
 
 from .commit import DeadLetter
 from .epoch import Epoch, Item
+from .inner_places import STANDS
 from .parking import is_kept, kept_before
-from .plan import ARRIVALS, OVERS, WAITS, Target
+from .plan import ARRIVALS, OVERS, WAITS, StandPlan, Target, WaitPlan
 from .runs import RunRecord
-from .timers import Stand
+from .timers import Stand, timers_of
 
 if TYPE_CHECKING:
     from .partition import PartitionCore
@@ -34,13 +35,39 @@ class Waiting:
 
     def passes(self, run: RunRecord, target: Target) -> bool:
         """The event is what its run stands at a wait for: it goes ahead of those that stand still."""
-        if target <= OVERS:
+        if target <= OVERS or target in self._plan.urgent:
             return True
-        return target <= ARRIVALS and self._awaits(run, ARRIVALS - target)
+        return target <= ARRIVALS and self._awaits(run, ARRIVALS - target) is not None
 
-    def _awaits(self, run: RunRecord, source: int) -> bool:
+    def _awaits(self, run: RunRecord, source: int) -> WaitPlan | StandPlan | None:
+        """The wait on this source that the run stands at, or an inner run of it: the first one as they are written."""
         wait = self._plan.wait(run.stand.wait)
-        return wait is not None and wait.source == source
+        if wait is not None and wait.source == source:
+            return wait
+        rows = [row for row in self._plan.stands if row.source == source]
+        if not rows:
+            return None
+        timers = timers_of(run.timers)
+        return next((row for row in rows if timers.has(row.name, STANDS)), None)
+
+    def timers_set(self, epoch: Epoch, run: RunRecord, blob: bytes | None, now: int) -> None:
+        """A call has set a run's timers, and so at which waits its inner runs stand: what is kept for those goes on.
+
+        Args:
+            epoch: That of the call.
+            run: Whose they are.
+            blob: All of its timers.
+            now: Milliseconds since 1970 UTC.
+        """
+        before, run.timers = run.timers, blob
+        epoch.pending.timers[run] = blob
+        if not self._plan.stands:
+            return
+        was, is_ = timers_of(before).set_, timers_of(blob).set_
+        for row in self._plan.stands:
+            stand = is_.get(row.name, {}).get(STANDS)
+            if stand is not None and stand != was.get(row.name, {}).get(STANDS):
+                self._core.standing.release(epoch, kept_before(self._names[row.source]), run.key, now)
 
     def step(self, epoch: Epoch, slot: int, run: RunRecord, target: Target, now: int) -> list[Item]:
         """An event has come to a wait, or is its run's next one: where that leads.
@@ -85,10 +112,11 @@ class Waiting:
             standing.gone_on(epoch, (slot,), now)
             standing.release(epoch, queue, run.key, now)
             return []
-        if self._awaits(run, source) and parking.is_first(queue, run.key, ticket):
-            wait = self._plan.wait(run.stand.wait)
-            assert wait is not None
+        wait = self._awaits(run, source)
+        if wait is not None and parking.is_first(queue, run.key, ticket):
             standing.gone_on(epoch, (slot,), now)
+            if isinstance(wait, StandPlan):
+                return [(slot, wait.arrival)]
             self._leave(epoch, run)
             return router.resolve(epoch, slot, wait.targets)
         if not is_message:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeAlias, overload
 
@@ -35,6 +35,7 @@ from headrace.workflows.handles import (
     SourceHandle,
     TimeoutHandle,
     WaitHandle,
+    bindings,
 )  # fmt: skip
 from headrace.workflows.joining import Joined
 from headrace.workflows.joins import Met, add_join
@@ -172,13 +173,14 @@ class Workflow:
         name: str | None = None,
         renamed_from: str | Sequence[str] | None = None,
         timeout: timedelta | None = None,
+        sources: Mapping[SourceHandle[Any], SourceHandle[Any]] | None = None,
     ) -> NodeHandle[Any, Any]: ...
     def node(self, user: Any, /, **options: Unpack[NodeKeywords]) -> NodeHandle[Any, Any]:
         """Add a node: an instance of `Node` or `BatchNode`, a function, or another workflow.
 
         Of a workflow that is a node the outcomes go on: `.on(Complete)`, and `.on(Failure)` for its `Terminate` and for
-        what fails inside. It has one source, whose type is what the node takes; its own states begin anew after
-        each of its ends.
+        what fails inside, `.on(Timeout)` for its times. It has one source by which events come in, whose type is what
+        the node takes; sources of messages are this workflow's, too. Its own states begin anew after each of its ends.
 
         Args:
             user: The node.
@@ -188,7 +190,7 @@ class Workflow:
         settings = NodeOptions(**options)
         chosen = settings.name or (user.name if isinstance(user, Workflow) else default_name(user))
         if isinstance(user, Workflow):
-            item = NodeItem(chosen, where, user, settings, None, inner=True)
+            item = NodeItem(chosen, where, user, settings, None, inner=True, bound=bindings(settings.sources))
         else:
             signature, faults = read_signature(user, chosen, sys._getframe(1).f_locals)
             item = NodeItem(chosen, where, user, settings, signature, faults)

@@ -428,3 +428,26 @@ def test_A_adapters_a_nested_workflow_returns_complete_or_its_error(rig: Rig) ->
     assert run.state(flow.pay) == composed.Basket([5])
     assert run.state("pay/charge") == {"count": 1}
     assert not rig.dead_letters()
+
+
+@pytest.mark.actors
+def test_A_adapters_one_event_driven_node_as_a_step_three_deep_returns_its_action_or_its_timeout(rig: Rig) -> None:
+    flow = rig.run(composed.desk)
+    rig.send(flow.batches, composed.Batch("ada", [1, 13, 2]), composed.Batch("bob", [4]), composed.Batch("cid", [5]))
+    rig.until_waiting("ada", "bob", "cid")
+    rig.send(flow.approvals, composed.Approval("dan"), key="ada")
+    rig.send(flow.approvals, composed.Approval("nobody"), key="bob")
+    rig.settle()
+    rig.send(flow.approvals, composed.Approval("dan"), key="cid")
+    rig.send(flow.batches, composed.Batch("cid", [6]))
+    rig.settle()
+
+    said: dict[str, list[str]] = {}
+    for line in rig.sent(flow.lines):
+        said.setdefault(line.customer, []).append(line.text)
+    assert said == {
+        "ada": ["1 cents, ValueError: unlucky, 2 cents"], "bob": ["nobody approves"],
+        "cid": ['{"after":"PT8S"}', "6 cents"],
+    }  # fmt: skip
+    assert [rig.run_of(key).waits_at for key in ("ada", "bob", "cid")] == [None] * 3
+    assert not rig.dead_letters()

@@ -37,11 +37,10 @@ from headrace.workflows.commit import DeadLetter
 from headrace.workflows.control import ControlEvent
 from headrace.workflows.descriptor import descriptor_of
 from headrace.workflows.handles import SinkHandle, SourceHandle
+from headrace.workflows.inner_places import stands_of
 from headrace.workflows.keyspace import partition_of
 from headrace.workflows.plan import SourcePlan
 from headrace.workflows.records import Headers
-from headrace.workflows.runs import WAIT_FIELD
-from headrace.workflows.timers import stand_of
 from rigs import D, Ended, F, Fuse, Rig, Senders
 from waiting import until_async
 
@@ -153,7 +152,7 @@ class ClusterRig(Rig):
     def until_waiting(self, *keys: str) -> None:
         async def wait_all() -> bool:
             runs = [await self._store.run(self._home(key), key) for key in keys]
-            return all(stand_of(run.get(WAIT_FIELD)).wait for run in runs)
+            return all(map(stands_of, runs))
 
         self.wait(wait_all, f"{', '.join(keys)} stand at waits")
 

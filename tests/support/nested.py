@@ -27,6 +27,8 @@ class Part:
     name: str
     behaviour: Behaviour | None = None
     level: Level | None = None
+    wait: str = ""
+    """It is a wait: for what comes in by the door ("in"), or for a source of the outermost workflow ("more")."""
     takes: Any = Token
     routes: dict[Any, list[Target]] = field(default_factory=dict)
     """By action, `Token`, `Complete` or `Failure`: where it goes."""
@@ -43,9 +45,14 @@ class Level:
     sinks: int
     shares: bool
 
+    @property
+    def wants_more(self) -> bool:
+        """Some wait, of its own or deeper inside, is on a source of the outermost workflow."""
+        return any(part.wait == "more" or (part.level is not None and part.level.wants_more) for part in self.parts)
+
 
 def random_level(
-    draw: random.Random, depth: int, *, sources: int = 1, ends: bool = True, retries: bool = False
+    draw: random.Random, depth: int, *, sources: int = 1, ends: bool = True, retries: bool = False, waits: bool = False
 ) -> Level:
     """A workflow with others inside, at most `depth` deep."""
     count = draw.randint(1, 4)
@@ -54,7 +61,9 @@ def random_level(
     loops = draw.random() < 0.3
     for index in range(count):
         if depth and draw.random() < (0.7 if index == 0 else 0.4):
-            parts.append(Part(f"w{index}", level=random_level(draw, depth - 1, retries=retries)))
+            parts.append(Part(f"w{index}", level=random_level(draw, depth - 1, retries=retries, waits=waits)))
+        elif waits and sources == 1 and draw.random() < 0.35:
+            parts.append(Part(f"p{index}", wait=draw.choice(["in", "more"])))
         else:
             behaviour = Behaviour(
                 index, draw.randint(1, 10**6), stateful=loops or draw.random() < 0.7, shares=shares,
@@ -73,7 +82,7 @@ def random_level(
                 after.add(part, Failure)
         else:
             following = parts[0 if loops else index + 1 : count]
-            keys: list[Any] = [*Way, Token]
+            keys: list[Any] = [Token] if part.wait else [*Way, Token]
             part.routes = {key: _targets(draw, following, level.sinks, ends=ends) for key in keys}
     takers = [part for part in parts if part.takes is Token]
     level.entries = [draw.sample(takers, k=min(len(takers), draw.choice([1, 1, 2]))) for _ in range(sources)]
@@ -131,26 +140,36 @@ def token_of(data: Complete | Failure) -> Token:
     return Token("-", sum(text) % 100, text[-2] % 3)
 
 
-def workflow_of(level: Level, name: str = "model", sources: int = 2) -> Workflow:
+def workflow_of(level: Level, name: str = "model") -> Workflow:
     """The workflow, built as users do; a fan-out has its targets in the order of `routes`."""
+    return _built(level, name, outermost=True)[0]
+
+
+def _built(level: Level, name: str, *, outermost: bool = False) -> tuple[Workflow, Any]:
+    """The same; and its source of what those inside wait for, if they do."""
     workflow = Workflow(name, state=Seen if level.shares else None)
     handles: dict[Any, Any] = {}
+    count = 2 if outermost or level.wants_more else 1
+    read = [workflow.source(KafkaSource(f"tokens{index}", Token, key="key")) for index in range(count)]
     if level.sinks:
         handles[0] = workflow.sink(KafkaSink("out", Token))
     for part in level.parts:
         if part.level is not None:
-            handles[part] = workflow.node(workflow_of(part.level, part.level.name, 1), name=part.name)
+            inner, more = _built(part.level, part.level.name)
+            sources = {more: read[1]} if part.level.wants_more else None
+            handles[part] = workflow.node(inner, name=part.name, sources=sources)
+        elif part.wait:
+            handles[part] = workflow.wait(read[part.wait == "more"], name=part.name)
         else:
             retry = None if part.behaviour is None else part.behaviour.retry
             handles[part] = workflow.node(_function(part, level), name=part.name, retry=retry)
-    read = [workflow.source(KafkaSource(f"tokens{index}", Token, key="key")) for index in range(sources)]
-    for source, entry in zip(read, level.entries, strict=True):
+    for source, entry in zip(read, level.entries, strict=False):
         source.to(*(handles.get(target, target) for target in entry))
     for part in level.parts:
         for match, targets in part.routes.items():
             branch = handles[part] if match is Token else handles[part].on(match)
             branch.to(*([handles.get(target, target) for target in targets] or [None]))
-    return workflow
+    return workflow, read[-1]
 
 
 def _function(part: Part, level: Level) -> Any:
@@ -209,7 +228,10 @@ class NaiveNested:
         self.level = level
         self.result = Expected()
         self._sinks = {sink.name: sink.index for sink in plan.sinks}
+        self._order = {row.name.removesuffix(":wait"): place for place, row in enumerate(plan.stands)}
         self._passed = 0
+        self.stands: dict[tuple[str, str], Item] = {}
+        """By key, and the way to an inner run: what has brought it to the wait at which it stands."""
 
     def feed(self, source: int, value: bytes | None) -> None:
         """One record of a source."""
@@ -225,7 +247,7 @@ class NaiveNested:
             self._forget(data.key, "")
         self.result.status[data.key] = ("running", "")
         self._key, self._identity = data.key, identity
-        self._stack = self._fan_out(Item(self.level, "", None, data, ()), self.level.entries[source])
+        self._stack = self._arrived(source, data)
         steps = 0
         while self._stack:
             steps += 1
@@ -233,6 +255,25 @@ class NaiveNested:
                 raise Endless
             if self._step(self._stack.pop()):
                 return
+
+    def _arrived(self, source: int, data: Token) -> list[Item]:
+        """Where an event of a source goes: on from the first wait that its run stands at for it, else in."""
+        stood = {
+            f"{item.way}{item.target.name}": item
+            for (key, _), item in self.stands.items()
+            if key == data.key and item.target.wait == "more"
+        }
+        if source == 0 or not stood:
+            return self._fan_out(Item(self.level, "", None, data, ()), self.level.entries[source])
+        item = stood[min(stood, key=lambda name: self._order[name])]
+        del self.stands[data.key, item.way]
+        hands = tuple(self._pass() for _ in item.outer)
+        arrived = Item(item.level, item.way, None, data, (), hands, item.outer)
+        return self._fan_out(arrived, item.target.routes[Token])
+
+    def _pass(self) -> int:
+        self._passed += 1
+        return self._passed
 
     def _step(self, item: Item) -> bool:
         """One thing; True if the run has ended."""
@@ -243,14 +284,22 @@ class NaiveNested:
             self.result.outputs[self._key, index].append((self._id(item.path), msgspec.json.encode(item.data)))
             return False
         part: Part = item.target
+        if part.wait:
+            self.stands[self._key, item.way] = item
+            return False
         if part.level is None:
             return self._visit(item, part)
-        self._passed += 1
+        way = f"{item.way}{part.name}/"
         inside = Item(
-            part.level, f"{item.way}{part.name}/", None, item.data, item.path, (*item.hands, self._passed),
+            part.level, way, None, item.data, item.path, (*item.hands, self._pass()),
             (*item.outer, (item.level, item.way, part)),
         )  # fmt: skip
-        self._stack += self._fan_out(inside, part.level.entries[0])
+        stood = self.stands.get((self._key, way))
+        if stood is not None and stood.target.wait == "in":
+            del self.stands[self._key, way]
+            self._stack += self._fan_out(inside, stood.target.routes[Token])
+        else:
+            self._stack += self._fan_out(inside, part.level.entries[0])
         return False
 
     def _visit(self, item: Item, part: Part) -> bool:
@@ -320,6 +369,9 @@ class NaiveNested:
         for name in [name for name in self.result.states if name[0] == key]:
             if not way or name[1] == f"node:{way}" or name[1].startswith(f"node:{way}/"):
                 del self.result.states[name]
+        for stood in [stood for stood in self.stands if stood[0] == key]:
+            if not way or stood[1].startswith(f"{way}/"):
+                del self.stands[stood]
 
     def _state(self, name: str | None) -> Seen | None:
         if name is None:

@@ -15,6 +15,7 @@ from headrace import (
     Context,
     Event,
     Failure,
+    Joined,
     KafkaSink,
     KafkaSource,
     Linear,
@@ -685,7 +686,9 @@ def test_a_workflow_with_two_sources_is_no_node() -> None:
     outer, _ = shop_of(inner)
 
     assert "has 2 sources" in only(outer)
-    assert only(outer).endswith("Give it one source, whose type is that of the events that it takes")
+    assert "Give it one source, whose type is that of the events that it takes; for one that it only waits" in only(
+        outer
+    )
 
 
 def test_a_workflow_takes_the_type_of_its_source() -> None:
@@ -802,3 +805,80 @@ flowchart LR
     assert inside["pay/b/small_only"] == "node1"
     assert inside["pay"] == ""
     assert inside["terminated"] == "node0"
+
+
+# Joins beside workflows that are nodes.
+
+
+def half(event: Event[Order], ctx: Context) -> int:
+    return event.data.cents // 2
+
+
+def double(event: Event[Order], ctx: Context) -> int:
+    if event.data.cents == 13:
+        raise ValueError("unlucky")
+    return event.data.cents * 2
+
+
+def meet(event: Event[Joined[tuple[int | None, int | None]]], ctx: Context) -> list[Order | Receipt]:
+    low, high = event.data.results
+    found: list[Order | Receipt] = [Receipt(f"{low} and {high}")]
+    return [*found, Order(event.key, low)] if low is not None and high is not None else found
+
+
+class Market:
+    """Two branches meet beside the payments, which have what came of the join, too."""
+
+    def __init__(self) -> None:
+        self.workflow = workflow = Workflow("market")
+        self.orders = workflow.source(KafkaSource("orders", Order, key="customer"))
+        self.receipts = workflow.sink(KafkaSink("receipts", Receipt))
+        self.pay = workflow.node(paying(), name="pay")
+        halving, doubling, meeting = workflow.node(half), workflow.node(double), workflow.node(meet)
+        both = workflow.join(halving, doubling)
+        done, failed = workflow.node(paid), workflow.node(unpaid)
+        self.orders.to(halving, doubling, self.pay)
+        halving.to(None)
+        doubling.to(None)
+        both.to(meeting)
+        meeting.on(Receipt).to(self.receipts)
+        meeting.on(Order).to(self.pay)
+        self.pay.on(Complete).to(done)
+        self.pay.on(Failure).to(failed)
+        done.to(self.receipts)
+        failed.to(self.receipts)
+
+
+@pytest.mark.parametrize("fuse", FUSE)
+@pytest.mark.parametrize("point", [None, *CRASH_POINTS])
+def test_a_join_beside_a_workflow_that_is_a_node_hears_of_each_event(
+    point: str | None, fuse: Literal["all"] | None
+) -> None:
+    market = Market()
+    with Harness(market.workflow, fuse=fuse) as harness:
+        for cents in (10, 13, 500, 8):
+            if point is not None:
+                harness.crash_at(point)
+            harness.send(market.orders, Order("ada", cents))
+
+        texts = [receipt.text for receipt in harness.sent(market.receipts, unique=True)]
+        assert texts == [
+            "5 and 20", "6 and None", "paid [5, 10, 13]", "250 and 1000", "not paid: 250 is too much",
+            "not paid: 500 is too much", "4 and 16",
+        ]  # fmt: skip
+        assert harness.runs["ada"].state(market.pay) == Basket([4, 8])
+        assert [letter.node for letter in harness.dead_letters] == ["double"]
+
+
+def test_a_branch_of_a_join_does_not_lead_through_a_workflow_that_is_a_node() -> None:
+    workflow = Workflow("market")
+    orders = workflow.source(KafkaSource("orders", Order, key="customer"))
+    pay, halving = workflow.node(paying(), name="pay"), workflow.node(half)
+    orders.to(pay, halving)
+    halving.to(None)
+    pay.on(Failure).to(None)
+    joined = workflow.join(pay.on(Complete), halving)
+    joined.to(Complete)
+    pay.on(Complete).to(None)
+
+    assert only(workflow).startswith("pay: leads to pay.Complete of a join, and is a workflow: it ends when it wants")

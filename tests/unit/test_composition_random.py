@@ -11,6 +11,7 @@ import pytest
 
 from driving import World, outcome, same
 from headrace.workflows.compiler import compile_graph
+from headrace.workflows.inner_places import stands_of
 from model import Graph, Seen, random_log
 from nested import Endless, NaiveNested, random_level, workflow_of
 from nested_patience import PatientNested
@@ -19,9 +20,11 @@ GRAPHS = int(os.environ.get("HEADRACE_RANDOM_NESTED", "600"))
 SHARDS = 5
 
 
-def check(seed: int, *, faults: bool) -> None:
+def check(seed: int, *, faults: bool, waits: bool = False) -> int:
+    """Returns at how many waits runs stand in the end."""
     draw = random.Random(seed)
-    level = random_level(draw, draw.choice([1, 2, 2, 3]), sources=2, ends=draw.random() < 0.4)
+    depth, ends = draw.choice([1, 2, 2, 3]), draw.random() < 0.4
+    level = random_level(draw, depth, sources=2, ends=ends, waits=waits)
     workflow = workflow_of(level)
     assert {problem.code for problem in workflow.check()} <= {"unreached"}, seed  # which does no harm
     plan = replace(compile_graph(workflow._graph, draw.choice([None, None, "all"])), hop_limit=10_000)
@@ -31,7 +34,7 @@ def check(seed: int, *, faults: bool) -> None:
         for source, value in log:
             naive.feed(source, value)
     except Endless:
-        return
+        return 0
     world = World(Graph(plan, []), log, draw, faults=faults)
     world.run()
     found = outcome(world)
@@ -39,6 +42,18 @@ def check(seed: int, *, faults: bool) -> None:
     found.states = {name: blob for name, blob in found.states.items() if blob not in (b"", begun)}
     differences = same(found, naive.result)
     assert not differences, f"seed {seed}: {differences[0][:2000]}"
+    running = [key for key, (status, _) in naive.result.status.items() if status == "running"]
+    expected = {(key, f"{item.way}{item.target.name}") for (key, _), item in naive.stands.items() if key in running}
+    stood = {(key, stand.wait) for key in running for stand in stands_of(world.store.run(0, key))}
+    assert stood == expected, f"seed {seed}: stands at"
+    return len(stood)
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_inner_runs_stand_at_waits_as_with_one_event_after_the_other(shard: int) -> None:
+    stood = sum(check(seed, faults=bool(seed % 3), waits=True) for seed in range(shard, GRAPHS, SHARDS))
+
+    assert stood > GRAPHS // SHARDS // 2
 
 
 @pytest.mark.parametrize("shard", range(SHARDS))

@@ -737,28 +737,10 @@ def test_two_waits_on_one_source_have_names_of_their_own() -> None:
     assert {problem.code for problem in workflow.check()} == {"duplicate-name", "unreached"}
 
 
-def use_inner_wait(workflow: Workflow, readings: Any) -> None:
-    inner = Workflow("inner")
-    source = inner.source(KafkaSource("inside", Reading, key="sensor"))
-    wait = inner.wait(source)
-    source.to(wait)
-    wait.to(None)
-    readings.to(workflow.node(inner))
-
-
-def use_inner_timeout(workflow: Workflow, readings: Any) -> None:
-    inner = Workflow("inner")
-    inner.source(KafkaSource("inside", Reading, key="sensor")).to(None)
-    inner.timeout(idle=timedelta(1)).to(None)
-    readings.to(workflow.node(inner))
-
-
 @pytest.mark.parametrize(
     ("write", "what"),
     [
         (lambda workflow, readings: readings.to(workflow.sink(WebhookSink(Reading))), ["WebhookSink"]),
-        (use_inner_timeout, ["workflow.timeout in a workflow that is a node"]),
-        (use_inner_wait, ["workflow.wait in a workflow that is a node"]),
     ],
 )
 def test_what_this_version_cannot_run_is_drawn_but_refused(

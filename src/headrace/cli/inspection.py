@@ -10,7 +10,7 @@ from headrace.actors.loading import WorkflowImportError, load_workflow
 from headrace.cli.exits import ExitCode
 from headrace.cli.screen import Screen
 from headrace.workflows.errors import NotAvailableError, Problem, WorkflowError
-from headrace.workflows.plan import Plan
+from headrace.workflows.plan import PART, Plan
 from headrace.workflows.workflow import Workflow
 
 
@@ -69,7 +69,8 @@ def _row(problem: Problem) -> dict[str, str | int]:
 
 
 def _parts(plan: Plan) -> str:
-    counts = (("source", plan.sources), ("node", plan.nodes), ("sink", plan.sinks))
+    written = [node for node in plan.nodes if PART not in node.name]
+    counts = (("source", plan.sources), ("node", written), ("sink", plan.sinks))
     return ", ".join(f"{len(parts)} {name}{'' if len(parts) == 1 else 's'}" for name, parts in counts)
 
 

@@ -109,9 +109,9 @@ def show_one(address: str, loaded: Loaded, screen: Screen, *, as_json: bool) -> 
     screen.write(head.append(str(view.partition)))
     if view.began is not None:
         screen.say(f"began {ago(view.began)}", "dim")
-    if view.waits_at is not None:
-        until = "" if view.waits_until is None else f", for another {duration(view.waits_until / 1000 - time.time())}"
-        screen.say(f"waits at {view.waits_at}{until}")
+    for wait in view.waits:
+        until = "" if wait.until is None else f", for another {duration(wait.until / 1000 - time.time())}"
+        screen.say(f"waits at {wait.name}{until}")
     if view.void:
         screen.say(f"{view.void} of its events stood still when it was ended, and are no more", "dim")
     for title, value in _values(view):

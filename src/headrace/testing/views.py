@@ -13,6 +13,7 @@ from headrace.testing.parts import part_of
 from headrace.testing.problems import HarnessError
 from headrace.workflows.control import ControlEvent, encode
 from headrace.workflows.handles import NodeHandle
+from headrace.workflows.inner_places import stands_of
 from headrace.workflows.keyspace import CONTROL, partition_of
 from headrace.workflows.memory_store import MemoryStore
 from headrace.workflows.plan import Plan
@@ -26,10 +27,8 @@ from headrace.workflows.runs import (
     SHARED_FIELD,
     STATUS_FIELD,
     VOID_FIELD,
-    WAIT_FIELD,
     find_former,
 )  # fmt: skip
-from headrace.workflows.timers import stand_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +58,13 @@ class RunView:
 
     @property
     def waits_at(self) -> str | None:
-        """Name of the wait that it stands at; None: at none."""
-        return (stand_of(self._fields.get(WAIT_FIELD)).wait or None) if self.status == RUNNING else None
+        """Name of the wait that it stands at, of a workflow that is a node `pay/approval`; None: at none."""
+        return next(iter(self.stands_at), None)
+
+    @property
+    def stands_at(self) -> list[str]:
+        """All waits that it stands at: its own one first, then those of its inner runs."""
+        return [stand.wait for stand in stands_of(self._fields)] if self.status == RUNNING else []
 
     @property
     def ended(self) -> datetime | None:

@@ -21,12 +21,16 @@ from headrace import (
     Linear,
     Map,
     Mapped,
+    MessageSource,
     Retry,
     Terminate,
     Timeout,
     Workflow,
 )
 from headrace.workflows.handles import NodeHandle, SinkHandle, SourceHandle
+
+PATIENCE = timedelta(seconds=8)
+"""Enough for a cluster to start, and a message to be sent, on a machine that others use, too."""
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -130,6 +134,104 @@ def shop(unique: str) -> Shop:
     for node in (done, failed, overdue):
         node.to(lines)
     return Shop(workflow, orders, lines, pay)
+
+
+class Batch(msgspec.Struct, frozen=True):
+    customer: str
+    cents: list[int]
+
+
+class Approval(msgspec.Struct, frozen=True):
+    by: str
+
+
+def ask(event: Event[Batch], ctx: Context[None, Basket]) -> Batch:
+    ctx.run.state.cents.extend(event.data.cents)
+    return event.data
+
+
+def decide(event: Event[Approval], ctx: Context[None, Basket]) -> Complete | Terminate:
+    if event.data.by == "nobody":
+        return Terminate("nobody approves")
+    return Complete(ctx.run.state.cents)
+
+
+def approving(unique: str) -> Workflow:
+    """Batches wait for an approval."""
+    workflow = Workflow(f"approving-{unique}", state=Basket)
+    batches = workflow.source(ChannelSource(Batch, capacity=10, key="customer"))
+    approvals = workflow.source(MessageSource("approvals", Approval))
+    asking, deciding = workflow.node(ask), workflow.node(decide)
+    approval = workflow.wait(approvals, timeout=PATIENCE, name="approval")
+    batches.to(asking)
+    asking.to(approval)
+    approval.to(deciding)
+    return workflow
+
+
+def around(inner: Workflow, name: str, *, times_out: bool = False) -> Workflow:
+    """A workflow whose outcomes are those of its node `in`."""
+    workflow = Workflow(name)
+    batches = workflow.source(ChannelSource(Batch, capacity=10, key="customer"))
+    node, passing = workflow.node(inner, name="in"), workflow.node(passed)
+    batches.to(node)
+    node.on(Complete).to(passing)
+    node.on(Failure).to(Terminate)
+    if times_out:
+        node.on(Timeout).to(Terminate)
+    return workflow
+
+
+def passed(event: Event[Complete], ctx: Context) -> Complete:
+    return event.data
+
+
+async def spelled(event: Event[int], ctx: Context) -> Complete:
+    if event.data == 13:
+        raise ValueError("unlucky")
+    return Complete(f"{event.data} cents")
+
+
+def spelling(unique: str) -> Workflow:
+    """Says what a number of cents is called."""
+    workflow = Workflow(f"spelling-{unique}")
+    workflow.source(ChannelSource(int, capacity=10, key=str)).to(workflow.node(spelled))
+    return workflow
+
+
+def told(event: Event[Mapped[Paid, Any]], ctx: Context) -> Line:
+    results = [result or event.data.failures[index].error for index, result in enumerate(event.data.results)]
+    return Line(event.key, ", ".join(results))
+
+
+@dataclass(frozen=True)
+class Desk:
+    workflow: Workflow
+    batches: SourceHandle[Batch]
+    approvals: SourceHandle[Approval]
+    lines: SinkHandle[Line]
+
+
+def desk(unique: str) -> Desk:
+    """Its node `step` waits for approvals, three deep; what is approved goes item by item through a workflow."""
+    workflow = Workflow(f"desk-{unique}")
+    batches = workflow.source(KafkaSource(f"batches-{unique}", Batch, key="customer", name="batches"))
+    approvals = workflow.source(MessageSource("approvals", Approval))
+    lines = workflow.sink(KafkaSink(f"lines-{unique}", Line, name="lines"))
+    inner = around(approving(unique), f"middle-{unique}", times_out=True)
+    step = workflow.node(around(inner, f"outer-{unique}"), name="step", timeout=timedelta(hours=1))
+    unwrapping, failed, overdue = workflow.node(paid_of), workflow.node(unpaid), workflow.node(late)
+    mapping = workflow.node(Map(spelling(unique), Paid, items=lambda data: data.cents), name="spell")
+    telling = workflow.node(told)
+    batches.to(step)
+    step.on(Complete).to(unwrapping)
+    step.on(Failure).to(failed)
+    step.on(Timeout).to(overdue)
+    unwrapping.to(mapping)
+    mapping.to(telling)
+    for node in (telling, failed, overdue):
+        node.to(lines)
+    return Desk(workflow, batches, approvals, lines)
 
 
 __getattr__ = found_in(__name__)
