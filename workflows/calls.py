@@ -6,7 +6,7 @@ Both are arrays on the wire (`msgspec` array-like structs): a call of 3,000 even
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import msgspec
 
@@ -14,6 +14,16 @@ Blobs: TypeAlias = list[bytes | None]
 """States of one run in one unit, JSON text, one for each stateful node of the unit; None: not begun."""
 Path: TypeAlias = tuple[int, ...]
 """Branch numbers from a source's event to what came of it; part of the id, and the order among siblings."""
+
+
+PAUSED: Final = "paused"
+"""Why an event stands still before a node that it has not entered: a person has paused the node."""
+UNAVAILABLE: Final = "unavailable"
+"""The same: the node's process is away, or has not answered within the epoch's deadline."""
+SLOW: Final = "slow"
+"""The event's call goes on in the node's process, longer than its epoch waits; its result is fetched."""
+CLOSED: Final = (PAUSED, UNAVAILABLE)
+"""Reasons of a node that gets no events."""
 
 
 class Call(msgspec.Struct, array_like=True, kw_only=True, gc=False):
@@ -63,7 +73,7 @@ class Call(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     did."""
     blocked: list[tuple[int, int, int]] | None = None
     """(run, node, events of the run that stand still before it, those of this call included); -1: nothing of the run
-    may enter it in this call."""
+    may enter it in this call; -2: nothing at all may, a person has paused it."""
     timers: list[bytes | None] | None = None
     """By run: the timers that its nodes have set, as the run's field has them; None: no node of the workflow sets
     any."""
@@ -121,11 +131,18 @@ class Failed(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """How often this node has tried it, in a row."""
     wait: int | None = None
     """Milliseconds until it is to be tried again; None: it is not."""
+    falls: int = 0
+    """As `Call.falls` had it when the call was given up."""
 
     @property
     def behind(self) -> bool:
         """It did not enter the node: another event of its run stands still before it."""
-        return not self.attempts
+        return not self.attempts and self.reason not in (SLOW, *CLOSED)
+
+    @property
+    def closed(self) -> bool:
+        """It did not enter the node, as that gets no events for now; what is known of it is as it was."""
+        return self.wait is not None and self.reason in CLOSED
 
 
 class Effect(msgspec.Struct, array_like=True, frozen=True, gc=False):

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from .calls import Blobs, Call
 from .epoch import Epoch, Flow, Item, Place
-from .holding import NONE_MAY
+from .holding import IS_PAUSED, NONE_MAY
 from .parking import Parking, Ticket
 from .plan import Plan, Region
 from .program import UnitProgram
@@ -39,6 +39,8 @@ class Dispatch:
     """Runs of its first events, as many as waited in memory; see `soon`."""
     sent: int = 1
     """How often it went to a replica, because one was lost with it."""
+    given_up: bool = False
+    """Nobody waits for its result any more: its events stand still."""
 
 
 class Dispatcher:
@@ -67,6 +69,8 @@ class Dispatcher:
         self.calls = 0
         """Number of the last call (or loaded version) of this owner."""
         self.busy: dict[Place, Dispatch] = {}
+        self.paused: frozenset[int] = frozenset()
+        """Nodes that no event enters for now."""
 
     def start(self, epochs: Iterable[Epoch], now: int) -> list[Dispatch]:
         """All calls that may go out now."""
@@ -147,10 +151,11 @@ class Dispatcher:
                 call.attempts = [-1] * len(slots)
                 for index, ticket in tickets.items():
                     call.attempts[index] = epoch.tickets[ticket].attempts if ticket.node else 0
+                call.falls = max(epoch.tickets[ticket].falls for ticket in tickets.values())
         if again and here is not None:
             tried = [here.tried.pop(item, -1) for item in items[: len(again)]]
             call.attempts = tried + [-1] * (len(items) - len(again))
-        if self._parking.count or epoch.stopped or here is not None:
+        if self._parking.count or epoch.stopped or here is not None or self.paused:
             call.blocked = self._blocked(epoch, unit, runs) or None
         data: Sequence[Any] | None = None
         if epoch.data is not None and self._plan.units[unit].in_worker:
@@ -182,7 +187,8 @@ class Dispatcher:
                     for name in parking.nodes(run.key)
                     if name in nodes and nodes[name] not in stopped
                 ]
-        return found
+        paused = [node for node in plan.units[unit].nodes if node in self.paused]
+        return found + [(index, node, IS_PAUSED) for node in paused for index in range(len(runs))]
 
     def _states(self, unit: int, runs: Sequence[RunRecord]) -> list[Blobs | None]:
         if self._stateless[unit]:

@@ -9,10 +9,16 @@ from .entries import Entry
 
 NONE_MAY: Final = -1
 """In `Entry.stopped`: an event has failed there in this call and is to be tried again; all others stand behind it."""
+IS_PAUSED: Final = -2
+"""In `Entry.stopped`: a person has paused the node."""
 
 
 class StandsBehind(Exception):
     """The event may not enter the node now."""
+
+
+class NodePaused(Exception):
+    """No event may enter the node now."""
 
 
 def stop_runs(call: Call, entries: list[Entry]) -> None:
@@ -40,7 +46,7 @@ def may_enter(entry: Entry, node: int, call: Call, index: int, *, first: bool, s
     stood = first and call.attempts is not None and call.attempts[index] >= 0
     if first and serial and NONE_MAY in stopped.values():
         return False
-    return node not in stopped or (stood and stopped[node] != NONE_MAY)
+    return node not in stopped or (stood and stopped[node] > NONE_MAY)
 
 
 def come_in(entry: Entry, node: int, call: Call, index: int, *, first: bool, serial: bool) -> None:
@@ -48,11 +54,17 @@ def come_in(entry: Entry, node: int, call: Call, index: int, *, first: bool, ser
 
     Raises:
         StandsBehind: It may not.
+        NodePaused: The node is paused; what comes after it of a serial workflow's run stands behind it.
     """
     stopped = entry.stopped
     assert stopped is not None
     if not may_enter(entry, node, call, index, first=first, serial=serial):
-        if stopped.get(node, NONE_MAY) != NONE_MAY:
+        count = stopped.get(node, NONE_MAY)
+        if count == IS_PAUSED and not (first and serial and NONE_MAY in stopped.values()):
+            if serial:
+                stopped[node] = NONE_MAY
+            raise NodePaused
+        if count > NONE_MAY:
             stopped[node] += 1  # it stands there, too
         raise StandsBehind
     if node in stopped:

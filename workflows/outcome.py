@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from .actions import Failure, Reject, Timer
-from .calls import ENTER, Call, CallResult, Effect, Ended, Exit, Failed, Path, Sent
+from .calls import ENTER, PAUSED, Call, CallResult, Effect, Ended, Exit, Failed, Path, Sent
 from .codec import encode_json
 from .context import Context, Replied, SentMessage
 from .context import Effect as Asked
@@ -19,7 +19,7 @@ from .deadline import DeadlineExceeded
 from .entries import Entry
 from .errors import HeadraceError
 from .events import Event
-from .holding import StandsBehind, stop
+from .holding import NodePaused, StandsBehind, stop
 from .plan import FailurePlan, Plan
 from .program import EXIT, INNER, MANY, NOTHING, NodeProgram, Step, UnitProgram
 from .progress import Seat
@@ -239,9 +239,13 @@ class Outcome:
         if isinstance(error, StandsBehind):
             self.result.failed.append(Failed(index, path, node, "behind", "", None, type, blob, hops, 0, 0))
             return
-        attempts = 1
+        before = 0
         if call.attempts is not None and node == call.nodes[index] and (hops == entered or self.by_waves):
-            attempts = max(1, call.attempts[index] + 1)
+            before = max(0, call.attempts[index])
+        if isinstance(error, NodePaused):
+            self.result.failed.append(Failed(index, path, node, PAUSED, "", None, type, blob, hops, before, 0))
+            return
+        attempts = before + 1
         wait: int | None = None
         retry = self._plan.nodes[node].retry
         if retry is not None and item is not None and entry is not None:

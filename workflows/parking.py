@@ -9,7 +9,7 @@ and when the first of each queue is due.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from heapq import heappop, heappush, nsmallest
 from itertools import chain, takewhile
 from typing import Final, TypeAlias
@@ -82,6 +82,8 @@ class Parked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of a message that is kept: the number of the run that it came for."""
     timer: str = ""
     """What fell due and has not begun, see `timers.Due`; whether it still counts, shows when it goes on."""
+    falls: int = 0
+    """Processes that had ended, perhaps with it in hand, when its last call was given up; see `Call.falls`."""
 
 
 encode: Final = msgspec.msgpack.Encoder().encode
@@ -136,6 +138,10 @@ class Parking:
         """How many of a queue go on together the next time, where they are more than at first."""
         self._heap: list[tuple[int, Ticket]] = []
         """(due, ticket), some of which are no longer so."""
+        self._aside: list[tuple[int, Ticket]] = []
+        """Those of them whose nodes get no events for now."""
+        self.is_held: Callable[[Ticket], bool] | None = None
+        """Says of which that is so; None: of none."""
         self.under_way: set[Ticket] = set()
         """New, or taken out to go on: the store does not have (all of) it yet, they are not taken before it does."""
         self.count = 0
@@ -253,9 +259,21 @@ class Parking:
     def next_due(self) -> int | None:
         """When the next one is due: milliseconds since 1970 UTC; None: none stands still that is not under way."""
         heap = self._heap
-        while heap and (self._due.get(heap[0][1]) != heap[0][0] or heap[0][1] in self.under_way):
-            heappop(heap)
-        return heap[0][0] if heap else None
+        while heap:
+            time, ticket = heap[0]
+            if self._due.get(ticket) != time or ticket in self.under_way:
+                heappop(heap)
+            elif self.is_held is not None and self.is_held(ticket):
+                self._aside.append(heappop(heap))
+            else:
+                return time
+        return None
+
+    def look_again(self) -> None:
+        """Other nodes than before get no events: see `is_held`."""
+        for row in self._aside:
+            heappush(self._heap, row)
+        self._aside.clear()
 
     def take(self, now: int, limit: int, together: int) -> list[Ticket]:
         """Those that are to go on now, each with some of those behind it, in order. They are under way from here on.

@@ -14,6 +14,7 @@ import msgspec
 
 from .admission import Admission
 from .calls import CallResult
+from .closing import Closing
 from .commit import Answer, DeadLetter, Head
 from .control import Control
 from .dispatch import Dispatcher
@@ -80,6 +81,7 @@ class PartitionCore:
         self.dispatcher = Dispatcher(
             plan, self.programs, partition, head.owner, self.router.open, self.parking, self.soon
         )
+        self.closing = Closing(self)
         self.time = Timekeeping(self, head)
         self.builder = CommitBuilder(plan, self.runs, head, self.parking, self.time, partitions)
         self.epochs: deque[Epoch] = deque()
@@ -304,11 +306,11 @@ class PartitionCore:
         if len(self.epochs) <= self._most_epochs and (tickets := self.recalling.take(now)):
             self._instructions.append(Recall(tickets))
         self._enter_and_save(now)
-        self._instructions.extend(self.dispatcher.start(self.epochs, now))
+        self._instructions.extend(self.closing.start(now))
         while (first := next((epoch for epoch in self.epochs if epoch.save is None), None)) is not None and first.done:
             # Where its region began, all of it came to an end without a call.
             self._enter_and_save(now)
-            self._instructions.extend(self.dispatcher.start(self.epochs, now))
+            self._instructions.extend(self.closing.start(now))
         if not self._saving and self.epochs and self.epochs[0].save is not None:
             self._saving = True
             self._instructions.append(self.epochs[0].save)

@@ -132,7 +132,7 @@ class Router:
     def _states(self, dispatch: Dispatch, result: CallResult) -> None:
         unit, number, epoch = result.unit, result.number, dispatch.epoch
         pending = epoch.pending
-        if self._core.programs[unit].state_names:
+        if result.states and self._core.programs[unit].state_names:
             writes = pending.writes
             for run, blobs in zip(dispatch.runs, result.states, strict=True):
                 run.versions[unit], run.sent[unit] = number, True

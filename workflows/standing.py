@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from .calls import CallResult, Failed, Left
+from .calls import CLOSED, SLOW, CallResult, Failed, Left
 from .codec import TOMBSTONE, type_name
 from .parking import BEHIND, EARLY, RETRY, Parked, Parking, Queue, Ticket, kept_before
 from .timers import as_taken
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from .epoch import Epoch, Item
     from .partition import PartitionCore
     from .runs import RunRecord
+
+_TOLD = (BEHIND, SLOW, *CLOSED)
+"""Reasons that a unit (or the core) gives; whatever else a node failed with, it tries again."""
 
 
 class Standing:
@@ -218,7 +221,11 @@ class Standing:
                 if not row.behind:
                     before = epoch.tickets[ticket]
                     parked = self._parked(epoch, dispatch.slots[index], row, now)
-                    epoch.pending.parked[ticket] = msgspec.structs.replace(parked, since=before.since)
+                    parked = msgspec.structs.replace(
+                        parked, since=before.since, error=parked.error or before.error,
+                        falls=max(parked.falls, before.falls if row.closed else 0),
+                    )  # fmt: skip
+                    epoch.pending.parked[ticket] = parked
                     wanted[ticket] = parked.due
             elif ticket not in gone:
                 gone.add(ticket)
@@ -244,14 +251,14 @@ class Standing:
         type = type_name(self._plan.types[row.type].type) if changed else entry.type if entry else ""
         if data == TOMBSTONE and not changed:
             data = None
-        if epoch.types[slot] == self._plan.firing_type and not row.behind:
+        if epoch.types[slot] == self._plan.firing_type and not (row.behind or row.closed):
             data = as_taken(data)
         request, reply = epoch.replies.get(root, ("", ""))
         return Parked(
             id=epoch.event_id(slot, row.path), key=run.key, source=epoch.source(root), time=epoch.times[root],
             data=data, type=type, headers=headers, original=None if changed or came == data else came,
-            visits=row.hops, request=request, reply=reply, reason=BEHIND if row.behind else RETRY,
+            visits=row.hops, request=request, reply=reply, reason=row.reason if row.reason in _TOLD else RETRY,
             attempts=row.attempts, error=row.error, since=now, due=0 if row.behind else now + (row.wait or 0),
             depth=len(epoch.path(slot)) + len(row.path),
-            timer=epoch.firings[root][0].member if row.node < 0 and root in epoch.firings else "",
+            timer=epoch.firings[root][0].member if row.node < 0 and root in epoch.firings else "", falls=row.falls,
         )  # fmt: skip
