@@ -29,6 +29,7 @@ class Closing:
         self._plan = core.plan
         self._away: frozenset[Place] = frozenset()
         self._paused: frozenset[int] = frozenset()
+        self._names: frozenset[str] = frozenset()
 
     def set(self, away: Collection[Place], paused: Collection[str], now: int) -> None:
         """From now on these get no events, and no others; calls under way at those that are away are given up.
@@ -38,11 +39,11 @@ class Closing:
             paused: Names of nodes; what is under way there ends as it does.
             now: Milliseconds since 1970 UTC, by the store's clock.
         """
-        core, places = self._core, frozenset(away)
-        nodes = frozenset(node.index for node in self._plan.nodes if node.name in paused)
-        if (places, nodes) == (self._away, self._paused):
+        core, places, names = self._core, frozenset(away), frozenset(paused)
+        if (places, names) == (self._away, self._names):
             return
-        self._away, self._paused = places, nodes
+        nodes = frozenset(node.index for node in self._plan.nodes if node.name in names)
+        self._away, self._paused, self._names = places, nodes, names
         core.dispatcher.paused = nodes
         core.parking.is_held = self._holds if places or nodes else None
         core.parking.look_again()

@@ -25,6 +25,7 @@ from headrace.workflows.actions import Reject
 from headrace.workflows.commit import Answer, DeadLetter, Output
 from headrace.workflows.dispatch import Dispatch
 from headrace.workflows.effects import STEPS, CrashPlan, Effect
+from headrace.workflows.epoch import Place
 from headrace.workflows.instructions import Instruction, Limits, Load, Recall, Ring
 from headrace.workflows.letters import of_refused
 from headrace.workflows.memory_store import MemoryStore
@@ -100,6 +101,10 @@ class Engine:
         self.closed: set[int] = set()
         """Indexes of sources that were closed."""
         self.crashes = 0
+        self.paused: set[str] = set()
+        """Names of nodes that a person has paused."""
+        self.away: set[Place] = set()
+        """Replicas that have not answered for longer than an epoch waits."""
         self.packers = {index: KeepingPacker(packer) for index, packer in packers_of(plan).items()}
         self._unpackers = unpackers_of(plan)
         for index, unpacker in self._unpackers.items():
@@ -202,6 +207,11 @@ class Engine:
             count += self.store.replay(number, meant, most=sys.maxsize)
         return count
 
+    def replicas(self, node: str) -> set[Place]:
+        """Those of the unit that a node is in."""
+        unit = self.plan.unit_of[next(row.index for row in self.plan.nodes if row.name == node)]
+        return {(unit, replica) for replica in range(self.plan.units[unit].replicas)}
+
     def parked(self) -> list[Parked]:
         """Events that stand still, those of a partition in the order of their tickets."""
         found: list[Parked] = []
@@ -232,6 +242,7 @@ class Engine:
         self._point("after:acquire")
         self.store.trim_letters(number, head.owner)
         core = PartitionCore(self.plan, number, self.partitions, head, LIMITS, packers=self.packers)
+        core.closing.set(self.away, self.paused, self.now)
         tenure = self._tenures[number] = _Tenure(core, dict(head.positions))
         tenure.outgoing.extend(self.store.outbox(number, 0, head.outbox + 1))
         core.open(self.now)
@@ -240,6 +251,7 @@ class Engine:
     async def _turn(self, number: int) -> bool:
         """Do what can be done for one partition now; False when there is nothing."""
         tenure = self._tenures.get(number) or self._acquire(number)
+        tenure.core.closing.set(self.away, self.paused, self.now)
         if (due := tenure.core.wakes_at) is not None and due <= self.now:
             tenure.core.advance(self.now)
         instructions = tenure.core.instructions()

@@ -16,6 +16,7 @@ from headrace.sources.custom import CustomSource
 from headrace.testing.beginning import START, Beginning
 from headrace.testing.engine import Engine
 from headrace.testing.inputs import LogEntry
+from headrace.testing.operations import Operations
 from headrace.testing.parts import part_of
 from headrace.testing.problems import HarnessError
 from headrace.testing.reading import Reading
@@ -50,7 +51,7 @@ class Sent(Generic[D]):
     """Those that a record has besides `headrace-id`."""
 
 
-class Harness:
+class Harness(Operations):
     """Runs a workflow in this process: the same core as on a cluster, in virtual time, without servers.
 
     Each `send` is processed to its end before it returns, in an epoch of its own; `with harness.batch():`
