@@ -93,7 +93,7 @@ class InlineCluster:
             role=_ROLE.name, restarts=self._restarts, partitions=reply.partitions, counters=reply.counters,
         )  # fmt: skip
         state = "degraded" if reply.problems and self._state == "running" else self._state
-        everything = any(not pause.source for pause in self._paused)
+        everything = any(not pause.name for pause in self._paused)
         state = "paused" if everything and state == "running" else state
         heard = reply.paused == self._names_paused
         return ClusterStatus(
@@ -187,7 +187,7 @@ class InlineCluster:
 
     @property
     def _names_paused(self) -> tuple[str, ...]:
-        return tuple(pause.source for pause in self._paused)
+        return tuple(pause.name for pause in self._paused)
 
     async def _pauses(self) -> tuple[Pause, ...]:
         async with Registry(self._deployment.redis_url, connections=1) as registry:

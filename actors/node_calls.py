@@ -14,11 +14,13 @@ import ray
 import structlog
 from ray.exceptions import RayError
 
+from headrace.actors.closed_nodes import ClosedNodes
 from headrace.actors.engine import OnReport
 from headrace.actors.spec import NAMESPACE, NodeAddress, NodeFailed, NodeMap
 from headrace.workflows.calls import Call, CallResult
 from headrace.workflows.dispatch import Dispatch
 from headrace.workflows.effects import point
+from headrace.workflows.epoch import Place
 
 log = structlog.get_logger(__name__)
 
@@ -26,6 +28,8 @@ OUTSTANDING: Final = 2
 """Calls at one replica: one that it works on, one that waits there, so that it never idles between two."""
 EVENTS_TOGETHER: Final = 4_000
 """Events after which no further partition joins a call."""
+_TICK: Final = 0.01
+"""Seconds by which a timer may be early."""
 OnResult = Callable[[CallResult], None]
 _encoder: Final = msgspec.msgpack.Encoder()
 _NO_CALLS: Final = _encoder.encode([])
@@ -43,6 +47,15 @@ class _Replica:
     waiting: deque[Dispatch] = field(default_factory=deque)
     attempts: list[list[Dispatch]] = field(default_factory=list)
     """Calls under way; one that is not in here any more has been given up, its answer is not heard."""
+    away_since: float | None = None
+    """When it was lost, by the loop's clock; kept until it has answered what was under way then."""
+    patience: float = 0.0
+    """Seconds after which it is taken for away."""
+
+    @property
+    def place(self) -> Place:
+        """How the core names it."""
+        return self.unit, self.replica
 
 
 class NodeCalls:
@@ -50,7 +63,18 @@ class NodeCalls:
 
     A call that met a dead actor, or an actor that was replaced while it was under way, goes to the
     successor, unchanged. What the old actor may still answer is not heard: its states are not those
-    that the successor will have.
+    that the successor will have. A replica without a successor for longer than `deadline` is `closed.away`
+    until it answers again: partitions give up their calls to it, and begin none.
+
+    Args:
+        places: All replicas of the workflow, as (unit, replica).
+        on_result: Told each result.
+        on_connected: Told when replicas can be called, or are away, that were not before.
+        report: Tells the supervisor.
+        on_answer: Told a call's unit and the seconds that it took.
+        closed: Where it is said who is away.
+        deadline: Seconds that a replica may be away.
+        opening: Seconds that it may be so at first, as its nodes open.
     """
 
     def __init__(
@@ -60,6 +84,10 @@ class NodeCalls:
         on_connected: Callable[[], None],
         report: OnReport,
         on_answer: Callable[[int, float], None] = lambda unit, seconds: None,
+        *,
+        closed: ClosedNodes | None = None,
+        deadline: float = 10.0,
+        opening: float = 0.0,
     ) -> None:
         self._on_answer = on_answer
         self._on_result = on_result
@@ -71,6 +99,10 @@ class NodeCalls:
         self._tasks: set[asyncio.Task[None]] = set()
         self.calls = 0
         self.resent = 0
+        self._closed = closed or ClosedNodes()
+        self._deadline = deadline
+        for replica in self._replicas.values():
+            self._is_away(replica, max(deadline, opening))
 
     def submit(self, dispatch: Dispatch) -> None:
         """Send a call as soon as its replica has room."""
@@ -95,40 +127,69 @@ class NodeCalls:
                 if address != replica.address:
                     self._give_up(replica)
                     replica.address, replica.handle = address, None
+                    self._is_away(replica, self._deadline)
                     if address is not None:
                         self._spawn(self._connect(replica, address))
 
     @property
     def connected(self) -> bool:
-        """Every replica can be called: it is worth while to pull events."""
-        return all(replica.handle is not None for replica in self._replicas.values())
+        """Every replica can be called, or its events stand still: it is worth while to pull events."""
+        away = self._closed.away
+        return all(replica.handle is not None or replica.place in away for replica in self._replicas.values())
 
     def unreachable(self) -> list[str]:
-        """Names of replicas that calls wait for and that have no actor."""
-        return [
-            f"node/{replica.unit}/{replica.replica}"
-            for replica in self._replicas.values()
-            if replica.waiting and replica.address is None
-        ]
+        """Sentences on replicas that calls wait for and that have no actor, or whose events stand still."""
+        found: list[str] = []
+        for replica in self._replicas.values():
+            name = f"node/{replica.unit}/{replica.replica}"
+            if replica.place in self._closed.away and replica.away_since is not None:
+                since = time.localtime(time.time() - (self._loop.time() - replica.away_since))
+                found.append(f"events stand still before {name}, away since {time.strftime('%H:%M:%S', since)}")
+            elif replica.address is None and any(not dispatch.given_up for dispatch in replica.waiting):
+                found.append(f"calls wait for {name}")
+        return found
 
     def parked(self) -> dict[int, int]:
         """Unit -> events that stand before a replica which is away, until its successor is there."""
         counts: dict[int, int] = {}
         for replica in self._replicas.values():
             if replica.handle is None:
-                events = sum(len(dispatch.call.runs) for dispatch in replica.waiting)
+                events = sum(len(dispatch.call.runs) for dispatch in replica.waiting if not dispatch.given_up)
                 counts[replica.unit] = counts.get(replica.unit, 0) + events
         return counts
 
     def _give_up(self, replica: _Replica) -> None:
         """What is under way will be sent again, in its order, before what waits."""
-        for dispatches in reversed(replica.attempts):
+        for attempt in reversed(replica.attempts):
+            dispatches = [dispatch for dispatch in attempt if not dispatch.given_up]
             self.resent += len(dispatches)
             for dispatch in dispatches:
                 dispatch.sent += 1
                 dispatch.call.falls += 1
             replica.waiting.extendleft(reversed(dispatches))
         replica.attempts.clear()
+
+    def _is_away(self, replica: _Replica, patience: float) -> None:
+        """It can't be called; nor could it before, perhaps."""
+        if replica.away_since is None:
+            replica.away_since, replica.patience = self._loop.time(), patience
+            self._loop.call_later(patience, self._look)
+
+    def _is_there(self, replica: _Replica) -> None:
+        """It has answered, and nothing that was lost with its predecessor waits for it."""
+        if not any(dispatch.sent > 1 and not dispatch.given_up for dispatch in replica.waiting):
+            replica.away_since = None
+            self._look()
+
+    def _look(self) -> None:
+        """Who has been away for too long."""
+        now, replicas = self._loop.time() + _TICK, self._replicas.values()
+        gone = [row for row in replicas if row.away_since is not None and now - row.away_since >= row.patience]
+        away = frozenset(replica.place for replica in gone)
+        if away != self._closed.away:
+            log.warning("nodes_away", replicas=sorted(away))
+            self._closed.away = away
+            self._on_connected()
 
     def _send(self, replica: _Replica) -> None:
         while replica.waiting and len(replica.attempts) < OUTSTANDING:
@@ -138,8 +199,12 @@ class NodeCalls:
             events = 0
             while replica.waiting and (not together or events < EVENTS_TOGETHER):
                 dispatch = replica.waiting.popleft()
+                if dispatch.given_up:
+                    continue
                 together.append(dispatch)
                 events += len(dispatch.call.runs)
+            if not together:
+                return
             replica.attempts.append(together)
             self._spawn(self._call(replica, replica.address, replica.handle, together))
 
@@ -154,6 +219,7 @@ class NodeCalls:
             return
         if replica.address == address:  # it was not placed elsewhere meanwhile
             replica.handle = handle
+            self._is_there(replica)
             self._send(replica)
             if self.connected:
                 self._on_connected()
@@ -177,6 +243,9 @@ class NodeCalls:
         if not _is_under_way(replica, together):
             return  # given up while it was under way
         replica.attempts = [attempt for attempt in replica.attempts if attempt is not together]
+        if replica.away_since is not None:
+            replica.away_since = None
+            self._look()
         self._on_answer(replica.unit, time.monotonic() - asked)
         point("after:call")
         for result in _decoder.decode(blob):
@@ -188,6 +257,7 @@ class NodeCalls:
         self._give_up(replica)
         if replica.address == address:
             replica.address = replica.handle = None
+            self._is_away(replica, self._deadline)
         self._report(NodeFailed(unit=replica.unit, replica=replica.replica, incarnation=address.incarnation))
 
 

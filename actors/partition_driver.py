@@ -101,6 +101,7 @@ class PartitionDriver(DriverCounts):
             core, head, shared=shared, under_way=self._under_way, wake=self.wake, on_refused=self._found_out
         )
         await shared.feed.assign(self.number, dict(head.positions))
+        core.closing.set(shared.closed.away, shared.closed.paused, shared.clock.now_ms())
         core.open(shared.clock.now_ms())
         self.state = "ended" if self._core.ended else "owned"
         log.info("partition_acquired", partition=self.number, sequence=head.sequence)
@@ -196,6 +197,7 @@ class PartitionDriver(DriverCounts):
     def _advance(self, core: PartitionCore) -> None:
         """Do what the core asks for, and offer it records when it asks for nothing."""
         core.draining = self._draining
+        core.closing.set(self._shared.closed.away, self._shared.closed.paused, self._shared.clock.now_ms())
         held = self._unpacking or len(self._linger) > 0 or not (self._outgoing and self._outgoing.takes_more)
         self._bell.look(core, held=held)
         if core.control.wanted and not self._draining and (asked := self._shared.feed.pull_control(self.number)):

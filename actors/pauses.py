@@ -1,4 +1,4 @@
-"""Sources that a person has paused, as they lie in the store: they stay so, whoever ends or starts meanwhile."""
+"""Sources and nodes that a person has paused, as the store has them: they stay so, whoever ends or starts meanwhile."""
 
 from __future__ import annotations
 
@@ -19,36 +19,36 @@ ALL: Final = ""
 
 
 def paused_key(workflow: str) -> str:
-    """Hash: name of a source (`*`: all of them) -> since when it is paused, and by whom; removed with the workflow."""
+    """Hash: what is paused (`*`: all; `node:` and a node's name) -> since when, and by whom; goes with the workflow."""
     return f"hr:{{{workflow}}}:paused"
 
 
 async def put_pauses(registry: Registry, workflow: str, pauses: Collection[Pause]) -> None:
-    """Pause sources; one that is paused already stays so since when, and by whom, it was.
+    """Pause sources and nodes; one that is paused already stays so since when, and by whom, it was.
 
     Raises:
         StoreUnavailable: Ask again.
     """
     for pause in pauses:
         with store_errors(registry.address), effect(Effect.PAUSE):
-            answer: Any = registry.client.hsetnx(paused_key(workflow), _field(pause.source), _encode(pause))
+            answer: Any = registry.client.hsetnx(paused_key(workflow), _field(pause.name), _encode(pause))
             await answer
 
 
-async def end_pauses(registry: Registry, workflow: str, sources: Collection[str]) -> None:
-    """Let these sources (`ALL` among them, or not) go on; one that is not paused stays as it is.
+async def end_pauses(registry: Registry, workflow: str, names: Collection[str]) -> None:
+    """Let these (`Pause.name`; `ALL` among them, or not) go on; one that is not paused stays as it is.
 
     Raises:
         StoreUnavailable: Ask again.
     """
-    if sources:
+    if names:
         with store_errors(registry.address), effect(Effect.PAUSE):
-            answer: Any = registry.client.hdel(paused_key(workflow), *map(_field, sources))
+            answer: Any = registry.client.hdel(paused_key(workflow), *map(_field, names))
             await answer
 
 
 async def get_pauses(registry: Registry, workflow: str) -> tuple[Pause, ...]:
-    """What is paused, by name of the source; all of them first.
+    """What is paused, by name; all of it first.
 
     Raises:
         StoreUnavailable: Ask again.
@@ -57,7 +57,7 @@ async def get_pauses(registry: Registry, workflow: str) -> tuple[Pause, ...]:
         answer: Any = registry.client.hgetall(paused_key(workflow))
         found: dict[bytes, bytes] = await answer
     pauses = [msgspec.json.decode(blob, type=Pause) for blob in found.values()]
-    return tuple(sorted(pauses, key=lambda pause: pause.source))
+    return tuple(sorted(pauses, key=lambda pause: pause.name))
 
 
 async def confirm_pauses(registry: Registry, workflow: str, durability: str) -> None:
@@ -70,8 +70,8 @@ async def confirm_pauses(registry: Registry, workflow: str, durability: str) -> 
     await registry.confirm(incarnation_key(workflow), Durability.parse(durability))  # a text with the same hash tag
 
 
-def _field(source: str) -> str:
-    return source or "*"
+def _field(name: str) -> str:
+    return name or "*"
 
 
 def _encode(pause: Pause) -> bytes:

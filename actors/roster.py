@@ -119,8 +119,8 @@ class Roster:
 
     @property
     def paused(self) -> tuple[str, ...]:
-        """Names of the sources that are paused."""
-        return tuple(pause.source for pause in self.pauses)
+        """Names of the sources and nodes that are paused."""
+        return tuple(pause.name for pause in self.pauses)
 
     # Who is there
 

@@ -26,7 +26,7 @@ def status_of(roster: Roster, now: float, time: float) -> ClusterStatus:
     problems = _problems(roster, now)
     serving = all(slot.serving is not None for slot in roster.slots.values())
     ready = serving and not unplaced
-    everything = any(not pause.source for pause in roster.pauses)
+    everything = any(not pause.name for pause in roster.pauses)
     if roster.stopping:
         state = "stopping"
     elif ready:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from headrace.actors.activity import Activity
 from headrace.actors.clock import StoreClock
+from headrace.actors.closed_nodes import ClosedNodes
 from headrace.actors.formats import Formats
 from headrace.actors.node_calls import NodeCalls
 from headrace.actors.relay import Relay
@@ -76,6 +77,8 @@ class Shared:
     on_problem: OnProblem
     on_lost: Callable[[PartitionDriver, str], None]
     """The partition was dropped, and why."""
+    closed: ClosedNodes = field(default_factory=ClosedNodes)
+    """Nodes that get no events for now."""
     noted: set[str] = field(default_factory=set)
     """Sources of which it was logged that keys arrive at other partitions than theirs."""
     tracer: Tracer | None = None

@@ -14,6 +14,8 @@ from headrace.tracing.options import Tracing
 NAMESPACE: Final = "headrace"
 """Ray namespace of every actor of Headrace."""
 WORKER_ENGINE: Final = "headrace.actors.worker:Worker"
+NODE: Final = "node:"
+"""Before the name of a node, where names of sources stand, too."""
 NODE_ENGINE: Final = "headrace.actors.node_host:NodeHost"
 
 
@@ -132,13 +134,19 @@ class ShellSpec(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Pause(msgspec.Struct, frozen=True, kw_only=True):
-    """A source (or, as "", all of a workflow) that a person has paused."""
+    """A source, or a node (without either all of a workflow) that a person has paused."""
 
     source: str
     since: float
     """Seconds since 1970 UTC."""
     by: str = ""
     """Who it was, as far as known: user and host."""
+    node: str = ""
+
+    @property
+    def name(self) -> str:
+        """What is paused, in one word: the source, or `node:` and the node; "": all of the workflow."""
+        return f"{NODE}{self.node}" if self.node else self.source
 
 
 class RoleSpec(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,7 +158,7 @@ class RoleSpec(msgspec.Struct, frozen=True, kw_only=True):
     term: int
     deployment: Deployment
     paused: tuple[str, ...] = ()
-    """Sources that are paused as it starts: see `HoldSources`."""
+    """What is paused as it starts: see `HoldSources`."""
     crash_at: str | None = None
 
 
@@ -197,7 +205,10 @@ class Drain(msgspec.Struct, frozen=True, tag="drain"):
 
 
 class HoldSources(msgspec.Struct, frozen=True, tag="hold_sources"):
-    """Take nothing new from these sources, and from no others less than before; "": from none at all."""
+    """Take nothing new from these sources, and from no others less than before; "": from none at all.
+
+    To nodes (`node:` and the name) it gives no events.
+    """
 
     sources: tuple[str, ...]
 
@@ -232,7 +243,7 @@ class EngineStatus(msgspec.Struct, frozen=True, kw_only=True, tag="engine"):
     partitions: tuple[int, ...] = ()
     """Partitions that a worker owns now."""
     paused: tuple[str, ...] = ()
-    """Sources that a worker takes nothing new from: see `HoldSources`."""
+    """Sources that a worker takes nothing new from, and nodes that get no events: see `HoldSources`."""
     in_flight: int = 0
     """Events that a worker has taken and not committed, and outputs of committed ones that have not left."""
     counters: dict[str, int | float] = {}
@@ -319,7 +330,7 @@ class ClusterStatus(msgspec.Struct, frozen=True, kw_only=True):
     durability: str = "fast"
     """Level at which outputs and replies leave."""
     paused: tuple[Pause, ...] = ()
-    """Sources that a person has paused; with the source "": all of them."""
+    """Sources and nodes that a person has paused; with neither: all sources."""
     revision: int = 0
     """`Deployment.revision` of what runs."""
     coming: str = ""

@@ -24,8 +24,8 @@ class SupervisorMetrics:
             ["role"], registry=registry,
         )  # fmt: skip
         self._paused = Gauge(
-            "headrace_paused", "1 while a person has paused this source; without a name: all.", ["source"],
-            registry=registry,
+            "headrace_paused", "1 while a person has paused this source, or node; without a name: all.",
+            ["source", "node"], registry=registry,
         )  # fmt: skip
         self._spares = Gauge("headrace_spares", "Warm processes without a role.", registry=registry)
         self._problems = Gauge(
@@ -40,7 +40,7 @@ class SupervisorMetrics:
         self._spares.set(sum(role.role is None and role.state == "spare" for role in status.roles))
         self._paused.clear()
         for pause in status.paused:
-            self._paused.labels(pause.source).set(1)
+            self._paused.labels(pause.source, pause.node).set(1)
         self._roles.clear()
         self._restarts.clear()
         for role in status.roles:

@@ -14,6 +14,7 @@ import uvloop
 
 from headrace.actors.activity import Activity
 from headrace.actors.clock import StoreClock
+from headrace.actors.closed_nodes import ClosedNodes
 from headrace.actors.engine import OnReport
 from headrace.actors.feeds import Feeds, make_feeds
 from headrace.actors.formats import Formats
@@ -152,7 +153,11 @@ class Worker:
         ]
         metrics = self._metrics = WorkerMetrics(plan)
         metrics.registry.register(SpanCounts(self._traces.counters))
-        self._nodes = NodeCalls(places, self._finished, self._connected, self._report, metrics.called)
+        closed = ClosedNodes()
+        self._nodes = NodeCalls(
+            places, self._finished, self._wake_all, self._report, metrics.called, closed=closed,
+            deadline=plan.epoch_deadline, opening=deployment.open_timeout,
+        )  # fmt: skip
         self._formats = Formats(plan, self._problem)
         await self._formats.open()
         surroundings = Surroundings(
@@ -160,7 +165,7 @@ class Worker:
             clock=self._store.time, on_ready=self._ready, on_problem=self._problem, on_closed=self._source_closed,
         )  # fmt: skip
         self._feeds: Feeds = make_feeds(plan, deployment, surroundings)
-        self._pausing = Pausing(plan.sources, self._feeds, self._read_to_its_end, self._wake_all)
+        self._pausing = Pausing(plan.sources, self._feeds, self._read_to_its_end, self._wake_all, closed)
         self._pausing.pause(self._spec.paused)
         await self._feeds.open()
         self._outlets = make_outlets(plan, deployment, self._store)
@@ -173,7 +178,7 @@ class Worker:
             plan=plan, partitions=deployment.partitions, worker=self._spec.actor, store=self._store, feed=self._feeds,
             nodes=self._nodes, relay=self._relay, runners=self._runners, formats=self._formats, clock=self._clock,
             sizing=Sizing(), activity=Activity(), metrics=metrics, limits=Limits(), tracer=self._traces.tracer,
-            on_problem=self._problem, on_lost=self._partition_lost,
+            on_problem=self._problem, on_lost=self._partition_lost, closed=closed,
         )  # fmt: skip
         self._publisher = Publisher(deployment.redis_url, plan.name, self._spec.role.name, metrics.registry)
         self._publisher.start()
@@ -188,7 +193,14 @@ class Worker:
                 if isinstance(problem, BaseException):
                     log.error("not_verified", exc_info=problem)
             words = {problem.word for problem in self._all_problems()}
-            self._metrics.look(self._drivers.values(), self._relay, self._feeds.lags(), self._nodes.parked(), words)
+            self._metrics.look(
+                self._drivers.values(),
+                self._relay,
+                self._feeds.lags(),
+                self._nodes.parked(),
+                words,
+                self._shared.closed,
+            )
 
     async def _look_at_durability(self) -> None:
         """Also a worker without events says so when the store can't keep the level any more."""
@@ -291,20 +303,14 @@ class Worker:
             for driver in self._drivers.values()
             if (standing := driver.standing) is not None
         ]
-        missing = self._nodes.unreachable()
-        if missing:
-            sentence = f"calls wait for {', '.join(missing)}"
-            problems.append(Problem(where=where, word="node_unavailable", sentence=sentence))
+        sentences = self._nodes.unreachable()
+        problems += [Problem(where=where, word="node_unavailable", sentence=sentence) for sentence in sentences]
         return problems
 
     def _finished(self, result: CallResult) -> None:
         driver = self._drivers.get(result.partition)
         if driver is not None:
             driver.finished(result)
-
-    def _connected(self) -> None:
-        for driver in self._drivers.values():
-            driver.wake()
 
     def _ready(self, partition: int) -> None:
         driver = self._drivers.get(partition)

@@ -17,6 +17,7 @@ from headrace.workflows.plan import Plan
 from headrace.workflows.saving import Save
 
 if TYPE_CHECKING:
+    from headrace.actors.closed_nodes import ClosedNodes
     from headrace.actors.partition_driver import PartitionDriver
     from headrace.actors.relay import Relay
 
@@ -145,6 +146,7 @@ class WorkerMetrics:
         lags: Mapping[tuple[str, str], int],
         parked: Mapping[int, int],
         problems: Iterable[str],
+        closed: ClosedNodes,
     ) -> None:
         """Levels as they are now.
 
@@ -154,6 +156,7 @@ class WorkerMetrics:
             lags: (source, origin) -> records behind.
             parked: Unit -> events before a replica that is away.
             problems: Words that stand.
+            closed: Nodes that get no events.
         """
         drivers = list(drivers)
         states = Tally(driver.state for driver in drivers)
@@ -169,7 +172,9 @@ class WorkerMetrics:
         stand = sum((driver.parked for driver in drivers), Tally[str]())
         of_node = {node.name: units[plan.unit_of[node.index]].name(plan) for node in plan.nodes}
         for name, count in stand.items():
-            place = of_node.get(name, name), "retry"
+            away = any(units[unit].name(plan) == of_node.get(name) for unit, _ in closed.away)
+            reason = "paused" if name in closed.paused else "node unavailable" if away else "retry"
+            place = of_node.get(name, name), reason
             rows[place] = rows.get(place, 0) + count
         _only(self._parked, rows.items())
         _only(self._problems, (((word,), 1) for word in problems))

@@ -92,6 +92,7 @@ def compile_graph(graph: Graph, fuse: Fuse) -> Plan:
         retention=graph.retention // timedelta(milliseconds=1),
         letters_kept=graph.letters_kept,
         parked_full=graph.parked_full,
+        epoch_deadline=graph.epoch_deadline / timedelta(seconds=1),
         letter_sinks=tuple(
             target - SINK for route in graph.routes_of(graph.letters) for target in compiler.targets(route)
         ),

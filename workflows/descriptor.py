@@ -36,5 +36,6 @@ def descriptor_of(plan: Plan, partitions: int, version: str = "", *, durability:
         for source in plan.sources
     )
     return WorkflowDescriptor(
-        name=plan.name, partitions=partitions, keyed=plan.keyed, version=version, sources=sources, durability=durability
-    )
+        name=plan.name, partitions=partitions, keyed=plan.keyed, version=version, sources=sources,
+        durability=durability, nodes=tuple(node.name for node in plan.nodes),
+    )  # fmt: skip

@@ -333,6 +333,8 @@ class Plan:
     """How long and how many dead letters are kept."""
     parked_full: WhenFull = "pause"
     """What is done while as many events of a partition stand still as may."""
+    epoch_deadline: float = 10.0
+    """Seconds that events wait for a node that can't answer."""
     letter_sinks: tuple[int, ...] = ()
     """Indexes of the sinks that every dead letter goes to as well."""
     scopes: tuple[ScopePlan, ...] = ()

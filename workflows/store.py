@@ -250,6 +250,8 @@ class WorkflowDescriptor(msgspec.Struct, frozen=True, kw_only=True):
     sources: tuple[SourceDescriptor, ...] = ()
     durability: str = "fast"
     """When requests and events of channels count: see `Durability`."""
+    nodes: tuple[str, ...] = ()
+    """Names of its nodes."""
 
 
 @dataclass(frozen=True, slots=True)

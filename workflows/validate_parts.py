@@ -26,6 +26,8 @@ _SHORTEST, _LONGEST = timedelta(milliseconds=1), timedelta(days=1)
 
 
 _LONGEST_RETENTION = timedelta(days=3650)
+_SHORTEST_DEADLINE = timedelta(seconds=1)
+_LONGEST_DEADLINE = timedelta(hours=1)
 _LATE = ("new-run", "dead-letter", "drop")
 
 
@@ -66,6 +68,10 @@ def _check_workflow(findings: Findings) -> None:
         message = f"retention={graph.retention!r} is no time to remember ended runs for"
         cure = f"Write a timedelta of more than nothing and at most {_LONGEST_RETENTION.days} days"
         add(graph.where, graph.name, "retention", message, cure)
+    deadline: object = graph.epoch_deadline
+    if not (isinstance(deadline, timedelta) and _SHORTEST_DEADLINE <= deadline <= _LONGEST_DEADLINE):
+        message = f"epoch_deadline={deadline!r} is no time to wait for a node"
+        add(graph.where, graph.name, "deadline", message, "Write a timedelta of 1 second to 1 hour")
     fuse: object = graph.fuse
     if fuse not in (None, "all"):
         add(graph.where, graph.name, "fuse", f"fuse={fuse!r} means nothing", "Write fuse='all', or leave it out")

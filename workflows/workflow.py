@@ -93,6 +93,7 @@ class Workflow:
         dead_letters: Retention = KEPT,
         parked_full: WhenFull = "pause",
         retention: timedelta = timedelta(days=1),
+        epoch_deadline: timedelta = timedelta(seconds=10),
     ) -> None:
         """Start an empty workflow.
 
@@ -109,10 +110,13 @@ class Workflow:
             dead_letters: How long, and how many, dead letters are kept: a week, 10,000 or 64 MiB of a partition.
             retention: How long a run that has ended is remembered: so long its outcome can be read, and events of its
                 key are late (see `source`). Default: a day.
+            epoch_deadline: How long events wait, together with what came with them, for a node whose process is away,
+                or for a slow `async` one; then they stand still there, durably, and the others go on. Default: 10 s.
         """
         self._graph = Graph(
-            name, caller(1), keyed, partitions, state, fuse, migrations, dead_letters, parked_full, retention
-        )
+            name, caller(1), keyed, partitions, state, fuse, migrations, dead_letters, parked_full, retention,
+            epoch_deadline,
+        )  # fmt: skip
         self._plans: dict[str | None, tuple[int, Plan]] = {}
 
     @property

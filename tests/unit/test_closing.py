@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
-from headrace import BatchNode, Complete, Context, Event, KafkaSink, KafkaSource, Node, Retry, Timer, Workflow
+from headrace import Complete, Context, Event, KafkaSink, KafkaSource, Node, Retry, Timer, Workflow
 from headrace.testing import Harness
 from headrace.workflows.commit import Answer, Head
 from headrace.workflows.dispatch import Dispatch
@@ -266,6 +266,9 @@ def test_a_call_whose_process_has_ended_before_still_says_so_when_it_goes_on() -
 
 def test_nothing_is_sent_to_a_process_all_of_whose_events_are_for_a_paused_node() -> None:
     core, _ = one_core()
+    core.closing.set({(0, 0)}, (), 2)
+    core.instructions()
+    core.committed(Answer.APPLIED, 2)
     core.closing.set((), {"check"}, 2)
 
     core.offer([Records(0, "orders/0", [1], [1], [None], [msgspec.json.encode(Order("bob", 2))], "2")], 2)

@@ -24,5 +24,5 @@ def test_a_workflow_is_described_by_its_plan() -> None:
     described = descriptor_of(workflow.compile(), 8, "v1")
 
     line = SourceDescriptor(kind="channel", name="lines", type="Line", key="user", capacity=5)
-    assert described == WorkflowDescriptor(name="chat", partitions=8, version="v1", sources=(line,))
+    assert described == WorkflowDescriptor(name="chat", partitions=8, version="v1", sources=(line,), nodes=("count",))
     assert msgspec.json.decode(msgspec.json.encode(described), type=WorkflowDescriptor) == described

@@ -6,6 +6,7 @@ from typing import Any
 
 from benchmarks.flow import make
 
+from headrace.actors.closed_nodes import ClosedNodes
 from headrace.actors.node_calls import NodeCalls
 from headrace.actors.relay import Relay
 from headrace.actors.worker_metrics import WorkerMetrics
@@ -36,7 +37,7 @@ async def test_events_before_a_node_that_is_away_are_counted_until_it_is_there_o
     nodes.submit(dispatch(1, partition=1, events=4))
 
     def parked(unit: str) -> float | None:
-        metrics.look([], relay, {}, nodes.parked(), [])
+        metrics.look([], relay, {}, nodes.parked(), [], ClosedNodes())
         labels = {"unit": unit, "reason": "node unavailable"}
         return metrics.registry.get_sample_value("headrace_parked", labels)
 

@@ -16,10 +16,16 @@ from headrace.cli.project import Project
 from headrace.cli.screen import Screen
 from headrace.cli.times import ago, duration
 from headrace.settings import Loaded
+from headrace.workflows.calls import PAUSED, SLOW, UNAVAILABLE
 from headrace.workflows.parking import BEHIND
 
 _LONGEST: Final = 200
 """Characters of an error."""
+_WHY: Final = {
+    PAUSED: "goes on once its node is resumed",
+    UNAVAILABLE: "goes on once the process of its node answers",
+    SLOW: "its call goes on; its result is taken when it comes",
+}
 
 
 def show_parked(
@@ -71,6 +77,9 @@ def _why(row: Standing) -> Text:
     event = row.event
     if event.reason == BEHIND:
         return Text("behind another event of its key" if row.due is None else "goes on now", "dim")
+    if event.reason in _WHY:
+        tried = f", after {event.attempts} attempts" if event.attempts else ""
+        return Text(f"{event.reason}: {_WHY[event.reason]}{tried}", "yellow")
     wait = (row.due or 0) / 1000 - time.time()
     when = "now" if wait <= 0 else f"in {duration(wait)}"
     error = " ".join(event.error.split())[:_LONGEST]

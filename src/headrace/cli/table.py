@@ -98,6 +98,8 @@ def paused(pause: Pause, workflow: str) -> Text:
     """What is paused, since when, by whom, and how it goes on."""
     when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(pause.since))
     what, option = (f"source {pause.source}", f" --source {pause.source}") if pause.source else ("all sources", "")
+    if pause.node:
+        what, option = f"node {pause.node}", f" --node {pause.node}"
     by = f" by {pause.by}" if pause.by else ""
     return Text(f"paused: {what}, since {when}{by}. To go on: headrace resume {workflow}{option}", "yellow")
 

@@ -122,7 +122,7 @@ async def _row(registry: Registry, descriptor: WorkflowDescriptor, deployment: D
 async def state_of(registry: Registry, workflow: str, deployment: Deployment | None) -> State:
     """How a workflow stands."""
     if await is_running(registry, workflow):
-        everything = any(not pause.source for pause in await get_pauses(registry, workflow))
+        everything = any(not pause.name for pause in await get_pauses(registry, workflow))
         return "paused" if everything else "running"
     if deployment is None or not deployment.cluster:
         return "not running"

@@ -25,6 +25,10 @@ _Sources = Annotated[
     list[str] | None, typer.Option("--source", metavar="NAME", help="Only this source; may be given several times.")
 ]
 
+_Nodes = Annotated[
+    list[str] | None, typer.Option("--node", metavar="NODE", help="Only this node; may be given several times.")
+]
+
 
 def status(
     ctx: typer.Context,
@@ -48,11 +52,13 @@ def status(
 
 
 def pause(
-    ctx: typer.Context, workflow: Name, source: _Sources = None, redis: Redis = None, output: OutputOption = "text"
-) -> None:
+    ctx: typer.Context, workflow: Name, source: _Sources = None, node: _Nodes = None, redis: Redis = None,
+    output: OutputOption = "text",
+) -> None:  # fmt: skip
     """Let a workflow take no new events, until `resume`. Waits until what is in flight is committed.
 
-    State and positions stay; processes run on, and requests and events wait where they are. It stays paused
+    State and positions stay; processes run on, and requests and events wait where they are. With `--node` only
+    that node gets no events: they stand still before it, durably, those of a key in order. It stays paused
     whatever ends or starts: workers, supervisor, cluster, a new version. Ends with 1 if something is still in flight.
 
     Example:  headrace pause temperature
@@ -61,12 +67,14 @@ def pause(
     from headrace.cli.project import Project  # noqa: PLC0415
 
     loaded, project = configure(ctx, redis=redis), Project(Path.cwd())
-    raise typer.Exit(int(pausing.pause(workflow, source or [], loaded, project, Screen(), as_json=output == "json")))
+    parts = pausing.Parts(tuple(source or ()), tuple(node or ()))
+    raise typer.Exit(int(pausing.pause(workflow, parts, loaded, project, Screen(), as_json=output == "json")))
 
 
 def resume(
-    ctx: typer.Context, workflow: Name, source: _Sources = None, redis: Redis = None, output: OutputOption = "text"
-) -> None:
+    ctx: typer.Context, workflow: Name, source: _Sources = None, node: _Nodes = None, redis: Redis = None,
+    output: OutputOption = "text",
+) -> None:  # fmt: skip
     """Let a paused workflow go on, where it stood.
 
     Example:  headrace resume temperature
@@ -75,7 +83,8 @@ def resume(
     from headrace.cli.project import Project  # noqa: PLC0415
 
     loaded, project = configure(ctx, redis=redis), Project(Path.cwd())
-    raise typer.Exit(int(pausing.resume(workflow, source or [], loaded, project, Screen(), as_json=output == "json")))
+    parts = pausing.Parts(tuple(source or ()), tuple(node or ()))
+    raise typer.Exit(int(pausing.resume(workflow, parts, loaded, project, Screen(), as_json=output == "json")))
 
 
 def scale(
