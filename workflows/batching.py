@@ -73,19 +73,25 @@ class BatchProcess:
         return results
 
     async def prepare(
-        self, events: Sequence[Event[Any]], entries: Sequence[Entry], table: EntryTable, workflow: str, now: int
+        self,
+        events: Sequence[Event[Any]],
+        entries: Sequence[Entry],
+        tried: Sequence[int],
+        table: EntryTable,
+        workflow: str,
+        now: int,
     ) -> bool:
-        """Process a batch.
+        """Process a batch; `tried` says of each event how often it has failed here.
 
         Returns:
             False if it failed as a whole: nothing of it is kept, and its events go singly.
         """
         slot = self._node.slot
         contexts: list[Context[Any, Any]] = []
-        for event, entry in zip(events, entries, strict=True):
+        for event, entry, attempts in zip(events, entries, tried, strict=True):
             context: Context[Any, Any] = Context(workflow, self._node.name, self._settings)
             context._event, context._run, context._hop, context._now_ms = event, entry, 1, now
-            context.state = entry.states[slot] if slot >= 0 else None
+            context.state, context._attempt = entry.states[slot] if slot >= 0 else None, attempts + 1
             contexts.append(context)
         self._prepared.clear()
         try:

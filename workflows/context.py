@@ -114,10 +114,12 @@ class Context(Generic[State, RunState]):
         "_messages",
         "_node",
         "_now_ms",
+        "_partition",
         "_run",
         "_sets_timers",
         "_settings",
         "_traced",
+        "_until",
         "_workflow",
         "state",
     )
@@ -134,6 +136,9 @@ class Context(Generic[State, RunState]):
         self._hop = 0
         self._attempt = 1
         self._now_ms = 0
+        self._partition = 0
+        self._until = 0.0
+        """When the call that it is in is to end at the latest, by the clock of the process' loop."""
         self._messages = messages
         self._sets_timers = False
         """The node has an `on_timer`."""

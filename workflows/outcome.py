@@ -11,7 +11,7 @@ from typing import Any
 import msgspec
 
 from .actions import Failure, Reject, Timer
-from .calls import ENTER, PAUSED, Call, CallResult, Effect, Ended, Exit, Failed, Path, Sent
+from .calls import ENTER, PAUSED, SLOW, Call, CallResult, Effect, Ended, Exit, Failed, Path, Sent
 from .codec import encode_json
 from .context import Context, Replied, SentMessage
 from .context import Effect as Asked
@@ -23,6 +23,7 @@ from .holding import NodePaused, StandsBehind, stop
 from .plan import FailurePlan, Plan
 from .program import EXIT, INNER, MANY, NOTHING, NodeProgram, Step, UnitProgram
 from .progress import Seat
+from .slow import StillRuns
 from .suspicion import PoisonEvent
 
 END_COMPLETED = ENTER - 1
@@ -90,6 +91,8 @@ class Outcome:
         """By node of the unit: events that it processed."""
         self.written: set[int] = set()
         """Events that `exits` has something of."""
+        self.until = 0.0
+        """When it is to end at the latest, by the loop's clock, where some node is `async`."""
         self.by_waves = False
         """Hops are counted from the unit's first node on, whatever node an event enters."""
         self.seat: Seat
@@ -244,6 +247,11 @@ class Outcome:
             before = max(0, call.attempts[index])
         if isinstance(error, NodePaused):
             self.result.failed.append(Failed(index, path, node, PAUSED, "", None, type, blob, hops, before, 0))
+            return
+        if isinstance(error, StillRuns):
+            self.result.failed.append(Failed(index, path, node, SLOW, "", None, type, blob, hops, before, error.wait))
+            if entry is not None:
+                stop(entry, node)
             return
         attempts = before + 1
         wait: int | None = None

@@ -28,6 +28,7 @@ from .plan import Plan
 from .program import END, EXIT, INNER, LEAVE, MANY, NOTHING, NodeProgram, Output, Step, UnitProgram
 from .progress import LANES, Progress, free_and_alone, guarding, mark_of
 from .settings import NO_SETTINGS, Settings, give_settings
+from .slow import SlowCalls
 from .state_sizes import StateSizes
 from .traced_run import Batch, Scope, TracedEvent, noting, parts
 from .unfolding import unfold
@@ -67,11 +68,14 @@ class UnitRunner:
         self.program = UnitProgram(plan, plan.units[unit])
         self.nodes: list[NodeProgram] = self.program.nodes
         self.is_async = any(node.is_async for node in self.nodes)
+        self._slow = SlowCalls(plan.epoch_deadline)
         for node in self.nodes:
             if node.plan.timeout is not None and not node.is_async:
                 node.process = self._progress.timed(node.process, node.plan.timeout, unit)
             if node.is_batch:
                 node.process = BatchProcess(node, settings)
+            elif node.is_async:
+                node.process = self._slow.patient(node)
         self._entries = EntryTable(plan, self.program, held_runs)
         self._inner = InnerRuns(plan, self.program, self._entries, settings)
         self._sizes = sizes or StateSizes()
@@ -91,6 +95,7 @@ class UnitRunner:
 
     async def close(self) -> None:
         """Close the nodes, the last opened first."""
+        self._slow.close()
         for node in reversed(self.nodes):
             if node.instance is not None:
                 await awaited(node.instance.close())
@@ -124,6 +129,7 @@ class UnitRunner:
         if isinstance(begun, CallResult):
             return begun
         out, entries = begun
+        out.until = self._slow.begin(call.partition, call.owner)
         started = time.thread_time()
         events = self._events(out, entries, data)
         if len(entries) == 1 or isinstance(self.nodes[0].process, BatchProcess):
@@ -198,7 +204,8 @@ class UnitRunner:
             batch: Batch | None = None
             for lane, index in enumerate(live[:LANES]):
                 out.seat.lanes[lane] = mark_of(0) + index
-            if await first.process.prepare(together, runs, self._entries, self.plan.name, call.now):
+            tried = [max(0, call.attempts[index]) if call.attempts else 0 for index in live]
+            if await first.process.prepare(together, runs, tried, self._entries, self.plan.name, call.now):
                 batch = began, time.perf_counter_ns() - started
                 out.seat.clear()
             else:
@@ -246,7 +253,7 @@ class UnitRunner:
             nodes = self._noting = self._noting or noting(self.nodes)
         if out.seat.guarding:
             nodes = guarding(nodes, out.seat)
-        at = self._at(call, nodes, traced)
+        at = self._at(out, nodes, traced)
         enter = {node.index: position for position, node in enumerate(nodes)}
         runs, starts, types, blobs, hops_of = call.runs, call.nodes, call.types, call.blobs, call.hops
         attempts = call.attempts
@@ -367,12 +374,13 @@ class UnitRunner:
             if waits:
                 lanes[lane] = 0
 
-    def _at(self, call: Call, nodes: Sequence[NodeProgram], traced: TracedEvent | None) -> list[_At]:
+    def _at(self, out: Outcome, nodes: Sequence[NodeProgram], traced: TracedEvent | None) -> list[_At]:
         """What is asked of each node for each event, with the one context that all events of a call share."""
         rows: list[_At] = []
         for position, node in enumerate(nodes):
             context: Context[Any, Any] = Context(self.plan.name, node.name, self.settings, self._messages)
-            context._now_ms, context.state, context._traced = call.now, None, traced
+            context._now_ms, context.state, context._traced = out.call.now, None, traced
+            context._partition, context._until = out.call.partition, out.until
             context._sets_timers = node.plan.on_timer is not None
             rows.append(
                 (node, context, node.process, node.slot, node.singles, node.outputs, mark_of(position), node.scope)

@@ -59,8 +59,8 @@ def kill(rig: ClusterRig, name: str) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
-def test_G10_events_for_a_node_that_can_not_open_stand_still_and_others_go_on(rig_of: MakeRig) -> None:
-    rig = rig_of(None)
+def test_G10_events_for_a_node_that_can_not_open_stand_still_and_others_go_on(patient_rig_of: MakeRig) -> None:
+    rig = patient_rig_of(None)
     flow = rig.prepare(away.flow)
     rig.start()
     try:
@@ -89,8 +89,8 @@ async def named(rig: ClusterRig) -> bool:
     return status is not None and any("events stand still before node/" in row.sentence for row in status.problems)
 
 
-def test_G5_events_for_a_paused_node_stand_still_whoever_ends(rig_of: MakeRig) -> None:
-    rig = rig_of("all")
+def test_G5_events_for_a_paused_node_stand_still_whoever_ends(patient_rig_of: MakeRig) -> None:
+    rig = patient_rig_of("all")
     flow = rig.prepare(away.flow)
     rig.start()
     send(rig, flow, "one")

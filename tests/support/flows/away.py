@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
+from flows import found_in
 from headrace import Context, Event, KafkaSink, KafkaSource, Node, Workflow
 from headrace.workflows.handles import NodeHandle, SinkHandle, SourceHandle
 
@@ -46,11 +47,14 @@ def flow(unique: str) -> Away:
     """Each word goes to `note`, which passes it on, and to `book`."""
     broken = Path("/tmp") / f"headrace-broken-{unique}"
     workflow = Workflow(f"away-{unique}", epoch_deadline=timedelta(seconds=1))
-    words = workflow.source(KafkaSource(f"words-{unique}", str))
-    noted = workflow.sink(KafkaSink(f"noted-{unique}", str))
+    words = workflow.source(KafkaSource(f"words-{unique}", str, name="words"))
+    noted = workflow.sink(KafkaSink(f"noted-{unique}", str, name="noted"))
     book = workflow.node(Book(broken), name="book")
     noting = workflow.node(note, name="note")
     words.to(noting, book)
     noting.to(noted)
     book.to(None)
     return Away(workflow, words, book, noted, broken)
+
+
+__getattr__ = found_in(__name__)

@@ -1,0 +1,167 @@
+"""`async` nodes that take longer than an epoch waits: others go on, and the result is taken when it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import timedelta
+from typing import Any, Literal
+
+import msgspec
+import pytest
+
+from headrace import BatchNode, Context, Event, KafkaSink, KafkaSource, Node, Retry, Workflow
+from headrace.testing import Harness
+
+SECOND = timedelta(seconds=1)
+
+
+class Ask(msgspec.Struct, frozen=True):
+    user: str
+    text: str
+
+
+class Model(Node[Ask, list[str], Ask]):
+    """Answers at once, but what begins with `slow` only when it is let go."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, int]] = []
+        self.let_go = False
+        self.error: Exception | None = None
+
+    async def process(self, event: Event[Ask], ctx: Context[list[str], Any]) -> Ask:
+        text = event.data.text
+        self.calls.append((text, ctx.attempt))
+        ctx.state.append(text)
+        if ctx.run.state is not None:
+            ctx.run.state.append(text)
+        while text.startswith("slow") and not self.let_go:
+            await asyncio.sleep(0.01)
+        if text.startswith("slow") and self.error is not None and ctx.attempt == 1:
+            raise self.error
+        return event.data
+
+
+class Chat:
+    """Questions go to the model, and leave."""
+
+    def __init__(self, *, fuse: Literal["all"] | None = None, **options: Any) -> None:
+        self.model = Model()
+        workflow = Workflow("chat", partitions=1, epoch_deadline=SECOND, **options)
+        self.asks = workflow.source(KafkaSource("asks", Ask, key="user"))
+        self.node = workflow.node(self.model, name="model", retry=Retry(3, on=(OSError,)))
+        self.said = workflow.sink(KafkaSink("said", Ask))
+        self.asks.to(self.node)
+        self.node.to(self.said)
+        self.harness = Harness(workflow, fuse=fuse)
+
+    def send(self, *asks: tuple[str, str]) -> None:
+        with self.harness.batch():
+            for user, text in asks:
+                self.harness.send(self.asks, Ask(user, text))
+
+    @property
+    def texts(self) -> list[str]:
+        return [row.text for row in self.harness.sent(self.said)]
+
+    def until_taken(self) -> None:
+        """Time goes on until nothing stands still."""
+        deadline = time.monotonic() + 10
+        while self.harness.parked and time.monotonic() < deadline:
+            self.harness.advance(SECOND)
+        assert not self.harness.parked
+
+
+@pytest.mark.parametrize("fuse", ["all", None])
+def test_a_slow_call_goes_on_while_others_do_and_counts_once(fuse: Any) -> None:
+    chat = Chat(fuse=fuse)
+    with chat.harness:
+        chat.send(("ada", "slow 1"), ("ada", "2"), ("bob", "3"))
+        assert chat.texts == ["3"]
+        assert [(row.reason, row.attempts) for row in chat.harness.parked] == [("slow", 0), ("behind", 0)]
+
+        chat.harness.advance(60 * SECOND)  # it is asked again and again
+        assert chat.texts == ["3"]
+        chat.send(("bob", "4"))
+        assert chat.texts == ["3", "4"]
+
+        chat.model.let_go = True
+        chat.until_taken()
+        assert chat.texts == ["3", "4", "slow 1", "2"]
+        assert chat.harness.runs["ada"].state(chat.node) == ["slow 1", "2"]
+        assert [text for text, _ in chat.model.calls].count("slow 1") == 1
+
+
+def test_a_slow_call_that_fails_is_tried_again_as_any_other() -> None:
+    chat = Chat()
+    chat.model.error = OSError("busy")
+    with chat.harness:
+        chat.send(("ada", "slow"))
+        chat.model.let_go = True
+        chat.until_taken()
+
+        assert chat.model.calls == [("slow", 1), ("slow", 2)]
+        assert chat.harness.runs["ada"].state(chat.node) == ["slow"]
+
+
+def test_a_slow_call_is_made_again_when_its_process_has_ended() -> None:
+    chat = Chat()
+    with chat.harness:
+        chat.send(("ada", "slow"))
+        chat.harness.crash_at("after:pull")
+        chat.send(("bob", "2"))
+        chat.model.let_go = True
+        chat.until_taken()
+
+        assert chat.texts == ["2", "slow"]
+        assert chat.model.calls.count(("slow", 1)) == 2
+        assert chat.harness.runs["ada"].state(chat.node) == ["slow"]
+
+
+def test_a_slow_call_keeps_what_it_does_to_the_state_that_nodes_share_to_itself() -> None:
+    chat = Chat(state=list[str])
+    with chat.harness:
+        chat.send(("ada", "slow 1"), ("ada", "2"))
+        assert [row.reason for row in chat.harness.parked] == ["slow", "behind"]
+        assert chat.harness.runs["ada"].shared == []
+
+        chat.model.let_go = True
+        chat.until_taken()
+        assert chat.harness.runs["ada"].shared == ["slow 1", "2"]
+        assert chat.texts == ["slow 1", "2"]
+
+
+def test_a_slow_call_of_a_run_that_has_ended_is_not_heard() -> None:
+    chat = Chat()
+    with chat.harness:
+        chat.send(("ada", "slow 1"))
+        chat.harness.runs["ada"].terminate("enough")
+        assert not chat.harness.parked
+
+        chat.model.let_go = True
+        chat.send(("ada", "2"))
+        chat.harness.advance(60 * SECOND)
+        assert chat.texts == ["2"]
+        assert chat.harness.runs["ada"].state(chat.node) == ["2"]
+
+
+def test_an_event_in_a_batch_knows_which_attempt_it_is() -> None:
+    attempts = []
+
+    class Together(BatchNode[Ask, None, Ask]):
+        def process(self, events: list[Event[Ask]], ctxs: list[Context]) -> list[Ask]:
+            attempts.append([ctx.attempt for ctx in ctxs])
+            if any(event.data.text == "flaky" and ctx.attempt < 3 for event, ctx in zip(events, ctxs, strict=True)):
+                raise OSError("not now")
+            return [event.data for event in events]
+
+    workflow = Workflow("chat", partitions=1)
+    asks = workflow.source(KafkaSource("asks", Ask, key="user"))
+    node = workflow.node(Together(), name="together", retry=Retry(5, on=(OSError,)))
+    asks.to(node)
+    node.to(None)
+    with Harness(workflow) as harness:
+        harness.send(asks, Ask("ada", "flaky"))
+        harness.advance(timedelta(hours=1))
+
+    assert attempts == [[1], [1], [2], [2], [3]]
