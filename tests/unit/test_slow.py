@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import time
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import msgspec
 import pytest
 
-from headrace import BatchNode, Context, Event, KafkaSink, KafkaSource, Node, Retry, Workflow
+from headrace import BatchNode, Context, Event, KafkaSink, KafkaSource, Node, Retry, Timer, Workflow
 from headrace.testing import Harness
+from headrace.workflows.entries import Entry
+from headrace.workflows.slow import SlowCalls, StillRuns
 
 SECOND = timedelta(seconds=1)
 
@@ -165,3 +168,67 @@ def test_an_event_in_a_batch_knows_which_attempt_it_is() -> None:
         harness.advance(timedelta(hours=1))
 
     assert attempts == [[1], [1], [2], [2], [3]]
+
+
+def test_what_a_slow_call_asked_for_before_it_was_slow_takes_effect() -> None:
+    let_go = False
+
+    class Remind(Node[Ask, list[str], None]):
+        async def process(self, event: Event[Ask], ctx: Context[list[str]]) -> None:
+            ctx.set_timer("later", after=timedelta(hours=2))
+            while not let_go:
+                await asyncio.sleep(0.01)
+
+        async def on_timer(self, timer: Timer, ctx: Context[list[str]]) -> None:
+            ctx.state.append(timer.name)
+
+    workflow = Workflow("chat", partitions=1, epoch_deadline=SECOND)
+    asks = workflow.source(KafkaSource("asks", Ask, key="user"))
+    node = workflow.node(Remind(), name="remind")
+    asks.to(node)
+    with Harness(workflow) as harness:
+        harness.send(asks, Ask("ada", "hi"))
+        assert [row.reason for row in harness.parked] == ["slow"]
+        let_go = True
+        deadline = time.monotonic() + 10
+        while harness.parked and time.monotonic() < deadline:
+            harness.advance(SECOND)
+        harness.advance(timedelta(hours=3))
+        assert harness.runs["ada"].state(node) == ["later"]
+
+
+def test_a_slow_call_is_made_again_when_its_partition_has_another_owner() -> None:
+    chat = Chat()
+    with chat.harness:
+        chat.send(("ada", "slow"))
+        chat.harness._engine._tenures.clear()  # the worker has ended, the node's process has not
+        chat.model.let_go = True
+        chat.until_taken()
+
+        assert chat.model.calls == [("slow", 1), ("slow", 1)]
+        assert chat.harness.runs["ada"].state(chat.node) == ["slow"]
+
+
+async def test_a_slow_call_that_began_with_another_state_is_made_again() -> None:
+    calls = []
+
+    async def process(event: Any, ctx: Context[Any, Any]) -> None:
+        calls.append(ctx.attempt)
+        await asyncio.sleep(60)
+
+    node: Any = SimpleNamespace(process=process, name="model", slot=0)
+    slow = SlowCalls(0.01)
+    patient = slow.patient(node)
+    context: Context[Any, Any] = Context("chat", "model")
+    entry = Entry("chat", "ada", 1, "owner", None)
+    context._run, entry.blobs = entry, [b"1"]
+    event: Any = None
+
+    for blob in (b"1", b"1", b"2"):
+        entry.blobs = [blob]
+        with pytest.raises(StillRuns):
+            await patient(event, context)
+
+    assert (calls, len(slow)) == ([1, 1], 1)
+    slow.begin(0, "another")
+    assert len(slow) == 0
