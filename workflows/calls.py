@@ -140,6 +140,11 @@ class Failed(msgspec.Struct, array_like=True, frozen=True, gc=False):
         return not self.attempts and self.reason not in (SLOW, *CLOSED)
 
     @property
+    def stays(self) -> bool:
+        """It is not to be tried again, but to go on when something else happens."""
+        return self.closed or (self.wait is not None and self.reason == SLOW)
+
+    @property
     def closed(self) -> bool:
         """It did not enter the node, as that gets no events for now; what is known of it is as it was."""
         return self.wait is not None and self.reason in CLOSED

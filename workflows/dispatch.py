@@ -175,8 +175,9 @@ class Dispatcher:
             found = [
                 (places[run], node, NONE_MAY) for node, run in epoch.soon.queues if run in places and node in inside
             ]
+        paused = [(index, node, IS_PAUSED) for node in self.paused.intersection(inside) for index in range(len(runs))]
         if not (parking.count or epoch.stopped):
-            return found
+            return found + paused
         nodes = {plan.nodes[node].name: node for node in inside}
         for index, run in enumerate(runs):
             stopped = epoch.stopped.get(run, ())
@@ -187,8 +188,7 @@ class Dispatcher:
                     for name in parking.nodes(run.key)
                     if name in nodes and nodes[name] not in stopped
                 ]
-        paused = [node for node in plan.units[unit].nodes if node in self.paused]
-        return found + [(index, node, IS_PAUSED) for node in paused for index in range(len(runs))]
+        return found + paused
 
     def _states(self, unit: int, runs: Sequence[RunRecord]) -> list[Blobs | None]:
         if self._stateless[unit]:

@@ -129,7 +129,7 @@ class Soon:
             run = epoch.runs[slot]
             assert run is not None
             name = (node, run)
-            if row.attempts:
+            if row.attempts and not row.stays:
                 due = now + row.wait
                 if due > last or len(tried) >= most:
                     rest.append(row)
@@ -144,7 +144,7 @@ class Soon:
                 continue
             slot = self._slot(epoch, slot, row)
             queue.append(slot)
-            if row.attempts:
+            if row.attempts:  # of one that failed; or had failed before, and its node gets no events now
                 tried[slot, node] = row.attempts
             self._more(epoch, here, run)
         return rest
