@@ -139,6 +139,9 @@ class Soon:
                 queue = queues[name] = []
             elif name in queues:
                 queue = queues[name]
+            elif self._is_ready(dispatch, here, name):
+                self._put_behind(dispatch, here, row, run)
+                continue
             else:
                 rest.append(row)
                 continue
@@ -148,6 +151,27 @@ class Soon:
                 tried[slot, node] = row.attempts
             self._more(epoch, here, run)
         return rest
+
+    @staticmethod
+    def _is_ready(dispatch: Dispatch, here: Shortly, name: tuple[int, RunRecord]) -> bool:
+        """One that waited before this node has become due meanwhile, and goes with the next call."""
+        epoch, place = dispatch.epoch, (dispatch.call.unit, dispatch.call.replica)
+        again = here.again.get(place, ())
+        node, run = name
+        return run in again and any(
+            other == node and epoch.runs[slot] is run for slot, other in epoch.ready[place][: len(again)]
+        )
+
+    def _put_behind(self, dispatch: Dispatch, here: Shortly, row: Failed, run: RunRecord) -> None:
+        """It goes with that one, behind it."""
+        epoch, place = dispatch.epoch, (dispatch.call.unit, dispatch.call.replica)
+        item = (self._slot(epoch, dispatch.slots[row.index], row), row.node)
+        again, ready = here.again[place], epoch.ready[place]
+        ready[len(again) : len(again)] = [item]
+        again.append(run)
+        if row.attempts:
+            here.tried[item] = row.attempts
+        self._more(epoch, here, run)
 
     def _at(self, due: int) -> list[tuple[Epoch, int, RunRecord]]:
         """What goes on then, or a little later."""

@@ -130,7 +130,8 @@ def check(seed: int) -> int:
     tokens = [Token(draw.choice(keys), number) for number in range(draw.randint(1, 60))]
     log = [(0, msgspec.json.encode(token)) for token in tokens]
     graph: Any = SimpleNamespace(plan=plan)
-    world = Closing(graph, [], draw, faults=seed % 3 != 0)
+    limits = {"soon_from": draw.choice([1, 1000]), "soon": draw.choice([250, 5000, 100_000])}
+    world = Closing(graph, [], draw, faults=seed % 3 != 0, **limits)
     world.orderly = False
     cut = draw.randint(0, len(log))
     stood = 0
