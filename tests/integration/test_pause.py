@@ -100,6 +100,36 @@ async def test_nothing_is_taken_until_it_goes_on_also_when_its_process_was_kille
     assert start("stop", "pausing").ends() == 0
 
 
+async def test_events_for_a_paused_node_stand_still_until_it_goes_on_also_after_another_start(
+    start: Start, redis_url: str
+) -> None:
+    run = ["dev", "flow.py", "--inline", "--no-live", "--redis", redis_url]
+    first = start(*run)
+    first.says("running, after")
+
+    document = told(start, "pause", "pausing", "--node", "remember")
+    assert [(row["source"], row["node"]) for row in document["paused"]] == [("", "remember")]
+    assert document["at_rest"]
+    await send(redis_url, "left", "one", "two")
+
+    async def stand() -> bool:
+        rows = told(start, "parked", "pausing")["events"]
+        return [(row["node"], row["reason"]) for row in rows] == [("remember", "paused")] * 2
+
+    await until_async(stand, "both stand still")
+    first.process.kill()
+    assert first.ends() == -signal.SIGKILL
+    second = start(*run)
+    second.says("running, after")
+    [row] = told(start, "status", "pausing")
+    assert (row["status"]["state"], row["paused"][0]["node"]) == ("running", "remember")
+    assert await remembered(redis_url) == []
+
+    assert told(start, "resume", "pausing", "--node", "remember")["paused"] == []
+    await become(redis_url, "one", "two")
+    assert start("stop", "pausing").ends() == 0
+
+
 def test_what_can_not_be_paused_is_refused_with_what_there_is(start: Start, redis_url: str) -> None:
     started = start("dev", "flow.py", "--inline", "--no-live", "--redis", redis_url)
     started.says("running, after")
@@ -110,6 +140,9 @@ def test_what_can_not_be_paused_is_refused_with_what_there_is(start: Start, redi
     source = start("pause", "pausing", "--source", "middle")
     assert source.ends() == 2
     assert "It has: left, right." in source.text
+    node = start("pause", "pausing", "--node", "forget")
+    assert node.ends() == 2
+    assert "pausing has no node forget. It has: remember." in node.text
     start("pause", "pausing").ends()
     part = start("resume", "pausing", "--source", "left")
     assert part.ends() == 2
