@@ -308,9 +308,12 @@ class Roster:
             partition = self.partitions[report.partition]
             if report.actor in (partition.owner, partition.asked):  # it may come before the answer to the Assign
                 self._lost(report.partition, report.reason, now)
-        elif isinstance(report, PartitionReleased) and report.partition < len(self.partitions):
-            if report.placement == self.partitions[report.partition].placement:
-                self.revoked(report.actor, [report.partition])
+        elif isinstance(report, PartitionReleased) and report.placement == self._placement_of(report.partition):
+            self.revoked(report.actor, [report.partition])
+
+    def _placement_of(self, number: int) -> int:
+        """By which a partition was asked for last."""
+        return self.partitions[number].placement if number < len(self.partitions) else -1
 
     def _lost(self, number: int, reason: str, now: float) -> None:
         partition = self.partitions[number]

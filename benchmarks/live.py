@@ -144,7 +144,7 @@ def main() -> None:
     parser.add_argument("--logs", default="warning")
     asked = parser.parse_args()
     configure_logs(asked.logs)
-    with Valkey() as redis, (Tansu() if asked.tansu else ApacheKafka(cache=ROOT / ".cache")) as broker, LocalRay(cpus=4):
+    with Valkey() as redis, Tansu() if asked.tansu else ApacheKafka(cache=ROOT / ".cache") as broker, LocalRay(cpus=4):
         cluster, code = deploy(redis.url, broker.bootstrap)
         try:
             figures = asyncio.run(changes(redis.url, broker.bootstrap, code, asked.versions, scale=asked.scale))

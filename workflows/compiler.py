@@ -310,7 +310,8 @@ class _Compiler:
             after, data = whole_milliseconds(item.timeout), encode_json(Timeout(item.timeout))
             type = self.types.number(Timeout)
         source = self.graph.sources.index(item.source)
-        return WaitPlan(index, item.name, source, targets, after, data, type, over if after is not None else ())
+        over = over if after is not None else ()
+        return WaitPlan(index, item.name, source, targets, after, data, type, over, item.former_names)
 
     def timeout(self, item: TimeoutItem) -> TimeoutPlan:
         kind, after = (IDLE, item.idle) if item.idle is not None else (TOTAL, item.total)

@@ -92,8 +92,12 @@ class NodeOptions:
     @property
     def former_names(self) -> tuple[str, ...]:
         """`renamed_from`, as a tuple."""
-        given = self.renamed_from
-        return () if given is None else (given,) if isinstance(given, str) else tuple(given)
+        return names_of(self.renamed_from)
+
+
+def names_of(given: str | Sequence[str] | None) -> tuple[str, ...]:
+    """`renamed_from`, as a tuple."""
+    return () if given is None else (given,) if isinstance(given, str) else tuple(given)
 
 
 @dataclass(slots=True, eq=False)
@@ -182,6 +186,13 @@ class WaitItem:
     """A `timedelta`, or None; checked when the workflow is."""
     scope: NodeItem | None = None
     """As for nodes."""
+    renamed_from: Any = None
+    """A name, several, or None; checked when the workflow is."""
+
+    @property
+    def former_names(self) -> tuple[str, ...]:
+        """`renamed_from`, as a tuple."""
+        return names_of(self.renamed_from)
 
 
 @dataclass(slots=True, eq=False)

@@ -268,7 +268,13 @@ class Workflow:
         self._graph.fused.append(Fused(items, caller(1)))
 
     def wait(
-        self, stream: SourceHandle[D], /, *, timeout: timedelta | None = None, name: str | None = None
+        self,
+        stream: SourceHandle[D],
+        /,
+        *,
+        timeout: timedelta | None = None,
+        name: str | None = None,
+        renamed_from: str | Sequence[str] | None = None,
     ) -> WaitHandle[D]:
         """A place where a run stands until its next event of `stream` comes.
 
@@ -281,11 +287,12 @@ class Workflow:
             timeout: So long it stands there at most (a millisecond to ten years): then an event with data `Timeout`
                 goes on by `.on(Timeout)`; without that route, the run ends as timed out.
             name: Where runs stand is kept under it, so keep it. Default: the source's name.
+            renamed_from: The name, or names, that it had: runs that stand there go on from here.
         """
         start = stream._start
         if stream._graph is not self._graph or not isinstance(start, SourceItem):
             raise HeadraceError("workflow.wait takes a source of the same workflow, as workflow.source gave it")
-        item = WaitItem(name or start.name, caller(1), start, timeout)
+        item = WaitItem(name or start.name, caller(1), start, timeout, renamed_from)
         self._graph.waits.append(item)
         return WaitHandle(self._graph, item)
 
