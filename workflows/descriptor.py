@@ -36,5 +36,6 @@ def descriptor_of(plan: Plan, partitions: int, version: str = "", *, durability:
         for source in plan.sources
     )
     return WorkflowDescriptor(
-        name=plan.name, partitions=partitions, keyed=plan.keyed, version=version, sources=sources, durability=durability
-    )
+        name=plan.name, partitions=partitions, keyed=plan.keyed, version=version, sources=sources,
+        durability=durability, id_retention=plan.id_retention,
+    )  # fmt: skip

@@ -270,6 +270,8 @@ class Graph:
     parked_full: WhenFull = "pause"
     retention: timedelta = timedelta(days=1)
     """How long runs are remembered that have ended."""
+    id_retention: timedelta = field(default=timedelta(days=1), kw_only=True)
+    """How long ids are known that senders have chosen."""
     sources: list[SourceItem] = field(default_factory=list)
     nodes: list[NodeItem] = field(default_factory=list)
     sinks: list[SinkItem] = field(default_factory=list)

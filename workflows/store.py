@@ -250,6 +250,8 @@ class WorkflowDescriptor(msgspec.Struct, frozen=True, kw_only=True):
     sources: tuple[SourceDescriptor, ...] = ()
     durability: str = "fast"
     """When requests and events of channels count: see `Durability`."""
+    id_retention: int = 24 * 3600 * 1000
+    """Milliseconds that ids are known that senders have chosen."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,6 +93,7 @@ class Workflow:
         dead_letters: Retention = KEPT,
         parked_full: WhenFull = "pause",
         retention: timedelta = timedelta(days=1),
+        id_retention: timedelta = timedelta(days=1),
     ) -> None:
         """Start an empty workflow.
 
@@ -109,10 +110,13 @@ class Workflow:
             dead_letters: How long, and how many, dead letters are kept: a week, 10,000 or 64 MiB of a partition.
             retention: How long a run that has ended is remembered: so long its outcome can be read, and events of its
                 key are late (see `source`). Default: a day.
+            id_retention: How long the ids that senders choose for their messages are known, so that one that is sent
+                again is not another one. Default: a day.
         """
         self._graph = Graph(
-            name, caller(1), keyed, partitions, state, fuse, migrations, dead_letters, parked_full, retention
-        )
+            name, caller(1), keyed, partitions, state, fuse, migrations, dead_letters, parked_full, retention,
+            id_retention=id_retention,
+        )  # fmt: skip
         self._plans: dict[str | None, tuple[int, Plan]] = {}
 
     @property
@@ -268,14 +272,9 @@ class Workflow:
         self._graph.fused.append(Fused(items, caller(1)))
 
     def wait(
-        self,
-        stream: SourceHandle[D],
-        /,
-        *,
-        timeout: timedelta | None = None,
-        name: str | None = None,
+        self, stream: SourceHandle[D], /, *, timeout: timedelta | None = None, name: str | None = None,
         renamed_from: str | Sequence[str] | None = None,
-    ) -> WaitHandle[D]:
+    ) -> WaitHandle[D]:  # fmt: skip
         """A place where a run stands until its next event of `stream` comes.
 
         What is routed to it brings the run there; from then on the run's next event of that source goes on from the
