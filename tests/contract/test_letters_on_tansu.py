@@ -1,4 +1,4 @@
-"""Dead letters to a topic of the smaller broker, which has no transactions: each arrives, with its id in the headers."""
+"""Dead letters to a topic of the smaller broker, which has no transactions: each arrives, with its id as a header."""
 
 from __future__ import annotations
 
