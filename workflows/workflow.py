@@ -291,7 +291,7 @@ class Workflow:
         start = stream._start
         if stream._graph is not self._graph or not isinstance(start, SourceItem):
             raise HeadraceError("workflow.wait takes a source of the same workflow, as workflow.source gave it")
-        item = WaitItem(name or start.name, caller(1), start, timeout, renamed_from)
+        item = WaitItem(name or start.name, caller(1), start, timeout, renamed_from=renamed_from)
         self._graph.waits.append(item)
         return WaitHandle(self._graph, item)
 
