@@ -93,7 +93,7 @@ def abandon(roster: Roster, now: float) -> None:
 def settle(roster: Roster, now: float) -> None:
     """Once all that is to run next is served, it is what runs: partitions go over, the others leave."""
     coming = roster.coming
-    if coming is None or coming.served < len(coming.slots):
+    if coming is None or coming.served < len(coming.slots) or not _connected(roster, coming):
         return
     roster.deployment, roster.slots, roster.coming = coming.deployment, coming.slots, None
     roster.map_version += 1
@@ -107,6 +107,12 @@ def settle(roster: Roster, now: float) -> None:
             process.enter("leaving", now)
         elif process.role is None and not any(slot.role == process.reserved for slot in roster.slots.values()):
             process.enter("lapsed", now)
+
+
+def _connected(roster: Roster, coming: Coming) -> bool:
+    """Whether its workers have lines to its nodes: that takes a while, in which partitions would stand still."""
+    workers = [slot.process for slot in coming.slots.values() if isinstance(slot.role, WorkerRole)]
+    return all(process is None or process.map_known >= roster.map_number for process in workers)
 
 
 def leaves(roster: Roster, now: float) -> Iterator[str]:
@@ -134,11 +140,12 @@ def sentence_of(roster: Roster) -> str:
     left = sum(process.state == "leaving" for process in roster.processes.values())
     if left:
         return f"handing over: {left} processes of before are still there"
-    moving = sum(not _is_home(roster, partition) for partition in roster.partitions)
+    moving = sum(not is_home(roster, partition) for partition in roster.partitions)
     return f"handing over: {moving} partitions are on their way" if moving else ""
 
 
-def _is_home(roster: Roster, partition: Ownership) -> bool:
+def is_home(roster: Roster, partition: Ownership) -> bool:
+    """Whether the worker that is to have a partition has it, if there is one."""
     slot = roster.slots.get(partition.wanted or "")
     return slot is None or slot.serving is None or slot.serving.actor == partition.owner
 

@@ -97,6 +97,7 @@ class NodeCalls:
         self._version = -1
         self._loop = asyncio.get_running_loop()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._connecting: set[asyncio.Task[None]] = set()
         self.calls = 0
         self.resent = 0
         self._closed = closed or ClosedNodes()
@@ -129,7 +130,14 @@ class NodeCalls:
                     replica.address, replica.handle = address, None
                     self._is_away(replica, self._deadline)
                     if address is not None:
-                        self._spawn(self._connect(replica, address))
+                        task = self._spawn(self._connect(replica, address))
+                        self._connecting.add(task)
+                        task.add_done_callback(self._connecting.discard)
+
+    async def connecting(self, within: float) -> None:
+        """Wait until no line is being made any more, for so many seconds at most."""
+        if self._connecting:
+            await asyncio.wait(self._connecting, timeout=within)
 
     @property
     def connected(self) -> bool:
@@ -224,10 +232,11 @@ class NodeCalls:
             if self.connected:
                 self._on_connected()
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = self._loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _call(self, replica: _Replica, address: NodeAddress, handle: Any, together: list[Dispatch]) -> None:
         point("before:call")

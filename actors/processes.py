@@ -30,6 +30,8 @@ class Process:
     absent_since: float | None = None
     map_sent: int = -1
     map_sent_at: float = 0.0
+    map_known: int = -1
+    """Version of the last node map whose nodes a worker is connected to."""
     paused_sent: tuple[str, ...] | None = None
     """Sources that it was last told to hold, if it is a worker; None: that has to be said."""
     engine: EngineStatus | None = None
@@ -78,6 +80,8 @@ class Ownership:
     asked: str | None = None
     """Actor that an Assign or Revoke is under way to."""
     asked_at: float = 0.0
+    placement: int = 0
+    """By which it was asked."""
     denied: int = 0
     """How many times in a row its owner's status has left it out."""
     retry_at: float = 0.0

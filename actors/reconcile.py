@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
-from headrace.actors.changing import Coming, fits, kind_of, leaves, settle
+from headrace.actors.changing import Coming, fits, is_home, kind_of, leaves, settle
 from headrace.actors.placement import place
 from headrace.actors.processes import Process, Slot
 from headrace.actors.roster import Roster
@@ -90,11 +90,12 @@ def reconcile(roster: Roster, now: float) -> list[Instruction]:
     if not roster.adopting(now):
         _give_up_silent(roster, now)
         instructions += _roles(roster, now)
-        instructions += _starts(roster, now)
         instructions += _surplus(roster, now)
     instructions += _node_maps(roster, now)
     instructions += _pauses(roster)
     instructions += _placements(roster, now)
+    if not roster.adopting(now):
+        instructions += _starts(roster, now)
     instructions += _polls(roster, now)
     return instructions
 
@@ -165,7 +166,10 @@ def _fitting(roster: Roster, slot: Slot, deployment: Deployment) -> Process | No
 
 
 def _starts(roster: Roster, now: float) -> Iterator[Instruction]:
-    """Processes for the roles that nobody has; when all are served, the spares."""
+    """Processes for the roles that nobody has; when all are served, the spares.
+
+    A process that starts takes a core for seconds: spares wait until partitions that go over have arrived.
+    """
     waiting: dict[str, int] = defaultdict(int)
     for layout in _layouts(roster):
         deployment = layout.deployment
@@ -181,13 +185,22 @@ def _starts(roster: Roster, now: float) -> Iterator[Instruction]:
             if slot.resources and not any(process.reserved == slot.role for process in coming):
                 yield StartShell(roster.new_shell(slot.resources, slot.role, now, deployment), slot.resources)
         wanted = sum(not slot.resources for slot in vacant)
-        if layout is roster and all(slot.serving for slot in layout.slots.values() if slot.failures == 0):
+        served = all(slot.serving for slot in layout.slots.values() if slot.failures == 0)
+        if layout is roster and served and not _on_their_way(roster, now):
             wanted += deployment.spares
         kind = kind_of(deployment, None)
         waiting[kind] += wanted  # those of one kind are counted together: they fit what runs and what is to
         have = sum(process.reserved is None for process in coming)
         for _ in range(waiting[kind] - have):
             yield StartShell(roster.new_shell({}, None, now, deployment), {})
+
+
+def _on_their_way(roster: Roster, now: float) -> bool:
+    """Whether partitions go from one worker to another; one that can't get there does not count."""
+    return any(
+        partition.problem is None and now - partition.asked_at < PATIENCE and not is_home(roster, partition)
+        for partition in roster.partitions
+    )
 
 
 def _surplus(roster: Roster, now: float) -> Iterator[Instruction]:
@@ -219,7 +232,7 @@ def _node_maps(roster: Roster, now: float) -> Iterator[Instruction]:
             if process.map_sent < roster.map_version or now - process.map_sent_at >= REMIND:
                 process.map_sent, process.map_sent_at = roster.map_version, now
                 nodes = node_map(layout) if nodes is None else nodes
-                yield Send(process.actor, Nodes(version=roster.term * 1_000_000 + roster.map_version, nodes=nodes))
+                yield Send(process.actor, Nodes(version=roster.map_number, nodes=nodes))
 
 
 def _pauses(roster: Roster) -> Iterator[Instruction]:
@@ -276,6 +289,7 @@ def _asks(
             for number in numbers:
                 roster.partitions[number].asked = actor
                 roster.partitions[number].asked_at = now
+                roster.partitions[number].placement = placement
     for actor, numbers in revokes.items():
         yield Send(actor, Revoke(partitions=tuple(numbers), term=term, placement=placement))
     for actor, numbers in assigns.items():

@@ -17,7 +17,9 @@ from headrace.actors.spec import (
     Done,
     NodeFailed,
     NodeRole,
+    Nodes,
     PartitionLost,
+    PartitionReleased,
     Pause,
     Problem,
     Reply,
@@ -30,7 +32,7 @@ from headrace.actors.spec import (
 )
 
 STARTS_PER_TERM: Final = 1_000_000
-"""Incarnations of one supervisor: term x this + count, so that a later supervisor's are larger."""
+"""Incarnations and node maps of one supervisor: term x this + count, so that a later supervisor's are larger."""
 ABSENT: Final = 1.0
 """Seconds that a lease must be missing: a store that lost its last second gets the leases back within it."""
 QUICK: Final = 3.0
@@ -116,6 +118,11 @@ class Roster:
         self.holding = self.settled = False
         self.started_at, self.map_version = now, self.map_version + 1
         self.start_failures, self.start_retry_at, self.start_problem = 0, 0.0, None
+
+    @property
+    def map_number(self) -> int:
+        """Version of the node map as workers are told it: a later supervisor's are larger."""
+        return self.term * STARTS_PER_TERM + self.map_version
 
     @property
     def paused(self) -> tuple[str, ...]:
@@ -301,6 +308,12 @@ class Roster:
             partition = self.partitions[report.partition]
             if report.actor in (partition.owner, partition.asked):  # it may come before the answer to the Assign
                 self._lost(report.partition, report.reason, now)
+        elif isinstance(report, PartitionReleased) and report.placement == self._placement_of(report.partition):
+            self.revoked(report.actor, [report.partition])
+
+    def _placement_of(self, number: int) -> int:
+        """By which a partition was asked for last."""
+        return self.partitions[number].placement if number < len(self.partitions) else -1
 
     def _lost(self, number: int, reason: str, now: float) -> None:
         partition = self.partitions[number]
@@ -341,8 +354,9 @@ class Roster:
             process.drained = True
         elif kind == "HoldSources" and not isinstance(reply, Done):
             process.paused_sent = None
-        elif kind == "Nodes" and not isinstance(reply, Done):
-            process.map_sent = -1
+        elif isinstance(message, Nodes):
+            process.map_sent = process.map_sent if isinstance(reply, Done) else -1
+            process.map_known = message.version if isinstance(reply, Done) else -1
         elif isinstance(reply, ShellStatus):
             process.engine = reply.engine
             if reply.engine is not None:

@@ -194,7 +194,10 @@ class Revoke(msgspec.Struct, frozen=True, kw_only=True, tag="revoke"):
 
 
 class Nodes(msgspec.Struct, frozen=True, kw_only=True, tag="nodes"):
-    """Where the nodes are now. `version` rises; an older map than the one held is ignored."""
+    """Where the nodes are now. `version` rises; an older map than the one held is ignored.
+
+    Answered once the worker is connected to them, or has tried for a while.
+    """
 
     version: int
     nodes: NodeMap
@@ -289,7 +292,16 @@ class PartitionLost(msgspec.Struct, frozen=True, kw_only=True, tag="partition_lo
     reason: str
 
 
-Report: TypeAlias = NodeFailed | PartitionLost
+class PartitionReleased(msgspec.Struct, frozen=True, kw_only=True, tag="partition_released"):
+    """A worker has released one of the partitions of a `Revoke`; others may take longer."""
+
+    actor: str
+    partition: int
+    placement: int
+    """Of the `Revoke`."""
+
+
+Report: TypeAlias = NodeFailed | PartitionLost | PartitionReleased
 
 
 class RoleStatus(msgspec.Struct, frozen=True, kw_only=True):

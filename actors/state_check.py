@@ -67,7 +67,7 @@ async def prepare_states(
         plan: The version that is to run.
         renames: Those of the version before: `Deployment.renames`.
         drop: Names of nodes (`@run`: what all share) whose states go, where the version has no place for them, or
-            can't read them.
+            can't read them; `@wait:<name>`, `@timers:<node>`: runs go on without that wait, or those timers.
 
     Returns:
         How many states were dropped.
@@ -82,11 +82,11 @@ async def prepare_states(
     review = StateReview(plan, forgotten)
     async for key, fields in _runs(registry, plan.name):
         ready = review.ready(_run_of(key), fields, drop)
-        for old, new in ready.moves.items():
+        for name, value in {**{new: fields[old] for old, new in ready.moves.items()}, **ready.writes}.items():
             with store_errors(registry.address), effect(Effect.PUBLISH):
-                written: Any = registry.client.hset(key, new, fields[old])
+                written: Any = registry.client.hset(key, name, value)
                 await written
-        dropped += len(ready.dropped)
+        dropped += len(ready.dropped) + len(ready.writes)
         await _take_out(registry, key, [*ready.dropped, *ready.moves, *ready.marks])
     return dropped
 

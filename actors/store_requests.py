@@ -25,6 +25,8 @@ _REPLIES: Final = Script(_FOLDER / "replies.lua")
 
 INBOX_QUOTA: Final = 10_000
 """Requests that may wait in one partition."""
+REMEMBERED: Final = 600.0
+"""Seconds that the id of a request is known for, unless somebody says more: for those who lost the answer."""
 
 
 class Admission(Enum):
@@ -77,10 +79,19 @@ class RequestStore(Registry):
         *,
         durability: Durability = FAST,
         quota: int = INBOX_QUOTA,
+        remembered: float = REMEMBERED,
     ) -> Admission:
         """Put a request into its partition's inbox. May be asked again when the answer was lost.
 
         Returns once it is durable at the workflow's level.
+
+        Args:
+            workflow: Name of the workflow.
+            partition: Where the request's key belongs.
+            request: What comes in.
+            durability: What it has to reach.
+            quota: Requests that may wait in the partition.
+            remembered: Seconds that its id is known for at least.
 
         Raises:
             NotDurable: It is in the inbox, but not durable.
@@ -98,6 +109,7 @@ class RequestStore(Registry):
             request.reply,
             str(quota),
             encode_headers(request.headers) if request.headers else b"",
+            str(round(remembered * 1000)),
         )
         return Admission(answer.decode())
 

@@ -38,6 +38,7 @@ from headrace.actors.spec import (
     HoldSources,
     Nodes,
     PartitionLost,
+    PartitionReleased,
     Problem,
     Reply,
     Revoke,
@@ -68,6 +69,8 @@ CONTROL_TIMEOUT: Final = 30.0
 VERIFY: Final = 1.0
 """Seconds between two looks whether the store has lost its tail."""
 _WAIT: Final = 0.5
+_CONNECT_WITHIN: Final = 5.0
+"""Seconds that the answer to a new node map waits for the connections; whoever is not there is named by then."""
 
 
 class Worker:
@@ -235,9 +238,10 @@ class Worker:
             case Assign():
                 await self._assign(message)
             case Revoke():
-                await self._release(message.partitions)
+                await self._release(message.partitions, message.placement)
             case Nodes():
                 self._nodes.update(message.version, message.nodes)
+                await self._nodes.connecting(_CONNECT_WITHIN)
             case Drain():
                 await self._release(tuple(self._drivers))
                 await asyncio.to_thread(self._traces.flush)  # a process that is drained is killed
@@ -260,11 +264,18 @@ class Worker:
             if is_ours is not True and driver.state != "torn":
                 self._partition_lost(driver, "stale placement" if is_ours is False else "internal")
 
-    async def _release(self, partitions: tuple[int, ...]) -> None:
+    async def _release(self, partitions: tuple[int, ...], placement: int | None = None) -> None:
+        """Let partitions go, each as soon as it is drained: one that takes long must not hold up the others."""
         drivers = [self._drivers[number] for number in partitions if number in self._drivers]
-        await asyncio.gather(*(driver.release() for driver in drivers))
-        for driver in drivers:
-            self._drivers.pop(driver.number, None)
+        await asyncio.gather(*(self._let_go(driver, placement) for driver in drivers))
+
+    async def _let_go(self, driver: PartitionDriver, placement: int | None) -> None:
+        await driver.release()
+        if self._drivers.get(driver.number) is driver:
+            del self._drivers[driver.number]
+        if placement is not None:
+            released = PartitionReleased(actor=self._spec.actor, partition=driver.number, placement=placement)
+            self._report(released)
 
     def _status(self) -> EngineStatus:
         drivers = self._drivers.values()

@@ -90,6 +90,7 @@ def compile_graph(graph: Graph, fuse: Fuse) -> Plan:
         awaited=frozenset([row.source for row in waits] + [row.source for row in stands]),
         messages=frozenset(row.index for row in sources if row.source.kind == "messages"),
         retention=graph.retention // timedelta(milliseconds=1),
+        id_retention=graph.id_retention // timedelta(milliseconds=1),
         letters_kept=graph.letters_kept,
         parked_full=graph.parked_full,
         epoch_deadline=graph.epoch_deadline / timedelta(seconds=1),
@@ -311,7 +312,8 @@ class _Compiler:
             after, data = whole_milliseconds(item.timeout), encode_json(Timeout(item.timeout))
             type = self.types.number(Timeout)
         source = self.graph.sources.index(item.source)
-        return WaitPlan(index, item.name, source, targets, after, data, type, over if after is not None else ())
+        over = over if after is not None else ()
+        return WaitPlan(index, item.name, source, targets, after, data, type, over, item.former_names)
 
     def timeout(self, item: TimeoutItem) -> TimeoutPlan:
         kind, after = (IDLE, item.idle) if item.idle is not None else (TOTAL, item.total)

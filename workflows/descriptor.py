@@ -37,5 +37,5 @@ def descriptor_of(plan: Plan, partitions: int, version: str = "", *, durability:
     )
     return WorkflowDescriptor(
         name=plan.name, partitions=partitions, keyed=plan.keyed, version=version, sources=sources,
-        durability=durability, nodes=tuple(node.name for node in plan.nodes),
+        durability=durability, nodes=tuple(node.name for node in plan.nodes), id_retention=plan.id_retention,
     )  # fmt: skip

@@ -76,5 +76,5 @@ class Evicting:
             error=f"too many events stood still, and it was the one that did so longest{last}",
             attempts=max(1, parked.attempts), time=now, event_time=parked.time, type=parked.type or None,
             data=parked.data if parked.original is None else parked.original, headers=parked.headers,
-            reentry=Reentry(node=name, type=parked.type, visits=parked.visits) if name else None,
+            reentry=Reentry(node=name, type=parked.type, visits=parked.visits, depth=parked.depth) if name else None,
         )  # fmt: skip

@@ -92,8 +92,12 @@ class NodeOptions:
     @property
     def former_names(self) -> tuple[str, ...]:
         """`renamed_from`, as a tuple."""
-        given = self.renamed_from
-        return () if given is None else (given,) if isinstance(given, str) else tuple(given)
+        return names_of(self.renamed_from)
+
+
+def names_of(given: str | Sequence[str] | None) -> tuple[str, ...]:
+    """`renamed_from`, as a tuple."""
+    return () if given is None else (given,) if isinstance(given, str) else tuple(given)
 
 
 @dataclass(slots=True, eq=False)
@@ -182,6 +186,13 @@ class WaitItem:
     """A `timedelta`, or None; checked when the workflow is."""
     scope: NodeItem | None = None
     """As for nodes."""
+    renamed_from: Any = None
+    """A name, several, or None; checked when the workflow is."""
+
+    @property
+    def former_names(self) -> tuple[str, ...]:
+        """`renamed_from`, as a tuple."""
+        return names_of(self.renamed_from)
 
 
 @dataclass(slots=True, eq=False)
@@ -259,8 +270,10 @@ class Graph:
     parked_full: WhenFull = "pause"
     retention: timedelta = timedelta(days=1)
     """How long runs are remembered that have ended."""
-    epoch_deadline: timedelta = timedelta(seconds=10)
+    epoch_deadline: timedelta = field(default=timedelta(seconds=10), kw_only=True)
     """How long events wait for a node that can't answer."""
+    id_retention: timedelta = field(default=timedelta(days=1), kw_only=True)
+    """How long ids are known that senders have chosen."""
     sources: list[SourceItem] = field(default_factory=list)
     nodes: list[NodeItem] = field(default_factory=list)
     sinks: list[SinkItem] = field(default_factory=list)

@@ -200,6 +200,8 @@ class WaitPlan:
     """Number of the type of that; -1: there is none."""
     over: tuple[Target, ...]
     """Where that event goes."""
+    renamed_from: tuple[str, ...] = ()
+    """Names that it had: runs may stand at it under them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -326,6 +328,8 @@ class Plan:
     hop_limit: int = 100
     retention: int = 24 * 3600 * 1000
     """Milliseconds that a run is remembered once it has ended."""
+    id_retention: int = 24 * 3600 * 1000
+    """Milliseconds that ids are known that senders have chosen."""
     timeouts: tuple[TimeoutPlan, ...] = ()
     firing_type: int = -1
     """Number of the type of nodes' timers as they come to them; -1: no node sets any."""
@@ -366,8 +370,9 @@ class Plan:
         return (ARRIVALS - source,) if source in self.awaited else self.sources[source].targets
 
     def wait(self, name: str) -> WaitPlan | None:
-        """Its wait of this name."""
-        return next((row for row in self.waits if row.name == name), None)
+        """Its wait that has, or had, this name."""
+        found = next((row for row in self.waits if row.name == name), None)
+        return found or next((row for row in self.waits if name in row.renamed_from), None)
 
     def timeout(self, kind: str) -> TimeoutPlan | None:
         """Its time-out of this kind."""

@@ -10,6 +10,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
+from . import pending_review as pending
 from .errors import HeadraceError
 from .plan import Plan, StateCodec
 from .program import node_field
@@ -25,6 +26,10 @@ _KINDS: Final = 1000
 _CURE: Final = (
     'A node that was renamed: renamed_from="its old name". A state of another form: migrations={1: function}, or'
     " defaults for new fields. To begin anew without these states, for good: "
+)
+_PENDING_CURE: Final = (
+    'A wait, or a node with timers: keep it until no run needs it; if it was renamed, renamed_from="its old name". Or'
+    " end such runs before, with headrace runs terminate. To let runs go on without: "
 )
 
 
@@ -49,10 +54,10 @@ class Misfit(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Orphan(msgspec.Struct, frozen=True, kw_only=True):
-    """States that another version has no place for, all of one node."""
+    """States that another version has no place for, all of one node; or runs at a wait, or with timers of a node."""
 
     field: str
-    """Of the runs' hashes: `node:<name>` or `state`."""
+    """Of the runs' hashes: `node:<name>` or `state`; or `@wait:<name>`, `@timers:<node>`."""
     why: str
     """`is gone`, ..."""
     count: int
@@ -61,6 +66,10 @@ class Orphan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def sentence(self) -> str:
         """Which states, and why, for people."""
+        if pending.is_pending(self.field):
+            stand = " stands" if self.count == 1 else " stand"
+            runs = _count(self.count, "run") + (stand if self.field.startswith(pending.WAIT_NAME) else "")
+            return pending.sentence_of(self.field, self.why, runs)
         name = "the shared state" if self.field == SHARED_FIELD else self.field.removeprefix(_NODE)
         return f"{name} had states, in {_count(self.count, 'run')}, and {self.why}"
 
@@ -84,16 +93,25 @@ class StatesLost(HeadraceError):
         lines = [f"  {sentence}" for sentence in self.sentences]
         if len(lines) > _SHOWN:
             lines[_SHOWN:] = [f"  and {len(lines) - _SHOWN} more kinds"]
-        head = f"The new version of {workflow} would lose states; nothing was changed:"
-        cure = _CURE + " ".join(f"--drop-state {name}" for name in self.names)
-        super().__init__("\n".join([head, *lines, cure]))
+        states = any(not pending.is_pending(name) for name in self.names)
+        what = "states" if states else "what runs wait for"
+        head = f"The new version of {workflow} would lose {what}; nothing was changed:"
+        cures = []
+        for text, is_pending in ((_CURE, False), (_PENDING_CURE, True)):
+            names = [name for name in self.names if pending.is_pending(name) is is_pending]
+            if names:
+                cures.append(text + " ".join(f"--drop-state {name}" for name in names))
+        super().__init__("\n".join([head, *lines, *cures]))
 
     def __reduce__(self) -> tuple[type[StatesLost], tuple[str, list[Orphan], list[Misfit]]]:
         return StatesLost, (self.workflow, self.orphans, self.misfits)
 
 
 def lost_name(field: str) -> str:
-    """What a field's state is called when it is to be dropped: its node's name, or `@run`."""
+    """What a field's state is called when it is to be dropped: its node's name, or `@run`.
+
+    What a run has before it is called as it is there: `@wait:<name>`, `@timers:<node>`.
+    """
     return SHARED_NAME if field == SHARED_FIELD else field.removeprefix(_NODE)
 
 
@@ -127,7 +145,7 @@ class Lost(NamedTuple):
     name: str
     """See `lost_name`."""
     field: str
-    """Of the run's hash, where it lies."""
+    """Of the run's hash, where it lies; of what a run has before it, the name again."""
 
 
 class Readied(NamedTuple):
@@ -139,6 +157,8 @@ class Readied(NamedTuple):
     """Field -> field to which its state goes."""
     marks: list[str]
     """Fields from which a state has gone elsewhere before; they go, too."""
+    writes: dict[str, bytes]
+    """Fields that are to have something else: the wait, or timers, that were to be let go are not in there."""
 
 
 class StateReview:
@@ -150,7 +170,7 @@ class StateReview:
     """
 
     def __init__(self, plan: Plan, renames: Mapping[str, str] | None = None) -> None:
-        self.workflow = plan.name
+        self.workflow, self._plan = plan.name, plan
         self.runs = 0
         """Running ones that were looked at; others are not run on."""
         self._renames = renames or {}
@@ -216,6 +236,9 @@ class StateReview:
             except Exception as error:  # noqa: BLE001  a migration, or a type of the user's: it may raise anything
                 self._misfit(run, field, str(StateUnread.of(error)))
                 lost.append(Lost(lost_name(field), stored))
+        for name, why in pending.unmet(self._plan, fields):
+            self._orphans[name, why] = self._orphans.get((name, why), 0) + 1
+            lost.append(Lost(name, name))
         return lost
 
     def ready(self, run: str, fields: Mapping[str, bytes], drop: Collection[str]) -> Readied:
@@ -226,16 +249,17 @@ class StateReview:
             fields: All of its hash.
             drop: Names (see `lost_name`) of states that go, where they would be lost.
         """
-        dropped = [lost.field for lost in self.look(run, fields) if lost.name in drop]
+        gone = [lost for lost in self.look(run, fields) if lost.name in drop]
+        dropped = [lost.field for lost in gone if not pending.is_pending(lost.name)]
         if not is_running(fields):
-            return Readied([], {}, [])
+            return Readied([], {}, [], {})
         moves = {old: new for old, new in moves_in(fields, self._renames).items() if old not in dropped}
         marks = [
             old
             for old, new in self._renames.items()
             if old in fields and old not in (*dropped, *moves) and fields[old] in (b"", fields.get(new))
         ]
-        return Readied(dropped, moves, marks)
+        return Readied(dropped, moves, marks, pending.without(fields, [lost.name for lost in gone]))
 
     def _orphans_of(self, lies: dict[str, str]) -> list[tuple[str, str]]:
         """States without a place, and why; those of renamed nodes are put to their new names."""

@@ -252,6 +252,8 @@ class WorkflowDescriptor(msgspec.Struct, frozen=True, kw_only=True):
     """When requests and events of channels count: see `Durability`."""
     nodes: tuple[str, ...] = ()
     """Names of its nodes."""
+    id_retention: int = 24 * 3600 * 1000
+    """Milliseconds that ids are known that senders have chosen."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -64,10 +64,15 @@ def _check_workflow(findings: Findings) -> None:
     elif not graph.keyed and graph.partitions not in (None, 1):
         message = f"partitions={graph.partitions} in an unkeyed workflow, which has a single run"
         add(graph.where, graph.name, "number", message, "Leave partitions= out")
-    if not (isinstance(graph.retention, timedelta) and timedelta(0) < graph.retention <= _LONGEST_RETENTION):
-        message = f"retention={graph.retention!r} is no time to remember ended runs for"
-        cure = f"Write a timedelta of more than nothing and at most {_LONGEST_RETENTION.days} days"
-        add(graph.where, graph.name, "retention", message, cure)
+    lasts = (
+        ("retention", graph.retention, "remember ended runs"),
+        ("id_retention", graph.id_retention, "know ids"),
+    )
+    for name, given, what in lasts:
+        if not (isinstance(given, timedelta) and timedelta(milliseconds=1) <= given <= _LONGEST_RETENTION):
+            message = f"{name}={given!r} is no time to {what} for"
+            cure = f"Write a timedelta of a millisecond or more and at most {_LONGEST_RETENTION.days} days"
+            add(graph.where, graph.name, "retention", message, cure)
     deadline: object = graph.epoch_deadline
     if not (isinstance(deadline, timedelta) and _SHORTEST_DEADLINE <= deadline <= _LONGEST_DEADLINE):
         message = f"epoch_deadline={deadline!r} is no time to wait for a node"

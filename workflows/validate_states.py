@@ -1,19 +1,20 @@
-"""Checks what a workflow says of states of earlier versions: former names of nodes, and migrations."""
+"""Checks what a workflow says of earlier versions: former names of nodes and waits, and migrations."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from headrace.workflows.findings import Findings
-from headrace.workflows.graph import NodeItem, Where
+from headrace.workflows.graph import NodeItem, WaitItem, Where
 
 
 def check_states(findings: Findings) -> None:
-    """`renamed_from=` and `migrations=` of all nodes, and `migrations=` of the workflow."""
+    """`renamed_from=` of all nodes and waits, `migrations=` of all nodes and of the workflow."""
     graph = findings.graph
-    _check_renames(findings)
+    _check_renames(findings, "node", graph.nodes)
+    _check_renames(findings, "wait", graph.waits)
     _check_migrations(findings, graph.where, graph.name, graph.migrations, has_state=graph.state is not None)
     for node in graph.nodes:
         if node.signature is not None:
@@ -21,31 +22,33 @@ def check_states(findings: Findings) -> None:
             _check_migrations(findings, node.where, node.name, node.options.migrations, has_state=has_state)
 
 
-def _check_renames(findings: Findings) -> None:
-    nodes = {node.name: node for node in findings.graph.nodes}
-    taken: dict[str, NodeItem] = {}
-    for node in findings.graph.nodes:
+def _check_renames(findings: Findings, kind: str, items: Sequence[NodeItem | WaitItem]) -> None:
+    named = {item.name: item for item in items}
+    taken: dict[str, NodeItem | WaitItem] = {}
+    for item in items:
 
-        def wrong(message: str, cure: str, *, node: NodeItem = node) -> None:
-            findings.add(node.where, node.name, "renamed-from", message, cure)
+        def wrong(message: str, cure: str, *, item: NodeItem | WaitItem = item) -> None:
+            findings.add(item.where, item.name, "renamed-from", message, cure)
 
-        given: Any = node.options.renamed_from
+        options = item.options if isinstance(item, NodeItem) else item
+        given: Any = options.renamed_from
         if given is not None and not isinstance(given, (str, list, tuple)):
             wrong(f"renamed_from={given!r} is no name", "Write renamed_from='old', or ('old', 'older')")
             continue
-        for name in node.options.former_names:
+        for name in options.former_names:
             if not isinstance(name, str) or not name:
-                wrong(f"renamed_from names {name!r}, which is no name", "Write the name that the node had")
+                wrong(f"renamed_from names {name!r}, which is no name", f"Write the name that the {kind} had")
                 continue
-            before = taken.setdefault(name, node)
-            if name == node.name:
+            before = taken.setdefault(name, item)
+            if name == item.name:
                 wrong("renamed_from is the name that it has", "Leave it out, or write the name that it had before")
-            elif name in nodes:
-                message = f"renamed_from is {name!r}, but that node is still there, at {nodes[name].where}"
-                wrong(message, f"Leave renamed_from out, or give the other node another name and take {name} out")
-            elif before is not node:
+            elif name in named:
+                message = f"renamed_from is {name!r}, but that {kind} is still there, at {named[name].where}"
+                wrong(message, f"Leave renamed_from out, or give the other {kind} another name and take {name} out")
+            elif before is not item:
                 message = f"renamed_from is {name!r}, and so is that of {before.name}, at {before.where}"
-                wrong(message, "Let one of them have its state; the other one begins anew")
+                have = "its state; the other one begins anew" if kind == "node" else "the runs that stand there"
+                wrong(message, f"Let one of them have {have}")
 
 
 def _check_migrations(findings: Findings, where: Where, name: str, migrations: Any, *, has_state: bool) -> None:

@@ -131,7 +131,7 @@ class Waiting:
         wait, stand = self._plan.waits[index], run.stand
         self._core.standing.gone_on(epoch, (slot,), now)
         due, _ = epoch.firings[epoch.roots[slot]]
-        if stand.wait != wait.name or stand.generation != due.generation or run.number != due.number:
+        if self._plan.wait(stand.wait) is not wait or stand.generation != due.generation or run.number != due.number:
             return []
         self._leave(epoch, run)
         return self._core.router.resolve(epoch, slot, wait.over)

@@ -94,6 +94,7 @@ class Workflow:
         parked_full: WhenFull = "pause",
         retention: timedelta = timedelta(days=1),
         epoch_deadline: timedelta = timedelta(seconds=10),
+        id_retention: timedelta = timedelta(days=1),
     ) -> None:
         """Start an empty workflow.
 
@@ -112,10 +113,12 @@ class Workflow:
                 key are late (see `source`). Default: a day.
             epoch_deadline: How long events wait, together with what came with them, for a node whose process is away,
                 or for a slow `async` one; then they stand still there, durably, and the others go on. Default: 10 s.
+            id_retention: How long the ids that senders choose for their messages are known, so that one that is sent
+                again is not another one. Default: a day.
         """
         self._graph = Graph(
             name, caller(1), keyed, partitions, state, fuse, migrations, dead_letters, parked_full, retention,
-            epoch_deadline,
+            epoch_deadline=epoch_deadline, id_retention=id_retention,
         )  # fmt: skip
         self._plans: dict[str | None, tuple[int, Plan]] = {}
 
@@ -272,8 +275,9 @@ class Workflow:
         self._graph.fused.append(Fused(items, caller(1)))
 
     def wait(
-        self, stream: SourceHandle[D], /, *, timeout: timedelta | None = None, name: str | None = None
-    ) -> WaitHandle[D]:
+        self, stream: SourceHandle[D], /, *, timeout: timedelta | None = None, name: str | None = None,
+        renamed_from: str | Sequence[str] | None = None,
+    ) -> WaitHandle[D]:  # fmt: skip
         """A place where a run stands until its next event of `stream` comes.
 
         What is routed to it brings the run there; from then on the run's next event of that source goes on from the
@@ -285,11 +289,12 @@ class Workflow:
             timeout: So long it stands there at most (a millisecond to ten years): then an event with data `Timeout`
                 goes on by `.on(Timeout)`; without that route, the run ends as timed out.
             name: Where runs stand is kept under it, so keep it. Default: the source's name.
+            renamed_from: The name, or names, that it had: runs that stand there go on from here.
         """
         start = stream._start
         if stream._graph is not self._graph or not isinstance(start, SourceItem):
             raise HeadraceError("workflow.wait takes a source of the same workflow, as workflow.source gave it")
-        item = WaitItem(name or start.name, caller(1), start, timeout)
+        item = WaitItem(name or start.name, caller(1), start, timeout, renamed_from=renamed_from)
         self._graph.waits.append(item)
         return WaitHandle(self._graph, item)
 

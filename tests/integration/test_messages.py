@@ -12,8 +12,10 @@ from command_line import Start, commands_in, said
 from headrace.actors.run_views import get_run
 from headrace.actors.store import Store
 from headrace.sources.channel import ChannelSender
+from headrace.workflows.keyspace import partition_of
 from waiting import until_async
 
+HOUR = 3_600_000
 FLOW = """
 from datetime import timedelta
 import msgspec
@@ -28,7 +30,7 @@ class Approval(msgspec.Struct):
 def decide(event: Event[Approval], ctx: Context) -> Complete | None:
     return Complete(event.data.by) if event.data.by != "nobody" else None
 
-workflow = Workflow("orders", partitions=2)
+workflow = Workflow("orders", partitions=2, id_retention=timedelta(hours=30))
 orders = workflow.source(ChannelSource(Order, capacity=100, key="id", name="orders"))
 approvals = workflow.source(MessageSource("approval", Approval))
 approval = workflow.wait(approvals, timeout=timedelta(hours=2))
@@ -68,6 +70,8 @@ async def test_a_message_by_command_ends_a_wait(start: Start, redis_url: str) ->
         message = ("runs", "send", "orders/o1", "approval", json.dumps({"by": "ann"}), "--id", "m1")
         assert "Message m1 sent." in said(start, *message)
         await until_async(lambda: stands(None), "the run went on")
+        known = await store.client.pttl(store.keys(partition_of("o1", 2)).head.replace(":head", ":request:m1"))
+        assert 29 * HOUR < known <= 30 * HOUR, "as long as the workflow says"
         run = await get_run(store, descriptor, "o1")
 
     assert run is not None

@@ -198,6 +198,23 @@ async def test_states_that_a_new_version_has_no_place_for_are_not_lost_unasked(r
         assert "node:count" not in await store.run(0, "a")
 
 
+async def test_runs_that_stand_at_a_wait_that_is_gone_are_let_go_only_where_that_is_said(redis_url: str) -> None:
+    plan, before = version_with(total, name="count")
+    async with states_of_version_1(redis_url) as (store, _):
+        owner = (await store.acquire(0, term=1, placement=2, worker="worker/0")).owner
+        stands = ["wait", '["approval",2,5,9]']
+        await store.commit(0, owner, Commit(sequence=2, positions={}, runs={"a": stands}))
+        stored = await contents(store)
+
+        with pytest.raises(StatesLost, match="1 run stands at the wait 'approval', which is gone"):
+            await refuse_loss(store, before, plan)
+
+        assert await contents(store) == stored
+        assert await make_ready(store, before, plan, drop=["@wait:approval"]) == 1
+        assert (await store.run(0, "a"))["wait"] == b'["",2,0,0]'
+        assert not (await refuse_loss(store, before, plan)).loses
+
+
 async def test_states_under_an_old_name_are_moved_when_a_version_no_longer_speaks_of_it(redis_url: str) -> None:
     second, deployed = version_with(total, name="tally", renamed_from="count")
     third, _ = version_with(total, name="tally")

@@ -90,6 +90,8 @@ class ShellWorld:
         self.store_away = False
         self.no_room = False
         """Processes that are started never come up."""
+        self.unanswered: set[type] = set()
+        """Kinds of control messages that processes take their time for."""
 
     def step(self) -> None:
         """One period of the supervisor."""
@@ -131,7 +133,7 @@ class ShellWorld:
 
     def _send(self, actor: str, message: object) -> None:
         shell = self.shells.get(actor)
-        if shell is None or shell.suspended:
+        if shell is None or shell.suspended or type(message) in self.unanswered:
             return
         reply: Reply = Done()
         match message:

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headrace.actors.changing import begin
-from headrace.actors.spec import CodeRef, Deployment, Problem, UnitSpec
+from headrace.actors.spec import CodeRef, Deployment, Nodes, PartitionReleased, Problem, Revoke, UnitSpec
 from shell_world import ShellWorld, deployment
 
 NEXT = CodeRef(folder="/", module="m", version="v2")
@@ -139,6 +139,69 @@ def test_a_new_supervisor_takes_no_process_of_another_version_for_its_own() -> N
 
     assert (status.state, status.version) == ("running", "v2")
     assert {shell.version for shell in world.shells.values()} == {"v2"}
+
+
+def test_a_partition_goes_over_as_soon_as_it_is_drained_whatever_the_others_do() -> None:
+    world = ShellWorld(deployment(workers=1))
+    world.settle()
+    old = world.holder("worker/0").actor
+    world.unanswered.add(Revoke)
+    changed(world, code=NEXT)
+    world.settle(2)
+    assert world.holder("worker/0").owned == set()
+
+    released = PartitionReleased(actor=old, partition=2, placement=world.roster.partitions[2].placement)
+    world.roster.reported(released, world.now)
+    world.step()
+
+    assert world.holder("worker/0").owned == {2}
+    assert [partition.owner for partition in world.roster.partitions] == [old, old, world.holder("worker/0").actor, old]
+
+
+def test_what_was_released_in_an_earlier_placement_says_nothing() -> None:
+    world = ShellWorld(deployment(workers=1))
+    world.settle()
+    old = world.holder("worker/0").actor
+    world.unanswered.add(Revoke)
+    changed(world, code=NEXT)
+    world.settle(2)
+
+    earlier = world.roster.partitions[2].placement - 1
+    world.roster.reported(PartitionReleased(actor=old, partition=2, placement=earlier), world.now)
+    world.step()
+
+    assert world.roster.partitions[2].owner == old
+
+
+def test_partitions_stay_until_the_next_workers_have_lines_to_their_nodes() -> None:
+    world = ShellWorld(deployment(workers=1))
+    world.settle()
+    old = world.holder("worker/0")
+    world.unanswered.add(Nodes)
+    changed(world, code=NEXT)
+    world.settle(3)
+    assert old.owned == {0, 1, 2, 3}
+    assert world.status().coming == "version v2: 2 of 2 processes are ready"
+
+    world.unanswered.clear()
+    status = world.settle()
+
+    assert (status.version, status.coming) == ("v2", "")
+    assert old.actor not in world.shells
+
+
+def test_a_spare_does_not_start_while_partitions_go_over() -> None:
+    world = ShellWorld(deployment(workers=1))
+    world.settle()
+    world.unanswered.add(Revoke)
+    changed(world, code=NEXT)
+    world.settle(3)
+    assert {shell.version for shell in world.shells.values() if shell.role is None} == set()
+
+    world.unanswered.clear()
+    world.settle(20)
+
+    assert world.spare().version == "v2"
 
 
 events = st.sampled_from(

@@ -533,7 +533,9 @@ def test_what_was_to_begin_behind_a_run_that_was_ended_is_late_as_well() -> None
         assert harness.parked == []
 
 
-@pytest.mark.parametrize("options", [{"retention": timedelta(0)}, {"retention": 3}, {"late": "ignore"}])
+@pytest.mark.parametrize(
+    "options", [{"retention": timedelta(0)}, {"retention": 3}, {"id_retention": timedelta(0)}, {"late": "ignore"}]
+)
 def test_policies_that_mean_nothing_are_refused(options: Any) -> None:
     with pytest.raises(WorkflowError, match=r"late=|retention="):
         Flow(Total(), **options)

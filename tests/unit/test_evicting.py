@@ -17,6 +17,7 @@ from headrace.workflows.commit import Answer, Commit
 from headrace.workflows.memory_store import MemoryStore
 from headrace.workflows.parking import Parked, Parking, Ticket, encode, kept_before
 from headrace.workflows.parking import decode as decode_parked
+from headrace.workflows.reentry import roots_and_paths
 from headrace.workflows.timers import TOTAL, Due
 from model import Graph
 
@@ -170,6 +171,35 @@ def test_a_letter_says_what_it_had_failed_by_and_can_go_back() -> None:
     assert world.core.events_done == OF_KEY
 
 
+class Order(msgspec.Struct, frozen=True):
+    key: str
+    jobs: int
+
+
+def split(event: Event[Order], ctx: Context) -> list[Job]:
+    return [Job(event.data.key, number, 9) for number in range(event.data.jobs)]
+
+
+def test_a_letter_of_what_a_node_has_made_says_which_event_of_the_source_it_is_of() -> None:
+    workflow = Workflow("jobs", partitions=1, parked_full="dead-letter")
+    orders = workflow.source(KafkaSource("tokens0", Order, key="key"))
+    splitting = workflow.node(split)
+    orders.to(splitting)
+    splitting.to(workflow.node(Work(), retry=Retry(4, on=(OSError,), backoff=Linear(timedelta(seconds=10)), jitter=0)))
+    graph = Graph(workflow.compile(), [])
+    log: Any = [(0, msgspec.json.encode(Order("a", OF_KEY)))]
+    world = World(graph, log, random.Random(5), faults=False, parked=PARKED, parked_of_key=OF_KEY)
+    world.orderly = False
+
+    world.run()
+
+    (letter,) = world.store.dead_letters(0)
+    assert (letter.reason, letter.id) == ("parked-full", "tokens0/0/0.0")
+    assert letter.reentry is not None
+    assert letter.reentry.depth == 1
+    assert roots_and_paths([letter.id], letter.reentry.depth) == (["tokens0/0/0"], [(0,)])
+
+
 def test_the_next_one_of_the_queue_goes_on_at_once() -> None:
     draw = random.Random(3)
     log: Any = [(0, msgspec.json.encode(Job("a", number, 9 if number == 0 else 0))) for number in range(OF_KEY)]
@@ -258,6 +288,6 @@ def test_the_oldest_are_chosen(lengths: tuple[int, ...], most: int, of_queue: in
 
 def test_what_is_under_way_is_not_chosen_nor_what_stands_behind_it() -> None:
     parking = queues(3, 2)
-    parking.take(NOW, 1)
+    parking.take(NOW, 1, 1)
 
     assert [ticket.key for ticket in parking.surplus(0, 0)] == ["k1", "k1"]

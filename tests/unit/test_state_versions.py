@@ -384,7 +384,7 @@ def test_a_state_moved_half_is_moved_again_and_none_twice() -> None:
 
     assert (todo.moves, todo.marks) == ({"node:add": "node:sum_up"}, [])
     assert (half.moves, half.marks + half.dropped) == ({}, ["node:add"])
-    assert done == ([], {}, [])
+    assert done == ([], {}, [], {})
 
 
 def test_dead_letters_of_a_renamed_node_go_back_to_it() -> None:

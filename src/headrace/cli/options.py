@@ -55,7 +55,8 @@ DropState = Annotated[
     typer.Option(
         "--drop-state",
         metavar="NODE",
-        help="Drop, for good, states of this node that the version has no place for, or can't read. Repeatable.",
+        help="Drop, for good, states of this node that the version has no place for, or can't read. @wait:NAME: runs"
+        " stand at that wait no more; @timers:NODE: its timers. Repeatable.",
     ),
 ]
 Live = Annotated[

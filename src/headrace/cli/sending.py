@@ -11,7 +11,7 @@ import msgspec
 
 from headrace.actors.run_views import get_run
 from headrace.actors.store_registry import Registry
-from headrace.actors.store_requests import Admission, Request, RequestStore
+from headrace.actors.store_requests import REMEMBERED, Admission, Request, RequestStore
 from headrace.cli.exits import ExitCode, NothingRuns, UsageError
 from headrace.cli.finding import found_workflow
 from headrace.cli.project import Project
@@ -44,10 +44,11 @@ def send(address: str, name: str, data: str, loaded: Loaded, screen: Screen, *, 
         msgspec.json.decode(text)
     except msgspec.DecodeError as error:
         raise UsageError(f"This is no JSON: {error}. A text has quotes in quotes: '\"yes\"'") from error
-    return asyncio.run(_send(address, name, text, loaded, screen, message or secrets.token_hex(8)))
+    return asyncio.run(_send(address, name, text, loaded, screen, message))
 
 
-async def _send(address: str, name: str, body: bytes, loaded: Loaded, screen: Screen, message: str) -> ExitCode:
+async def _send(address: str, name: str, body: bytes, loaded: Loaded, screen: Screen, chosen: str | None) -> ExitCode:
+    message = chosen or secrets.token_hex(8)
     workflow, _, key = address.partition("/")
     async with found_workflow(workflow, loaded, Project(Path.cwd()), "runs send") as (registry, descriptor):
         names = [source.name for source in descriptor.sources if source.kind == "messages"]
@@ -59,7 +60,8 @@ async def _send(address: str, name: str, body: bytes, loaded: Loaded, screen: Sc
         request = Request(id=message, key=key, source=name, body=body)
         async with RequestStore(registry.url, connections=2) as store:
             level = Durability.parse(descriptor.durability)
-            done = await store.append_request(workflow, partition, request, durability=level)
+            remembered = REMEMBERED if chosen is None else descriptor.id_retention / 1000
+            done = await store.append_request(workflow, partition, request, durability=level, remembered=remembered)
     if done is Admission.FULL:
         screen.say(f"Not sent: too much waits in the inbox of its partition. Look: headrace status {workflow}")
         return ExitCode.PROBLEMS

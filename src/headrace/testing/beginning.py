@@ -103,7 +103,7 @@ def _store_of(before: Engine, plan: Plan, review: StateReview, drop: Collection[
         ready = review.ready(run, fields, drop)
         gone = {*ready.dropped, *ready.moves, *ready.marks}
         moved = {new: fields[old] for old, new in ready.moves.items()}
-        return {name: value for name, value in fields.items() if name not in gone} | moved
+        return {name: value for name, value in fields.items() if name not in gone} | moved | ready.writes
 
     channels = {source.name: source.source.capacity for source in plan.sources if source.source.kind == "channel"}
     return before.store.taken_over(channels, plan.letters_kept, edit)
