@@ -382,9 +382,9 @@ def _letters_kept(answer: list[bytes]) -> LettersKept:
     return LettersKept(count=int(answer[1]), bytes=int(answer[2]), dropped=dropped, is_done=answer[3] == b"1")
 
 
-def _silent(reply: Reply) -> tuple[str, str, str]:
+def _silent(reply: Reply) -> Reply:
     """A reply that is written, but not told of: it may not leave yet."""
-    return reply.request, "", reply.body
+    return Reply(reply.request, "", reply.body, reply.keep)
 
 
 def _as_text(numbers: Mapping[str, int]) -> dict[str, str]:

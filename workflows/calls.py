@@ -142,6 +142,8 @@ class Effect(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Key of the run that a message is for."""
     id: str = ""
     """Of a message."""
+    path: Path = ()
+    """Of a reply: branch numbers of the event that the node had."""
 
 
 class Ended(msgspec.Struct, array_like=True, frozen=True, gc=False):

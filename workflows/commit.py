@@ -49,7 +49,9 @@ class Reply(msgspec.Struct, array_like=True, frozen=True, gc=False):
     channel: str
     """Reply channel of the gateway process that waits: woken after the commit."""
     body: str
-    """JSON text."""
+    """JSON text of a `RequestAnswer`."""
+    keep: int = 24 * 3600 * 1000
+    """How long it is kept: milliseconds."""
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):

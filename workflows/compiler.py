@@ -90,6 +90,7 @@ def compile_graph(graph: Graph, fuse: Fuse) -> Plan:
         awaited=frozenset([row.source for row in waits] + [row.source for row in stands]),
         messages=frozenset(row.index for row in sources if row.source.kind == "messages"),
         retention=graph.retention // timedelta(milliseconds=1),
+        reply_retention=graph.reply_retention // timedelta(milliseconds=1),
         letters_kept=graph.letters_kept,
         parked_full=graph.parked_full,
         letter_sinks=tuple(

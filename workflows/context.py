@@ -29,6 +29,8 @@ class Replied(msgspec.Struct, frozen=True, gc=False):
 
     body: str
     """JSON text, written when `reply` was called: a later change of the value does not show."""
+    path: tuple[int, ...] = ()
+    """Branch numbers of the event that the node had."""
 
 
 class TimerSet(msgspec.Struct, frozen=True, gc=False):
@@ -198,7 +200,7 @@ class Context(Generic[State, RunState]):
         Raises:
             CodecError: JSON can't carry it; names the field.
         """
-        self._ask(Replied(encode_json(value).decode()))
+        self._ask(Replied(encode_json(value).decode(), () if self._event is None else self._event.path))
 
     def _ask(self, effect: Effect) -> None:
         if self._effects is None:

@@ -259,6 +259,8 @@ class Graph:
     parked_full: WhenFull = "pause"
     retention: timedelta = timedelta(days=1)
     """How long runs are remembered that have ended."""
+    reply_retention: timedelta = timedelta(days=1)
+    """How long answers to requests can be read."""
     sources: list[SourceItem] = field(default_factory=list)
     nodes: list[NodeItem] = field(default_factory=list)
     sinks: list[SinkItem] = field(default_factory=list)

@@ -164,7 +164,7 @@ class Outcome:
         """What a node asked for by its context while it processed the event."""
         for effect in collected:
             if isinstance(effect, Replied):
-                self.result.effects.append(Effect(index, "reply", "", effect.body))
+                self.result.effects.append(Effect(index, "reply", "", effect.body, path=effect.path))
             elif isinstance(effect, SentMessage):
                 self.result.effects.append(Effect(index, "send", effect.name, effect.body, effect.to, effect.id))
             elif effect.due is None:

@@ -40,11 +40,14 @@ class Ticket(msgspec.Struct, array_like=True, frozen=True, order=True):
     node: str
     """Before which it stands; "": before where its source leads."""
     key: str
+    asked: tuple[str, str] | None = None
+    """Of a request that is to be answered: its id, and the channel of who waits for the answer."""
 
     @property
     def field(self) -> str:
         """What the store knows it by."""
-        return msgspec.json.encode(self).decode()
+        place = (self.major, self.minor, self.node, self.key)
+        return msgspec.json.encode(place if self.asked is None else (*place, self.asked)).decode()
 
 
 class Parked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -134,6 +137,8 @@ class Parking:
         """By queue: the one in it that is due."""
         self._reach: dict[Queue, int] = {}
         """How many of a queue go on together the next time, where they are more than at first."""
+        self._asked: Counter[str] = Counter()
+        """By request that is to be answered: how many of its events stand still."""
         self._heap: list[tuple[int, Ticket]] = []
         """(due, ticket), some of which are no longer so."""
         self.under_way: set[Ticket] = set()
@@ -193,11 +198,15 @@ class Parking:
         """How many stand before each node; "": those that have not begun."""
         return sum(map(Counter, self._nodes.values()), Counter[str]())
 
-    def ticket(self, node: str, key: str, after: Ticket | None = None) -> Ticket:
+    def has_of(self, request: str) -> bool:
+        """Whether an event of a request stands still."""
+        return request in self._asked
+
+    def ticket(self, node: str, key: str, after: Ticket | None = None, asked: tuple[str, str] | None = None) -> Ticket:
         """A new place, at the end of its queue; or ahead of what stands behind `after`, which it came of."""
         self.last += 1
         major = self.last if after is None or not self._serial else after.major
-        ticket = Ticket(major, self.last, node, key)
+        ticket = Ticket(major, self.last, node, key, asked)
         self._put(ticket)
         self.under_way.add(ticket)
         return ticket
@@ -209,6 +218,10 @@ class Parking:
         if not queue:
             del self._queues[self.queue(ticket)]
         self._due.pop(ticket, None)
+        if ticket.asked is not None:
+            self._asked[ticket.asked[0]] -= 1
+            if not self._asked[ticket.asked[0]]:
+                del self._asked[ticket.asked[0]]
         if is_kept(ticket):
             self.kept -= 1
             return
@@ -348,6 +361,8 @@ class Parking:
         queue.append(ticket)
         if len(queue) > 1 and queue[-2] > ticket:
             queue.sort()
+        if ticket.asked is not None:
+            self._asked[ticket.asked[0]] += 1
         if is_kept(ticket):
             self.kept += 1
             return

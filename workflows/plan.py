@@ -326,6 +326,8 @@ class Plan:
     hop_limit: int = 100
     retention: int = 24 * 3600 * 1000
     """Milliseconds that a run is remembered once it has ended."""
+    reply_retention: int = 24 * 3600 * 1000
+    """Milliseconds that the answer to a request can be read."""
     timeouts: tuple[TimeoutPlan, ...] = ()
     firing_type: int = -1
     """Number of the type of nodes' timers as they come to them; -1: no node sets any."""

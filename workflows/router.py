@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from .calls import ENTER, CallResult, Effect, Ended, Exit, Failed, Path
 from .codec import type_name
-from .commit import DeadLetter, Reply
+from .commit import DeadLetter
 from .dispatch import Dispatch
 from .emitting import Emitter
 from .epoch import End, Epoch, Flow, Item
@@ -188,9 +188,8 @@ class Router:
             message = Message(effect.id, effect.name, effect.to, epoch.times[root], body.encode())
             epoch.pending.messages.append((root, message))
             return
-        asked = epoch.replies.get(root)
-        if asked is not None:
-            epoch.pending.replies.append((root, Reply(*asked, body)))
+        if root in epoch.replies:
+            epoch.pending.replies.append((root, effect.path, body))
 
     def _plain_exits(self, dispatch: Dispatch, result: CallResult) -> None:
         epoch, slots, codes = dispatch.epoch, dispatch.slots, result.codes
@@ -325,7 +324,7 @@ class Router:
         run.ended = True
         epoch.pending.ended[run] = end
         stands = self._core.parking.count or self._core.parking.kept
-        void = self._core.standing.ended(epoch, run, self.now) if stands else set()
+        void = self._core.standing.ended(epoch, run, end, self.now) if stands else set()
         flow = epoch.flows.get(0) or Flow()
         stack, queue = flow.stacks.pop(run, []), flow.queues.pop(run, deque())
         epoch.load[0] -= len(stack) + len(queue)

@@ -7,6 +7,7 @@ from itertools import repeat
 from operator import itemgetter
 from typing import Final
 
+from .answering import replies_of
 from .calls import Path
 from .commit import Commit, Head, Output
 from .epoch import Epoch, Pending
@@ -90,7 +91,7 @@ class CommitBuilder:
             sent = [message for root, message in rows if root <= last]
             commit.outputs += self._numbering.sent(sent, self._partitions, commit.counters)
         commit.dead = [letter for root, _, letter in sorted(pending.dead, key=_order) if root <= last]
-        commit.replies = [reply for root, reply in sorted(pending.replies, key=_by_root) if root <= last]
+        commit.replies = replies_of(epoch, self._parking, self._plan.reply_retention)
         first = self._outbox + 1
         self._outbox += len(commit.outputs)
         return Save(commit, first, epoch.count, epoch.began, epoch.dropped)

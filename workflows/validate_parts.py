@@ -62,10 +62,15 @@ def _check_workflow(findings: Findings) -> None:
     elif not graph.keyed and graph.partitions not in (None, 1):
         message = f"partitions={graph.partitions} in an unkeyed workflow, which has a single run"
         add(graph.where, graph.name, "number", message, "Leave partitions= out")
-    if not (isinstance(graph.retention, timedelta) and timedelta(0) < graph.retention <= _LONGEST_RETENTION):
-        message = f"retention={graph.retention!r} is no time to remember ended runs for"
-        cure = f"Write a timedelta of more than nothing and at most {_LONGEST_RETENTION.days} days"
-        add(graph.where, graph.name, "retention", message, cure)
+    lasts = (
+        ("retention", graph.retention, "remember ended runs"),
+        ("reply_retention", graph.reply_retention, "keep answers"),
+    )
+    for name, given, what in lasts:
+        if not (isinstance(given, timedelta) and timedelta(milliseconds=1) <= given <= _LONGEST_RETENTION):
+            message = f"{name}={given!r} is no time to {what} for"
+            cure = f"Write a timedelta of a millisecond or more and at most {_LONGEST_RETENTION.days} days"
+            add(graph.where, graph.name, "retention", message, cure)
     fuse: object = graph.fuse
     if fuse not in (None, "all"):
         add(graph.where, graph.name, "fuse", f"fuse={fuse!r} means nothing", "Write fuse='all', or leave it out")

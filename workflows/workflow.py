@@ -93,6 +93,7 @@ class Workflow:
         dead_letters: Retention = KEPT,
         parked_full: WhenFull = "pause",
         retention: timedelta = timedelta(days=1),
+        reply_retention: timedelta = timedelta(days=1),
     ) -> None:
         """Start an empty workflow.
 
@@ -109,10 +110,12 @@ class Workflow:
             dead_letters: How long, and how many, dead letters are kept: a week, 10,000 or 64 MiB of a partition.
             retention: How long a run that has ended is remembered: so long its outcome can be read, and events of its
                 key are late (see `source`). Default: a day.
+            reply_retention: How long the answer to a request can be read. Default: a day.
         """
         self._graph = Graph(
-            name, caller(1), keyed, partitions, state, fuse, migrations, dead_letters, parked_full, retention
-        )
+            name, caller(1), keyed, partitions, state, fuse, migrations, dead_letters, parked_full, retention,
+            reply_retention,
+        )  # fmt: skip
         self._plans: dict[str | None, tuple[int, Plan]] = {}
 
     @property

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- All effects of an epoch, in one step. KEYS[1] head; ARGV[1] msgpack [owner, sequence, positions, runs, fresh,
--- ended, number of outputs, number of dead letters, replies (request, channel to publish on or empty, body), trims,
+-- ended, number of outputs, number of dead letters, replies (request, channel to publish on or empty, body, milliseconds to keep it), trims,
 -- counters, number of parked events, those no longer parked, when the first of queues are due (field -> milliseconds),
 -- those not due any more, timers (member -> milliseconds), timers that are no more], numbers as strings; ARGV[2] blob of all outputs (may be empty); then for each dead letter its
 -- id and its blob, and for each parked event its field and its blob. Answers APPLIED, ALREADY, FENCED,
@@ -18,7 +18,6 @@ local owner, sequence, positions, runs, fresh, ended = asked[1], asked[2], asked
 local outputs, dead, replies, trims, counters = asked[7], asked[8], asked[9], asked[10], asked[11]
 local parked, unparked, due, not_due = asked[12], asked[13], asked[14], asked[15]
 local timers, no_timers = asked[16], asked[17]
-local REPLY_MILLISECONDS = '86400000'
 local FIELDS_AT_ONCE = 2000
 local RESERVED = {owner = 1, sequence = 1, term = 1, placement = 1, worker = 1, since = 1, torn = 1,
   torn_reason = 1, outbox = 1, deployment = 1, acquirer = 1, attempt = 1, touched = 1, falls = 1, released = 1}
@@ -59,7 +58,7 @@ local function invalid()
   for member, time in pairs(timers) do if not (text(member) and digits(time)) then return 'timers' end end
   for _, member in ipairs(no_timers) do if not text(member) then return 'timers' end end
   for _, reply in ipairs(replies) do
-    if not (text(reply[1]) and text(reply[2]) and text(reply[3])) then return 'replies' end
+    if not (text(reply[1]) and text(reply[2]) and text(reply[3]) and type(reply[4]) == 'number') then return 'replies' end
   end
   for origin, through in pairs(trims) do
     if not text(origin) or not (origin == 'inbox' or origin == 'internal' or origin == 'control' or string.find(origin, '^channel:.')) then return 'trims' end
@@ -153,7 +152,8 @@ local function apply()
   fields[#fields + 1] = sequence
   write_hash(head, fields)
   for _, reply in ipairs(replies) do
-    local first = redis.call('SET', base .. 'reply:' .. reply[1], reply[3], 'NX', 'PX', REPLY_MILLISECONDS)
+    local keep = string.format('%.0f', reply[4])
+    local first = redis.call('SET', base .. 'reply:' .. reply[1], reply[3], 'NX', 'PX', keep)
     if first and reply[2] ~= '' then redis.call('PUBLISH', reply[2], reply[1] .. ' ' .. reply[3]) end
   end
 end
