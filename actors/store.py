@@ -16,6 +16,7 @@ import structlog
 
 from headrace.actors.parked_views import standing_fields
 from headrace.actors.store_registry import Registry
+from headrace.actors.store_replies import as_written
 from headrace.sources.connection import Script, store_errors
 from headrace.sources.durable import Durable
 from headrace.sources.routing import is_cluster, servers_of
@@ -194,6 +195,7 @@ class Store(Registry):
 
     async def commit(self, partition: int, owner: str, commit: Commit) -> Answer:
         """Apply all of `commit` in one step; see `StoreContract.commit`."""
+        replies, farewell = as_written(commit, silent=self.durable.durability.waits)
         asked = _msgpack.encode(
             (
                 owner,
@@ -204,7 +206,7 @@ class Store(Registry):
                 _as_text(commit.ended),
                 str(len(commit.outputs)),
                 str(len(commit.dead)),
-                commit.replies if not self.durable.durability.waits else [_silent(reply) for reply in commit.replies],
+                replies,
                 {origin: through for origin, (through, _) in commit.trims.items()},
                 _as_text(commit.counters),
                 str(len(commit.parked)),
@@ -213,6 +215,7 @@ class Store(Registry):
                 commit.not_due,
                 _as_text(commit.timers),
                 commit.no_timers,
+                farewell,
             )
         )
         blobs: list[str | bytes] = [_msgpack.encode((self._sinks, commit.outputs)) if commit.outputs else b""]
@@ -380,11 +383,6 @@ def _letters_kept(answer: list[bytes]) -> LettersKept:
     """The answer of `trim_letters.lua`."""
     dropped = {cap: int(count) for cap, count in _text_pairs(answer[4:]).items()}
     return LettersKept(count=int(answer[1]), bytes=int(answer[2]), dropped=dropped, is_done=answer[3] == b"1")
-
-
-def _silent(reply: Reply) -> Reply:
-    """A reply that is written, but not told of: it may not leave yet."""
-    return Reply(reply.request, "", reply.body, reply.keep)
 
 
 def _as_text(numbers: Mapping[str, int]) -> dict[str, str]:

@@ -18,14 +18,15 @@ from .late import LATE
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from .calls import Path
     from .commit import DeadLetter
     from .epoch import End, Epoch
     from .parking import Parking, Ticket
-    from .runs import RunRecord
 
 _REPLY: Final = 0
 _END: Final = 1
 _FAILURE: Final = 2
+_TOO_LATE: Final = RequestAnswer(kind="failed", reason=LATE, error="the run of its key had ended before it came")
 _SETTLED: Final = 1 << 60
 """Where in the order what counts stands that counts only if nothing else does."""
 
@@ -100,32 +101,26 @@ def _weigh(epoch: Epoch, of_epoch: dict[int, tuple[str, str]], parking: Parking,
     letters: dict[int, DeadLetter] = {}
     for root, _, letter in sorted(pending.dead, key=_place):
         letters.setdefault(root, letter)
-    by_root = {end.root: end for end in pending.ended.values()}
+    ends = {end.root: end for end in pending.ended.values()}
     for root, asked in of_epoch.items():
-        run, body = epoch.runs[root], said.get(root)
-        wait = "" if run is None or root in by_root else _stood(epoch, root, run)
+        run = epoch.runs[root]
+        wait = "" if run is None or root in ends else epoch.stood.get(root, run.stand.wait)
         if root in epoch.passed_over and run in pending.ended:
             end = pending.ended[run]
             found.add(end.root, _END, asked, ended(end))
-        elif body is not None:
-            answer = RequestAnswer(kind="waiting" if wait else "reply", wait=wait, value=raw(body))
+        elif root in said:
+            answer = RequestAnswer(kind="waiting" if wait else "reply", wait=wait, value=raw(said[root]))
             found.add(root, _REPLY, asked, answer)
-        elif root in by_root:
-            found.add(root, _END, asked, ended(by_root[root]))
+        elif root in ends:
+            found.add(root, _END, asked, ended(ends[root]))
         elif root in letters:
             found.add(root, _FAILURE, asked, failed(letters[root]))
         elif root in epoch.turned_away:
-            late = RequestAnswer(kind="failed", reason=LATE, error="the run of its key had ended before it came")
-            found.add(root, _FAILURE, asked, late)
+            found.add(root, _FAILURE, asked, _TOO_LATE)
         elif run is not None and not parking.has_of(asked[0]):
             silent = RequestAnswer(kind="waiting", wait=wait) if wait else DONE
             found.add(_SETTLED - root, _END, asked, silent)
 
 
-def _stood(epoch: Epoch, root: int, run: RunRecord) -> str:
-    """Name of the wait that the run stood at when all of an event was done; "": at none."""
-    return epoch.stood.get(root, run.stand.wait)
-
-
-def _place(row: tuple[int, object, object]) -> tuple[int, object]:
+def _place(row: tuple[int, Path, object]) -> tuple[int, Path]:
     return row[0], row[1]

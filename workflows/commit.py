@@ -29,6 +29,10 @@ STRAY: Final = -1
 """`Output.sink` of one that was written for a sink which this version of the workflow does not have."""
 
 
+EVERYBODY: Final = "*"
+"""`Reply.channel` of one that is for all who wait."""
+
+
 class Output(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """One message for a sink, as it lies in the outbox."""
 
@@ -94,6 +98,8 @@ class Commit:
     outputs: list[Output] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
     replies: list[Reply] = field(default_factory=list)
+    farewell: Reply | None = None
+    """To all requests that lie in the inbox: the run of an unkeyed workflow has ended, and nobody will process them."""
     trims: dict[str, tuple[str, int]] = field(default_factory=dict)
     """Stream name -> (last id that is done, number of entries done): taken out; a channel gets its room back."""
     parked: dict[str, bytes] = field(default_factory=dict)

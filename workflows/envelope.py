@@ -31,6 +31,11 @@ class RequestAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """With `failed`: how often the node has tried it."""
 
     @property
+    def has_value(self) -> bool:
+        """Whether there is one; it may be null."""
+        return self.value is not msgspec.UNSET
+
+    @property
     def data(self) -> Any:
         """The value, decoded; None if there is none."""
         return None if self.value is msgspec.UNSET else msgspec.json.decode(self.value)

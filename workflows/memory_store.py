@@ -189,17 +189,14 @@ class MemoryStore:
             held.closed.update(self._channels)
         held.fields.update({name: str(number) for name, number in commit.counters.items()})
         held.fields.update(outbox=str(outbox + len(commit.outputs)), sequence=str(commit.sequence))
-        for reply in commit.replies:
-            if reply.request not in held.replies:
-                held.replies[reply.request] = reply.body
-                if self._on_reply is not None:
-                    self._on_reply(reply)
+        for reply in held.answer(commit, self.now):
+            if self._on_reply is not None:
+                self._on_reply(reply)
 
     def expire(self, now: int) -> None:
-        """Forget runs that have been kept for long enough: no clock runs here."""
+        """Forget runs and answers that have been kept for long enough: no clock runs here."""
         for held in self._partitions.values():
-            for key in [key for key, kept in held.kept.items() if int(held.runs[key]["ended"]) + kept <= now]:
-                del held.runs[key], held.kept[key]
+            held.expire(now)
 
     def outbox(self, partition: int, after: int, limit: int) -> list[Chunk]:
         """Outputs after a sequence; see `StoreContract.outbox`."""
@@ -307,7 +304,7 @@ class MemoryStore:
             Its id in the stream; of a request whose id the inbox has had, that one's.
 
         Raises:
-            SourceClosed: The channel is closed.
+            SourceClosed: The channel is closed; or the run of the unkeyed workflow has ended.
             StoreFull: The channel has no room; a sender would wait.
         """
         held = self._of(partition)
@@ -318,6 +315,8 @@ class MemoryStore:
             raise StoreFull(f"channel {channel!r}", f"all {self._channels.get(channel, 0)} places are taken")
         if origin == channel and event in held.requests:
             return held.requests[event]
+        if origin == "inbox" and held.fields.get("ended") == "1":
+            raise SourceClosed(source)
         held.appended += 1
         entry = StreamEntry(f"{held.appended}-0", event or f"{held.appended}-0", key, data, time, source, reply)
         held.streams.setdefault(origin, []).append(entry)

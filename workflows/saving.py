@@ -7,9 +7,10 @@ from itertools import repeat
 from operator import itemgetter
 from typing import Final
 
-from .answering import replies_of
+from .answering import ended, replies_of
 from .calls import Path
-from .commit import Commit, Head, Output
+from .commit import EVERYBODY, Commit, Head, Output, Reply
+from .envelope import encode as encode_answer
 from .epoch import Epoch, Pending
 from .parking import PARKED, Parking
 from .parking import encode as encode_parked
@@ -184,6 +185,7 @@ class CommitBuilder:
                 commit.ended[run.key] = self._plan.retention
             else:
                 commit.counters["ended"] = 1
+                commit.farewell = Reply("", EVERYBODY, encode_answer(ended(end)), self._plan.reply_retention)
         for run in epoch.pending.erased:
             self._time.void(run, commit)
             commit.runs.pop(run.key, None)

@@ -2,7 +2,8 @@
 -- All effects of an epoch, in one step. KEYS[1] head; ARGV[1] msgpack [owner, sequence, positions, runs, fresh,
 -- ended, number of outputs, number of dead letters, replies (request, channel to publish on or empty, body, milliseconds to keep it), trims,
 -- counters, number of parked events, those no longer parked, when the first of queues are due (field -> milliseconds),
--- those not due any more, timers (member -> milliseconds), timers that are no more], numbers as strings; ARGV[2] blob of all outputs (may be empty); then for each dead letter its
+-- those not due any more, timers (member -> milliseconds), timers that are no more, the answer to all requests that lie in
+-- the inbox (channel to publish on is their own, or empty, body, milliseconds to keep it), or empty], numbers as strings; ARGV[2] blob of all outputs (may be empty); then for each dead letter its
 -- id and its blob, and for each parked event its field and its blob. Answers APPLIED, ALREADY, FENCED,
 -- ROLLED_BACK, or {TORN, sequence, reason}.
 -- A script is isolated, but an error in the middle leaves what was written before it. So everything is checked
@@ -17,7 +18,7 @@ local asked = cmsgpack.unpack(ARGV[1])
 local owner, sequence, positions, runs, fresh, ended = asked[1], asked[2], asked[3], asked[4], asked[5], asked[6]
 local outputs, dead, replies, trims, counters = asked[7], asked[8], asked[9], asked[10], asked[11]
 local parked, unparked, due, not_due = asked[12], asked[13], asked[14], asked[15]
-local timers, no_timers = asked[16], asked[17]
+local timers, no_timers, farewell = asked[16], asked[17], asked[18]
 local FIELDS_AT_ONCE = 2000
 local RESERVED = {owner = 1, sequence = 1, term = 1, placement = 1, worker = 1, since = 1, torn = 1,
   torn_reason = 1, outbox = 1, deployment = 1, acquirer = 1, attempt = 1, touched = 1, falls = 1, released = 1}
@@ -60,6 +61,7 @@ local function invalid()
   for _, reply in ipairs(replies) do
     if not (text(reply[1]) and text(reply[2]) and text(reply[3]) and type(reply[4]) == 'number') then return 'replies' end
   end
+  if farewell[1] and not (text(farewell[1]) and text(farewell[2]) and type(farewell[3]) == 'number') then return 'farewell' end
   for origin, through in pairs(trims) do
     if not text(origin) or not (origin == 'inbox' or origin == 'internal' or origin == 'control' or string.find(origin, '^channel:.')) then return 'trims' end
     if not text(through) or not string.find(through, '^%d+%-%d+$') then return 'trims' end
@@ -134,6 +136,23 @@ local function close_all()
   end
 end
 
+-- Nobody will process what lies in the inbox: those who wait for an answer get this one.
+local function answer_rest()
+  local keep, start = string.format('%.0f', farewell[3]), '-'
+  repeat
+    local entries = redis.call('XRANGE', base .. 'inbox', start, '+', 'COUNT', '100')
+    for _, entry in ipairs(entries) do
+      local named, flat = {}, entry[2]
+      for i = 1, #flat, 2 do named[flat[i]] = flat[i + 1] end
+      if named['reply'] and named['reply'] ~= '' then
+        local first = redis.call('SET', base .. 'reply:' .. named['id'], farewell[2], 'NX', 'PX', keep)
+        if first and farewell[1] ~= '' then redis.call('PUBLISH', named['reply'], named['id'] .. ' ' .. farewell[2]) end
+      end
+      start = '(' .. entry[1]
+    end
+  until #entries == 0
+end
+
 local function apply()
   write_hash(base .. 'positions', pairs_list(positions))
   apply_runs()
@@ -156,6 +175,7 @@ local function apply()
     local first = redis.call('SET', base .. 'reply:' .. reply[1], reply[3], 'NX', 'PX', keep)
     if first and reply[2] ~= '' then redis.call('PUBLISH', reply[2], reply[1] .. ' ' .. reply[3]) end
   end
+  if farewell[1] then answer_rest() end
 end
 
 local wrong = invalid()
