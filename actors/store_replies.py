@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from headrace.workflows.commit import Commit, Reply
 
 Farewell = tuple[str, str, int] | tuple[()]
@@ -21,3 +23,8 @@ def as_written(commit: Commit, *, silent: bool) -> tuple[list[Reply], Farewell]:
     if farewell is None:
         return replies, ()
     return replies, ("" if silent else farewell.channel, farewell.body, farewell.keep)
+
+
+def changed_of(commit: Commit) -> str:
+    """What readers are told: JSON list of the keys of runs; "": nothing."""
+    return msgspec.json.encode(commit.changed).decode() if commit.changed else ""

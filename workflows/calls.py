@@ -67,6 +67,8 @@ class Call(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     timers: list[bytes | None] | None = None
     """By run: the timers that its nodes have set, as the run's field has them; None: no node of the workflow sets
     any."""
+    values: list[dict[str, int]] | None = None
+    """By run: bytes of its values, by name; None: no run of them has any."""
     falls: int = 0
     """Processes that have ended one after the other, perhaps with these events in hand."""
 
@@ -133,9 +135,9 @@ class Effect(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     index: int
     kind: str
-    """`reply` or `send`."""
+    """`reply`, `send` or `value`."""
     name: str
-    """Of a message."""
+    """Of a message, or of a value."""
     body: str
     """JSON text."""
     to: str = ""
@@ -143,7 +145,7 @@ class Effect(msgspec.Struct, array_like=True, frozen=True, gc=False):
     id: str = ""
     """Of a message."""
     path: Path = ()
-    """Of a reply: branch numbers of the event that the node had."""
+    """Of a reply or a value: branch numbers of the event that the node had."""
 
 
 class Ended(msgspec.Struct, array_like=True, frozen=True, gc=False):

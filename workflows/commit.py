@@ -93,6 +93,8 @@ class Commit:
     """Run key -> field, value, field, value ... of its hash (`status`, `number`, `node:<name>`, `state`, ...)."""
     fresh: list[str] = field(default_factory=list)
     """Keys whose old hash goes before `runs` is applied: the key is used again, by a new run."""
+    changed: list[str] = field(default_factory=list)
+    """Keys of runs whose values, status or wait are others from here on: readers are told."""
     ended: dict[str, int] = field(default_factory=dict)
     """Keys of runs that ended -> milliseconds to keep them."""
     outputs: list[Output] = field(default_factory=list)

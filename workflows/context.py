@@ -15,6 +15,7 @@ from headrace.workflows.errors import HeadraceError, NotAvailableError
 from headrace.workflows.events import Event
 from headrace.workflows.settings import NO_SETTINGS, Settings
 from headrace.workflows.timers import TimerError, due_in
+from headrace.workflows.values import ValueSet, check
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -52,7 +53,7 @@ class SentMessage(msgspec.Struct, frozen=True, gc=False):
     """JSON text."""
 
 
-Effect: TypeAlias = Replied | TimerSet | SentMessage
+Effect: TypeAlias = Replied | TimerSet | SentMessage | ValueSet
 """What a node asked for through its context."""
 
 
@@ -209,8 +210,24 @@ class Context(Generic[State, RunState]):
             self._effects.append(effect)
 
     def set_value(self, name: str, value: object) -> None:
-        """Publish `value` under `name`, for readers of the run (later release)."""
-        raise NotAvailableError("ctx.set_value")
+        """Publish `value` under `name`, for readers of the run; it takes the place of the one that was there.
+
+        It takes effect with the commit; the version that readers see is one higher each time. It is kept as long as
+        the run is.
+
+        Args:
+            name: 1 to 200 characters.
+            value: Anything that JSON can carry; None is a value, too.
+
+        Raises:
+            CodecError: JSON can't carry it; names the field.
+            ValueCap: It is too large, or the run has too many.
+        """
+        body = encode_json(value).decode()
+        sizes = dict(getattr(self._run, "values", ()))
+        sizes.update({row.name: len(row.body) for row in self._effects or () if isinstance(row, ValueSet)})
+        check(name, body, sizes, self._workflow)
+        self._ask(ValueSet(name, body, () if self._event is None else self._event.path))
 
     def send(self, run: str, name: str, data: object) -> None:
         """Send a message to a run of this workflow, for its wait on the `MessageSource` of that name.

@@ -85,6 +85,8 @@ class Pending:
     """Source's events that were no data of their type: one dead letter each, at however many nodes it showed."""
     replies: list[tuple[int, Path, str]] = field(default_factory=list)
     """What nodes have replied: source's event, branches from there, JSON text."""
+    values: list[tuple[int, Path, RunRecord, str, str]] = field(default_factory=list)
+    """What nodes have published: source's event, branches from there, run, name, JSON text."""
     answers: list[tuple[int, tuple[str, str], RequestAnswer]] = field(default_factory=list)
     """To requests whose events were not in the epoch: source's event by which that came, id of the request and reply
     channel, answer."""

@@ -123,6 +123,11 @@ class PartitionKeys:
         """Hash: name of a channel -> its capacity; `closed:<name>` -> 1."""
         return f"{self.prefix}channels"
 
+    @property
+    def changes(self) -> str:
+        """Channel on which readers are told of runs whose values, status or wait have changed: JSON list of keys."""
+        return f"{self.prefix}changes"
+
     def run(self, key: str) -> str:
         """Hash with all of a run."""
         return f"{self.prefix}run:{key}"

@@ -188,7 +188,9 @@ class Router:
             message = Message(effect.id, effect.name, effect.to, epoch.times[root], body.encode())
             epoch.pending.messages.append((root, message))
             return
-        if root in epoch.replies:
+        if effect.kind == "value" and (run := epoch.runs[slot]) is not None:
+            epoch.pending.values.append((root, effect.path, run, effect.name, body))
+        elif root in epoch.replies:
             epoch.pending.replies.append((root, effect.path, body))
 
     def _plain_exits(self, dispatch: Dispatch, result: CallResult) -> None:

@@ -31,6 +31,7 @@ from .runs import (
 )  # fmt: skip
 from .timekeeping import Timekeeping
 from .transfers import LINK, Numbering
+from .values import write_values
 
 _order: Final = itemgetter(0, 1)
 """Sort key of outputs and dead letters: the source's event, and the branches from there."""
@@ -80,8 +81,13 @@ class CommitBuilder:
         if self._plan.timed:
             self._time.write(epoch, commit, self._runs.get, self._start_of)
         self._states(commit, epoch)
-        self._ends(commit, epoch)
         last = len(epoch.runs) if epoch.cut is None else epoch.cut
+        if pending.values:
+            self._runs.have_values = True
+            write_values(epoch, last, commit, self._runs.get, self._start_of)
+        self._ends(commit, epoch)
+        if pending.values or pending.stands or pending.ended or pending.erased:
+            commit.changed = changed_runs(pending)
         commit.outputs = _outputs(pending, last)
         if self._links:
             commit.outputs = [self._linked(output, commit) for output in commit.outputs]
@@ -191,6 +197,12 @@ class CommitBuilder:
             commit.runs.pop(run.key, None)
             commit.ended.pop(run.key, None)
             commit.fresh.append(run.key)
+
+
+def changed_runs(pending: Pending) -> list[str]:
+    """Keys of runs that an epoch has changed in what readers may wait for."""
+    runs = (*(row[2] for row in pending.values), *pending.stands, *pending.ended, *pending.erased)
+    return list(dict.fromkeys(run.key for run in runs))
 
 
 def _after(records: Records, count: int) -> str:

@@ -3,7 +3,8 @@
 -- ended, number of outputs, number of dead letters, replies (request, channel to publish on or empty, body, milliseconds to keep it), trims,
 -- counters, number of parked events, those no longer parked, when the first of queues are due (field -> milliseconds),
 -- those not due any more, timers (member -> milliseconds), timers that are no more, the answer to all requests that lie in
--- the inbox (channel to publish on is their own, or empty, body, milliseconds to keep it), or empty], numbers as strings; ARGV[2] blob of all outputs (may be empty); then for each dead letter its
+-- the inbox (channel to publish on is their own, or empty, body, milliseconds to keep it), or empty, JSON list of runs that
+-- readers may wait for, or empty], numbers as strings; ARGV[2] blob of all outputs (may be empty); then for each dead letter its
 -- id and its blob, and for each parked event its field and its blob. Answers APPLIED, ALREADY, FENCED,
 -- ROLLED_BACK, or {TORN, sequence, reason}.
 -- A script is isolated, but an error in the middle leaves what was written before it. So everything is checked
@@ -18,7 +19,7 @@ local asked = cmsgpack.unpack(ARGV[1])
 local owner, sequence, positions, runs, fresh, ended = asked[1], asked[2], asked[3], asked[4], asked[5], asked[6]
 local outputs, dead, replies, trims, counters = asked[7], asked[8], asked[9], asked[10], asked[11]
 local parked, unparked, due, not_due = asked[12], asked[13], asked[14], asked[15]
-local timers, no_timers, farewell = asked[16], asked[17], asked[18]
+local timers, no_timers, farewell, changed = asked[16], asked[17], asked[18], asked[19]
 local FIELDS_AT_ONCE = 2000
 local RESERVED = {owner = 1, sequence = 1, term = 1, placement = 1, worker = 1, since = 1, torn = 1,
   torn_reason = 1, outbox = 1, deployment = 1, acquirer = 1, attempt = 1, touched = 1, falls = 1, released = 1}
@@ -62,6 +63,7 @@ local function invalid()
     if not (text(reply[1]) and text(reply[2]) and text(reply[3]) and type(reply[4]) == 'number') then return 'replies' end
   end
   if farewell[1] and not (text(farewell[1]) and text(farewell[2]) and type(farewell[3]) == 'number') then return 'farewell' end
+  if not text(changed) then return 'changed' end
   for origin, through in pairs(trims) do
     if not text(origin) or not (origin == 'inbox' or origin == 'internal' or origin == 'control' or string.find(origin, '^channel:.')) then return 'trims' end
     if not text(through) or not string.find(through, '^%d+%-%d+$') then return 'trims' end
@@ -176,6 +178,7 @@ local function apply()
     if first and reply[2] ~= '' then redis.call('PUBLISH', reply[2], reply[1] .. ' ' .. reply[3]) end
   end
   if farewell[1] then answer_rest() end
+  if changed ~= '' then redis.call('PUBLISH', base .. 'changes', changed) end
 end
 
 local wrong = invalid()

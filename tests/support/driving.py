@@ -201,7 +201,7 @@ def outcome(world: World) -> Expected:
         fields = world.store.run(0, key)
         found.status[key] = (fields["status"].decode(), fields.get("result", b"").decode())
         for name, blob in fields.items():
-            if name == "state" or name.startswith("node:"):
+            if name == "state" or name.startswith(("node:", "value:")):
                 found.states[key, name] = blob
     for output in world.store.outputs(0):
         found.outputs[output.key, output.sink].append((output.id, output.data))

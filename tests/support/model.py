@@ -120,6 +120,12 @@ class Behaviour:
         mix = told.value * 7_919 + told.ttl + self.seed
         return {"by": self.number, "value": told.value} if mix % 6 == 0 else None
 
+    def publishes(self, data: Any) -> tuple[str, Any] | None:
+        """The value that it sets, if it does: by the data alone."""
+        told = _told(data)
+        mix = told.value * 7_919 + told.ttl + self.seed
+        return (f"v{mix % 2}", [self.number, told.value]) if mix % 5 == 0 else None
+
     def _emit(self, data: Any, draw: random.Random) -> Any:
         cls = Note if self.classes and draw.random() < 0.4 else Token
         return cls(data.key, draw.randint(0, 99), data.ttl - 1)
@@ -244,6 +250,8 @@ def _node(
         shared = ctx.run.state if behaviour.shares else None
         if (said := behaviour.says(event.data)) is not None:
             ctx.reply(said)
+        if (value := behaviour.publishes(event.data)) is not None:
+            ctx.set_value(*value)
         return behaviour.decide(event.data, ctx.state if behaviour.stateful else None, shared, ctx.attempt)
 
     async def process_async(event: Any, ctx: Any) -> Any:
@@ -411,13 +419,18 @@ class Naive:
         for name, state in zip(names, states, strict=True):
             if name is not None:
                 self.result.states[name] = msgspec.json.encode(state)
-        self._says(behaviour, data)
+        self._says(behaviour, data, key)
         return self._following(result, node, data, identity, path)
 
-    def _says(self, behaviour: Behaviour, data: Any) -> None:
+    def _says(self, behaviour: Behaviour, data: Any, key: str) -> None:
         said = behaviour.says(data)
         if said is not None:
             self.said.setdefault("reply", ("reply", said, "", "", ""))
+        published = behaviour.publishes(data)
+        if published is not None:
+            name, value = key, f"value:{published[0]}"
+            version = int(self.result.states.get((name, value), b"0").partition(b" ")[0]) + 1
+            self.result.states[name, value] = b"%d %s" % (version, msgspec.json.encode(published[1]))
 
     def _failed(
         self, error: Exception, key: str, identity: str, node: int, data: Any, path: tuple[int, ...], attempts: int = 1

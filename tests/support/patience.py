@@ -154,7 +154,7 @@ class Patient(Naive):
         for name, state in zip(names, states, strict=True):
             if name is not None:
                 self.result.states[name] = msgspec.json.encode(state)
-        self._says(behaviour, data)
+        self._says(behaviour, data, key)
         return self._following(result, node, data, identity, path)
 
     def _wait(  # noqa: PLR0913

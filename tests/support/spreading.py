@@ -285,7 +285,7 @@ def spread_outcome(world: SpreadWorld) -> Expected:
             assert partition_of(key, world.partitions) == number, f"{key} has a run in a partition not its own"
             found.status[key] = (fields["status"].decode(), fields.get("result", b"").decode())
             for name, blob in fields.items():
-                if name == "state" or name.startswith("node:"):
+                if name == "state" or name.startswith(("node:", "value:")):
                     found.states[key, name] = blob
         for letter in world.store.dead_letters(number):
             found.dead[letter.key].append((letter.id, letter.node, letter.reason))

@@ -29,6 +29,7 @@ from headrace.workflows.runs import (
     VOID_FIELD,
     find_former,
 )  # fmt: skip
+from headrace.workflows.values import values_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +83,15 @@ class RunView:
     def void(self) -> int:
         """How many of its events stood still when it was ended from outside: they are no more."""
         return int(self._fields.get(VOID_FIELD, b"0"))
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What its nodes have published by `ctx.set_value`, by name."""
+        return {name: value.data for name, value in values_in(self._fields)}
+
+    def version(self, name: str) -> int:
+        """Of the value: 1 for the first that was set under its name, then 2, 3 ...; 0: there is none."""
+        return next((value.version for known, value in values_in(self._fields) if known == name), 0)
 
     def terminate(self, reason: Any = None) -> None:
         """End the run from outside, as `headrace runs terminate` does; nothing happens if it has ended.
