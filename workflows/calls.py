@@ -10,6 +10,8 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from .streaming import Place
+
 Blobs: TypeAlias = list[bytes | None]
 """States of one run in one unit, JSON text, one for each stateful node of the unit; None: not begun."""
 Path: TypeAlias = tuple[int, ...]
@@ -135,7 +137,7 @@ class Effect(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     index: int
     kind: str
-    """`reply`, `send` or `value`."""
+    """`reply`, `send`, `value` or `stream`: what was written there stays."""
     name: str
     """Of a message, or of a value."""
     body: str
@@ -146,6 +148,8 @@ class Effect(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Of a message."""
     path: Path = ()
     """Of a reply or a value: branch numbers of the event that the node had."""
+    place: Place | None = None
+    """Of a stream."""
 
 
 class Ended(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -223,3 +227,5 @@ class CallResult(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     """By run of the call: its timers after it; None: as `Call.timers`."""
     left: list[Left] = []
     """Inner runs that ended, of which something may stand still."""
+    void: list[Place] = []
+    """Where events have written into streams whose attempts did not succeed."""

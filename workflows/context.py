@@ -11,9 +11,10 @@ import msgspec
 from typing_extensions import TypeVar
 
 from headrace.workflows.codec import encode_json
-from headrace.workflows.errors import HeadraceError, NotAvailableError
+from headrace.workflows.errors import HeadraceError
 from headrace.workflows.events import Event
 from headrace.workflows.settings import NO_SETTINGS, Settings
+from headrace.workflows.streaming import NAME_CAP, StreamError, StreamOpened, Writing
 from headrace.workflows.timers import TimerError, due_in
 from headrace.workflows.values import ValueSet, check
 
@@ -53,7 +54,7 @@ class SentMessage(msgspec.Struct, frozen=True, gc=False):
     """JSON text."""
 
 
-Effect: TypeAlias = Replied | TimerSet | SentMessage | ValueSet
+Effect: TypeAlias = Replied | TimerSet | SentMessage | ValueSet | StreamOpened
 """What a node asked for through its context."""
 
 
@@ -122,6 +123,7 @@ class Context(Generic[State, RunState]):
         "_settings",
         "_traced",
         "_workflow",
+        "_writing",
         "state",
     )
 
@@ -143,6 +145,8 @@ class Context(Generic[State, RunState]):
         self._effects: list[Effect] | None = None
         self._run: Run[RunState] | None = None
         self._event: Event[Any] | None = None
+        self._writing: Writing | None = None
+        """Where streams go; None: this node has none."""
         self._traced: Any = None
         """The `TracedEvent` that nodes are to note; only nodes that do so look."""
 
@@ -289,5 +293,20 @@ class Context(Generic[State, RunState]):
         return self._now_ms
 
     def stream(self, name: str) -> AbstractAsyncContextManager[Writer[Any]]:
-        """Open the stream `name` of this event, for followers (later release)."""
-        raise NotAvailableError("ctx.stream")
+        """Write into the stream `name` of the run, for followers: `async with ctx.stream("tokens") as tokens`.
+
+        Each value that is written is seen at once. If the event fails, or is tried again, followers are told that what
+        this attempt has written is void. In `async` nodes, not in batch nodes.
+
+        Args:
+            name: 1 to 200 characters, without a colon.
+
+        Raises:
+            StreamError: It can't be: the node is a batch node, or the name is none.
+        """
+        if self._writing is None:
+            raise StreamError(f"{self._node} can't write streams: only `async` nodes that are no BatchNode can")
+        if not 0 < len(name) <= NAME_CAP or ":" in name:
+            raise StreamError(f"{name!r} can't be the name of a stream: 1 to {NAME_CAP} characters without a colon")
+        stream: AbstractAsyncContextManager[Writer[Any]] = self._writing.stream(self, name)
+        return stream

@@ -16,6 +16,7 @@ from headrace.workflows.heads import RESERVED_FIELDS, head_of
 from headrace.workflows.keyspace import INTERNAL
 from headrace.workflows.memory_partition import Partition
 from headrace.workflows.retention import KEPT, LettersKept, Retention
+from headrace.workflows.run_streams import RunStreams
 from headrace.workflows.store import (
     Chunk,
     DestinationEnded,
@@ -99,6 +100,7 @@ class MemoryStore:
         fields.pop("released", None)
         fields["falls"] = str(falls)
         fields.update(owner=owner, term=str(term), placement=str(placement), worker=worker)
+        held.run_streams.cut_all()
         head = head_of(owner, fields, held.positions)
         head.parked, head.due = list(held.parked), dict(held.due)
         head.first_timer = min(held.timers.values(), default=None)
@@ -176,22 +178,19 @@ class MemoryStore:
         for origin, (through, _) in commit.trims.items():
             entries = held.streams.get(origin, [])
             held.streams[origin] = [entry for entry in entries if order(entry.id) > order(through)]
-        for ticket in commit.unparked:
-            held.parked.pop(ticket, None)
-        for ticket in (*commit.unparked, *commit.not_due):
-            held.due.pop(ticket, None)
-        held.parked.update(commit.parked)
-        held.due.update(commit.due)
-        for member in commit.no_timers:
-            held.timers.pop(member, None)
-        held.timers.update(commit.timers)
+        held.settle_times(commit)
         if commit.counters.get("ended"):
             held.closed.update(self._channels)
         held.fields.update({name: str(number) for name, number in commit.counters.items()})
         held.fields.update(outbox=str(outbox + len(commit.outputs)), sequence=str(commit.sequence))
+        held.settle_streams(commit, self.now)
         for reply in held.answer(commit, self.now):
             if self._on_reply is not None:
                 self._on_reply(reply)
+
+    def streams(self, partition: int) -> RunStreams:
+        """Streams of runs, to read."""
+        return self._of(partition).run_streams
 
     def expire(self, now: int) -> None:
         """Forget runs and answers that have been kept for long enough: no clock runs here."""

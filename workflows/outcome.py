@@ -23,6 +23,7 @@ from .holding import StandsBehind, stop
 from .plan import FailurePlan, Plan
 from .program import EXIT, INNER, MANY, NOTHING, NodeProgram, Step, UnitProgram
 from .progress import Seat
+from .streaming import StreamOpened
 from .suspicion import PoisonEvent
 from .values import ValueSet
 
@@ -168,6 +169,8 @@ class Outcome:
                 self.result.effects.append(Effect(index, "reply", "", effect.body, path=effect.path))
             elif isinstance(effect, SentMessage):
                 self.result.effects.append(Effect(index, "send", effect.name, effect.body, effect.to, effect.id))
+            elif isinstance(effect, StreamOpened):
+                self.result.effects.append(Effect(index, "stream", "", "", place=effect.place))
             elif isinstance(effect, ValueSet):
                 self.result.effects.append(Effect(index, "value", effect.name, effect.body, path=effect.path))
                 entry.values[effect.name] = len(effect.body.encode())

@@ -86,6 +86,8 @@ class CommitBuilder:
             self._runs.have_values = True
             write_values(epoch, last, commit, self._runs.get, self._start_of)
         self._ends(commit, epoch)
+        commit.void = pending.void + [place for root, place in pending.written if root > last]
+        commit.sealed = [place for root, place in pending.written if root <= last]
         if pending.values or pending.stands or pending.ended or pending.erased:
             commit.changed = changed_runs(pending)
         commit.outputs = _outputs(pending, last)
@@ -183,6 +185,7 @@ class CommitBuilder:
                 continue
             fields = self._start_of(run, commit)
             fields += (STATUS_FIELD, end.outcome, RESULT_FIELD, end.result, ENDED_FIELD, str(self._now))
+            commit.ended_runs[run.key] = run.number
             if end.node:
                 fields += (ENDED_BY_FIELD, end.node)
             if end.void:
@@ -196,6 +199,7 @@ class CommitBuilder:
             self._time.void(run, commit)
             commit.runs.pop(run.key, None)
             commit.ended.pop(run.key, None)
+            commit.ended_runs.pop(run.key, None)
             commit.fresh.append(run.key)
 
 

@@ -4,7 +4,8 @@
 -- counters, number of parked events, those no longer parked, when the first of queues are due (field -> milliseconds),
 -- those not due any more, timers (member -> milliseconds), timers that are no more, the answer to all requests that lie in
 -- the inbox (channel to publish on is their own, or empty, body, milliseconds to keep it), or empty, JSON list of runs that
--- readers may wait for, or empty], numbers as strings; ARGV[2] blob of all outputs (may be empty); then for each dead letter its
+-- readers may wait for, or empty, attempts whose stream entries stay (run, number, stream, place), those whose go, runs that
+-- have ended (run -> number)], numbers as strings; ARGV[2] blob of all outputs (may be empty); then for each dead letter its
 -- id and its blob, and for each parked event its field and its blob. Answers APPLIED, ALREADY, FENCED,
 -- ROLLED_BACK, or {TORN, sequence, reason}.
 -- A script is isolated, but an error in the middle leaves what was written before it. So everything is checked
@@ -12,6 +13,7 @@
 -- include: room.lua
 -- include: settled.lua
 -- include: letters.lua
+-- include: streams.lua
 local head = KEYS[1]
 local base = string.sub(head, 1, -5)
 if moving(base) then return redis.error_reply(MOVING) end
@@ -20,6 +22,7 @@ local owner, sequence, positions, runs, fresh, ended = asked[1], asked[2], asked
 local outputs, dead, replies, trims, counters = asked[7], asked[8], asked[9], asked[10], asked[11]
 local parked, unparked, due, not_due = asked[12], asked[13], asked[14], asked[15]
 local timers, no_timers, farewell, changed = asked[16], asked[17], asked[18], asked[19]
+local sealed, cut, streams_ended = asked[20], asked[21], asked[22]
 local FIELDS_AT_ONCE = 2000
 local RESERVED = {owner = 1, sequence = 1, term = 1, placement = 1, worker = 1, since = 1, torn = 1,
   torn_reason = 1, outbox = 1, deployment = 1, acquirer = 1, attempt = 1, touched = 1, falls = 1, released = 1}
@@ -64,6 +67,12 @@ local function invalid()
   end
   if farewell[1] and not (text(farewell[1]) and text(farewell[2]) and type(farewell[3]) == 'number') then return 'farewell' end
   if not text(changed) then return 'changed' end
+  for _, rows in ipairs({sealed, cut}) do
+    for _, row in ipairs(rows) do
+      if not (text(row[1]) and digits(row[2]) and text(row[3]) and text(row[4])) then return 'streams' end
+    end
+  end
+  for key, number in pairs(streams_ended) do if not (text(key) and digits(number)) then return 'streams' end end
   for origin, through in pairs(trims) do
     if not text(origin) or not (origin == 'inbox' or origin == 'internal' or origin == 'control' or string.find(origin, '^channel:.')) then return 'trims' end
     if not text(through) or not string.find(through, '^%d+%-%d+$') then return 'trims' end
@@ -131,6 +140,14 @@ local function apply_timers()
   for member, time in pairs(timers) do redis.call('ZADD', base .. 'timers', time, member) end
 end
 
+local function apply_streams()
+  for _, key in ipairs(fresh) do
+    if not runs[key] then streams_forget(base, key) end
+  end
+  streams_settle(base, sealed, cut)
+  for key, number in pairs(streams_ended) do streams_end(base, key, number, ended[key]) end
+end
+
 local function close_all()
   local known = redis.call('HKEYS', base .. 'channels')
   for _, name in ipairs(known) do
@@ -164,6 +181,7 @@ local function apply()
   if dead ~= '0' then trim_letters(base, tonumber(dead) + 100) end
   apply_parked(first_parked)
   apply_timers()
+  apply_streams()
   apply_trims()
   if counters['ended'] == '1' then close_all() end
   local fields = pairs_list(counters)
