@@ -17,6 +17,7 @@ import structlog
 from headrace.actors.parked_views import standing_fields
 from headrace.actors.store_registry import Registry
 from headrace.actors.store_replies import as_written, changed_of
+from headrace.actors.store_streams import rows_of
 from headrace.sources.connection import Script, store_errors
 from headrace.sources.durable import Durable
 from headrace.sources.routing import is_cluster, servers_of
@@ -217,6 +218,9 @@ class Store(Registry):
                 commit.no_timers,
                 farewell,
                 "" if self.durable.durability.waits else changed_of(commit),
+                rows_of(commit.sealed),
+                rows_of(commit.void),
+                _as_text(commit.ended_runs),
             )
         )
         blobs: list[str | bytes] = [_msgpack.encode((self._sinks, commit.outputs)) if commit.outputs else b""]

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from .streaming import Place
+from .streaming import StreamPlace
 
 Blobs: TypeAlias = list[bytes | None]
 """States of one run in one unit, JSON text, one for each stateful node of the unit; None: not begun."""
@@ -148,7 +148,7 @@ class Effect(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Of a message."""
     path: Path = ()
     """Of a reply or a value: branch numbers of the event that the node had."""
-    place: Place | None = None
+    place: StreamPlace | None = None
     """Of a stream."""
 
 
@@ -227,5 +227,5 @@ class CallResult(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     """By run of the call: its timers after it; None: as `Call.timers`."""
     left: list[Left] = []
     """Inner runs that ended, of which something may stand still."""
-    void: list[Place] = []
+    void: list[StreamPlace] = []
     """Where events have written into streams whose attempts did not succeed."""

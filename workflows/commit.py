@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from .records import Reentry
-from .streaming import Place
+from .streaming import StreamPlace
 
 
 class Answer(Enum):
@@ -96,9 +96,9 @@ class Commit:
     """Keys whose old hash goes before `runs` is applied: the key is used again, by a new run."""
     changed: list[str] = field(default_factory=list)
     """Keys of runs whose values, status or wait are others from here on: readers are told."""
-    sealed: list[Place] = field(default_factory=list)
+    sealed: list[StreamPlace] = field(default_factory=list)
     """What was written there into streams stays."""
-    void: list[Place] = field(default_factory=list)
+    void: list[StreamPlace] = field(default_factory=list)
     """What was written there does not."""
     ended_runs: dict[str, int] = field(default_factory=dict)
     """Keys of all runs that ended -> their numbers."""

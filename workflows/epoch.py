@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from .records import Records
     from .saving import Save
     from .soon import Shortly
+    from .streaming import StreamPlace
     from .timers import Due, Stand
     from .tracing import Trace
 
@@ -87,9 +88,9 @@ class Pending:
     """What nodes have replied: source's event, branches from there, JSON text."""
     values: list[tuple[int, Path, RunRecord, str, str]] = field(default_factory=list)
     """What nodes have published: source's event, branches from there, run, name, JSON text."""
-    written: list[tuple[int, Place]] = field(default_factory=list)
+    written: list[tuple[int, StreamPlace]] = field(default_factory=list)
     """Where events have written into streams, by source's event."""
-    void: list[Place] = field(default_factory=list)
+    void: list[StreamPlace] = field(default_factory=list)
     """Where they have, by attempts that came to nothing."""
     answers: list[tuple[int, tuple[str, str], RequestAnswer]] = field(default_factory=list)
     """To requests whose events were not in the epoch: source's event by which that came, id of the request and reply

@@ -132,6 +132,19 @@ class PartitionKeys:
         """Hash with all of a run."""
         return f"{self.prefix}run:{key}"
 
+    @property
+    def streamed(self) -> str:
+        """Channel on which followers are told of entries of streams: JSON list of the run's key and the stream."""
+        return f"{self.prefix}streamed"
+
+    def streams(self, key: str) -> str:
+        """Hash: what there is of a run's streams."""
+        return f"{self.prefix}streams:{key}"
+
+    def run_stream(self, key: str, name: str) -> str:
+        """Stream that nodes of a run write."""
+        return f"{self.prefix}stream:{key}:{name}"
+
     def stream(self, origin: str) -> str:
         """Stream of a channel (`channel:lines`), of requests (`inbox`), of what other partitions send (`internal`)."""
         return f"{self.prefix}{origin}"

@@ -11,7 +11,7 @@ import copy
 from dataclasses import dataclass, field
 from typing import Literal, NamedTuple, TypeAlias
 
-from .streaming import KEPT, Place, StreamLost
+from .streaming import KEPT, StreamLost, StreamPlace
 
 EntryKind: TypeAlias = Literal["value", "reset", "end"]
 
@@ -32,14 +32,17 @@ class Attempt:
 
     token: str
     first: int
+    """Id of its first entry."""
+    last: int = 0
+    """Number of its last value."""
 
 
 @dataclass(slots=True)
 class RunStream:
     """One stream of one run."""
 
-    entries: list[tuple[int, EntryKind, bytes, Place | None]] = field(default_factory=list)
-    open: dict[Place, Attempt] = field(default_factory=dict)
+    entries: list[tuple[int, EntryKind, bytes, StreamPlace | None]] = field(default_factory=list)
+    open: dict[StreamPlace, Attempt] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -66,12 +69,12 @@ class RunStreams:
         copied._runs, copied._last = copy.deepcopy(self._runs), self._last
         return copied
 
-    def _add(self, stream: RunStream, kind: EntryKind, value: bytes, place: Place | None = None) -> int:
+    def _add(self, stream: RunStream, kind: EntryKind, value: bytes, place: StreamPlace | None = None) -> int:
         self._last += 1
         stream.entries.append((self._last, kind, value, place))
         return self._last
 
-    def append(self, place: Place, token: str, value: bytes) -> None:
+    def append(self, place: StreamPlace, token: str, number: int, value: bytes) -> None:
         """See `StreamSink.append`."""
         run, void = self._runs.get(place.run), False
         if run is None or run.number < place.number:
@@ -86,12 +89,15 @@ class RunStreams:
         if attempt is not None and attempt.token != token:
             self._cut(stream, place)
             attempt = None
-        number = self._add(stream, "value", value, place)
+        if attempt is not None and attempt.last >= number:
+            return
+        id_ = self._add(stream, "value", value, place)
         if attempt is None:
-            stream.open[place] = Attempt(token, number)
+            attempt = stream.open[place] = Attempt(token, id_)
+        attempt.last = number
         del stream.entries[: max(0, len(stream.entries) - KEPT)]
 
-    def _cut(self, stream: RunStream, place: Place) -> None:
+    def _cut(self, stream: RunStream, place: StreamPlace) -> None:
         """What the attempt that is open there has written is void."""
         attempt = stream.open.pop(place, None)
         if attempt is None:
@@ -99,7 +105,7 @@ class RunStreams:
         behind = [entry for entry in stream.entries if entry[0] >= attempt.first]
         stream.entries = stream.entries[: len(stream.entries) - len(behind)]
         self._add(stream, "reset", str(attempt.first).encode() + b"-0")
-        moved: dict[Place, int] = {}
+        moved: dict[StreamPlace, int] = {}
         for _, kind, value, other in behind:  # resets among them are within what this one says
             if other is not None and other != place:
                 moved.setdefault(other, self._add(stream, kind, value, other))
@@ -107,17 +113,17 @@ class RunStreams:
             if was.first >= attempt.first and other in moved:
                 was.first = moved[other]
 
-    def _of(self, place: Place) -> RunStream | None:
+    def _of(self, place: StreamPlace) -> RunStream | None:
         run = self._runs.get(place.run)
         return run.streams.get(place.stream) if run is not None and run.number == place.number else None
 
-    def seal(self, place: Place) -> None:
+    def seal(self, place: StreamPlace) -> None:
         """An event is committed that has written there: that stays."""
         stream = self._of(place)
         if stream is not None:
             stream.open.pop(place, None)
 
-    def cut(self, place: Place) -> None:
+    def cut(self, place: StreamPlace) -> None:
         """An event has failed that has written there."""
         stream = self._of(place)
         if stream is not None:

@@ -43,7 +43,7 @@ class StreamLost(HeadraceError):
         super().__init__(f"what the node writes is not taken any more: {why}")
 
 
-class Place(NamedTuple):
+class StreamPlace(NamedTuple):
     """Where an attempt writes."""
 
     run: str
@@ -58,25 +58,27 @@ class Place(NamedTuple):
 class StreamOpened(msgspec.Struct, frozen=True, gc=False):
     """Effect: what was written into a stream is there to stay, once the event is committed."""
 
-    place: Place
+    place: StreamPlace
 
 
 class StreamSink(Protocol):
     """Takes what nodes write."""
 
-    async def append(self, partition: int, owner: str, place: Place, token: str, value: bytes) -> None:
-        """Append a value, visible at once.
+    async def append(
+        self, partition: int, owner: str, place: StreamPlace, token: str, number: int, value: bytes
+    ) -> None:
+        """Append a value, visible at once. While the store is away it waits.
 
         Args:
             partition: The run's.
             owner: On whose behalf.
             place: Where to.
             token: Of the attempt: what another one has written at the same place is cut off.
+            number: Of the value, from 1 on in each attempt: one that is there already is not appended again.
             value: JSON.
 
         Raises:
             StreamLost: The partition has another owner, or another process has the event.
-            StoreUnavailable: The store does not answer.
         """
 
 
@@ -86,10 +88,10 @@ class Writing:
     def __init__(self, call: Call, sink: StreamSink) -> None:
         self.call = call
         self.sink = sink
-        self.opened: set[Place] = set()
+        self.opened: set[StreamPlace] = set()
         """By attempts of this call, whatever became of them."""
 
-    def void(self, result: CallResult) -> list[Place]:
+    def void(self, result: CallResult) -> list[StreamPlace]:
         """Where attempts have written that came to nothing."""
         return sorted(self.opened.difference(effect.place for effect in result.effects if effect.place is not None))
 
@@ -108,7 +110,7 @@ class EventStream:
         self._ctx = ctx
         run = ctx.run.key
         number = writing.call.numbers[writing.call.keys.index(run)]
-        self._place = Place(run, number, name, ctx._node, f"{event.id}/{ctx._hop}")
+        self._place = StreamPlace(run, number, name, ctx._node, f"{event.id}/{ctx._hop}")
         self._token = secrets.token_hex(8)
         self._count = 0
         self._is_open = False
@@ -145,4 +147,4 @@ class EventStream:
             raise StreamError(f"over the cap of {EVENT_CAP} values that one event may write into {name!r}")
         call = self._writing.call
         self._writing.opened.add(self._place)
-        await self._writing.sink.append(call.partition, call.owner, self._place, self._token, blob)
+        await self._writing.sink.append(call.partition, call.owner, self._place, self._token, self._count, blob)

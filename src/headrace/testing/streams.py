@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headrace.workflows.memory_store import MemoryStore
-from headrace.workflows.streaming import Place, StreamLost
+from headrace.workflows.streaming import StreamLost, StreamPlace
 
 
 class StreamsInMemory:
@@ -12,8 +12,10 @@ class StreamsInMemory:
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
 
-    async def append(self, partition: int, owner: str, place: Place, token: str, value: bytes) -> None:
+    async def append(
+        self, partition: int, owner: str, place: StreamPlace, token: str, number: int, value: bytes
+    ) -> None:
         """See `StreamSink.append`."""
         if self._store.head(partition).owner != owner:
             raise StreamLost("its partition has another owner")
-        self._store.streams(partition).append(place, token, value)
+        self._store.streams(partition).append(place, token, number, value)

@@ -1,5 +1,6 @@
 -- Streams of runs; see run_streams.py, which says the same in Python. `streams:<run>` is a hash: number of the run,
--- `ended`, `s:<name>` -> JSON of what is open in that stream (place -> [token, first id]), `i:<node>` -> incarnation of
+-- `ended`, `s:<name>` -> JSON of what is open in that stream (place -> [token, first id, number of
+-- the last value]), `i:<node>` -> incarnation of
 -- the process that has written last. `streaming` is the set of runs with something open.
 local STREAM_KEPT = '10000'
 
@@ -119,7 +120,7 @@ local function streams_cut_all(base)
   redis.call('UNLINK', base .. 'streaming')
 end
 
-local function stream_append(base, run, number, name, place, node, incarnation, token, value)
+local function stream_append(base, run, number, name, place, node, incarnation, token, count, value)
   local hash, key = base .. 'streams:' .. run, base .. 'stream:' .. run .. ':' .. name
   local known = redis.call('HMGET', hash, 'number', 'ended', 'i:' .. node)
   local void = false
@@ -139,11 +140,10 @@ local function stream_append(base, run, number, name, place, node, incarnation, 
   if void then redis.call('XADD', key, '*', 'r', '0-0') end
   local open = stream_open(base, run, name)
   if open[place] and open[place][1] ~= token then stream_cut(base, run, name, open, place) end
+  if open[place] and tonumber(open[place][3]) >= tonumber(count) then return 'APPENDED' end
   local id = redis.call('XADD', key, 'MAXLEN', STREAM_KEPT, '*', 'v', value, 'p', place)
-  if not open[place] then
-    open[place] = {token, id}
-    stream_keep_open(base, run, name, open)
-  end
+  open[place] = {token, open[place] and open[place][2] or id, count}
+  stream_keep_open(base, run, name, open)
   stream_told(base, run, name)
   return 'APPENDED'
 end
