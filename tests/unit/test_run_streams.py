@@ -2,7 +2,9 @@
 
 import asyncio
 import random
+import runpy
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
@@ -15,6 +17,7 @@ from headrace.workflows.run_streams import RunStreams, Streamed, values_of
 from headrace.workflows.streaming import EVENT_CAP, KEPT, VALUE_CAP, StreamError, StreamLost, StreamPlace
 
 Fuse = Literal["all"] | None
+PROGRAMS = Path(__file__).parents[1] / "typing" / "programs"
 SECOND = timedelta(seconds=1)
 
 
@@ -338,3 +341,15 @@ def test_nothing_is_written_for_a_run_that_has_ended_or_for_an_earlier_one() -> 
     streams.append(place("e3", number=3), "t", 1, b"3")
 
     assert values_of(streams.read("a", "s", "0", 10)) == [b"3"]
+
+
+def test_the_chat_of_the_programs_streams_its_answer_and_ends_when_nobody_says_anything() -> None:
+    chat: Any = runpy.run_path(str(PROGRAMS / "chat.py"))
+    with Harness(chat["workflow"]) as harness:
+        answers = [harness.request(chat["said"], chat["Said"]("ada", text)) for text in ("hi", "there")]
+
+        assert answers == ["hello", "hello"]
+        assert harness.runs["ada"].streams == {"tokens": ["hello", "hello"]}
+        harness.advance(timedelta(minutes=16))
+        assert (harness.runs["ada"].status, harness.runs["ada"].result) == ("completed", {"turns": 4})
+        assert harness.runs["ada"].entries("tokens")[-1].kind == "end"
