@@ -137,8 +137,8 @@ class Parking:
         """By queue: the one in it that is due."""
         self._reach: dict[Queue, int] = {}
         """How many of a queue go on together the next time, where they are more than at first."""
-        self._asked: Counter[str] = Counter()
-        """By request that is to be answered: how many of its events stand still."""
+        self._asked: dict[str, set[Ticket]] = {}
+        """By request that is to be answered: its events that stand still, as of the last commit that was built."""
         self._heap: list[tuple[int, Ticket]] = []
         """(due, ticket), some of which are no longer so."""
         self.under_way: set[Ticket] = set()
@@ -199,8 +199,15 @@ class Parking:
         return sum(map(Counter, self._nodes.values()), Counter[str]())
 
     def has_of(self, request: str) -> bool:
-        """Whether an event of a request stands still."""
+        """Whether an event of a request stands still; see `close`."""
         return request in self._asked
+
+    def close(self, ticket: Ticket) -> None:
+        """In the commit that is built now, it stands still no longer: what comes later may have gone on already."""
+        if ticket.asked is not None and (tickets := self._asked.get(ticket.asked[0])) is not None:
+            tickets.discard(ticket)
+            if not tickets:
+                del self._asked[ticket.asked[0]]
 
     def ticket(self, node: str, key: str, after: Ticket | None = None, asked: tuple[str, str] | None = None) -> Ticket:
         """A new place, at the end of its queue; or ahead of what stands behind `after`, which it came of."""
@@ -218,10 +225,6 @@ class Parking:
         if not queue:
             del self._queues[self.queue(ticket)]
         self._due.pop(ticket, None)
-        if ticket.asked is not None:
-            self._asked[ticket.asked[0]] -= 1
-            if not self._asked[ticket.asked[0]]:
-                del self._asked[ticket.asked[0]]
         if is_kept(ticket):
             self.kept -= 1
             return
@@ -362,7 +365,7 @@ class Parking:
         if len(queue) > 1 and queue[-2] > ticket:
             queue.sort()
         if ticket.asked is not None:
-            self._asked[ticket.asked[0]] += 1
+            self._asked.setdefault(ticket.asked[0], set()).add(ticket)
         if is_kept(ticket):
             self.kept += 1
             return

@@ -116,6 +116,7 @@ class CommitBuilder:
         for ticket, parked in pending.parked.items():
             if parked is None:
                 commit.unparked.append(ticket.field)
+                self._parking.close(ticket)
             else:
                 commit.parked[ticket.field] = encode_parked(parked)
         for ticket, due in pending.due.items():
