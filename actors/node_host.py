@@ -21,6 +21,7 @@ from headrace.actors.host_progress import progress_of
 from headrace.actors.large_states import LargeStates
 from headrace.actors.node_settings import settings_of
 from headrace.actors.spec import Control, EngineStatus, GetStatus, NodeRole, Problem, Reply, RoleSpec
+from headrace.actors.store_streams import StreamWriter
 from headrace.metrics.publishing import Publisher
 from headrace.metrics.span_counts import SpanCounts
 from headrace.tracing.processes import ProcessTraces
@@ -109,6 +110,7 @@ class NodeHost:
         deployment = spec.deployment
         self._traces = ProcessTraces(deployment.traces, plan, spec.role.name, deployment.incarnation)
         self._progress = progress_of(spec)
+        self._streams = StreamWriter(deployment.redis_url, plan.name, spec.incarnation)
         self._runner: Runner = runner or UnitRunner(
             plan,
             spec.role.unit,
@@ -116,6 +118,7 @@ class NodeHost:
             settings=settings_of(spec.deployment.settings),
             scope=self._traces.scope,
             progress=self._progress,
+            streams=self._streams,
         )
         self._user = UserThread()
         self._counters: dict[str, int | float] = {"calls": 0, "events": 0, "failed": 0, "seconds": 0.0}
@@ -180,7 +183,7 @@ class NodeHost:
             return
         self._stopped = True
         self._publisher.stop()
-        closing = self._user.submit(self._runner.close())
+        closing = self._user.submit(self._close())
         try:
             closing.result(CLOSE_TIMEOUT)
         except Exception as error:  # noqa: BLE001  user code: the process ends anyway
@@ -188,6 +191,10 @@ class NodeHost:
         self._user.stop()
         self._progress.close()
         self._traces.close()
+
+    async def _close(self) -> None:
+        await self._runner.close()
+        await self._streams.close()
 
 
 def _publisher(spec: RoleSpec, counters: Mapping[str, int | float], traces: ProcessTraces) -> Publisher:

@@ -16,10 +16,12 @@ import structlog
 
 from headrace.actors.parked_views import standing_fields
 from headrace.actors.store_registry import Registry
+from headrace.actors.store_replies import as_written, changed_of
+from headrace.actors.store_streams import rows_of
 from headrace.sources.connection import Script, store_errors
 from headrace.sources.durable import Durable
 from headrace.sources.routing import is_cluster, servers_of
-from headrace.workflows.commit import STRAY, Answer, Commit, DeadLetter, Head, Output, Reply
+from headrace.workflows.commit import STRAY, Answer, Commit, DeadLetter, Head, Output
 from headrace.workflows.durability import FAST, Durability
 from headrace.workflows.effects import Effect
 from headrace.workflows.heads import head_of
@@ -194,6 +196,7 @@ class Store(Registry):
 
     async def commit(self, partition: int, owner: str, commit: Commit) -> Answer:
         """Apply all of `commit` in one step; see `StoreContract.commit`."""
+        replies, farewell = as_written(commit, silent=self.durable.durability.waits)
         asked = _msgpack.encode(
             (
                 owner,
@@ -204,7 +207,7 @@ class Store(Registry):
                 _as_text(commit.ended),
                 str(len(commit.outputs)),
                 str(len(commit.dead)),
-                commit.replies if not self.durable.durability.waits else [_silent(reply) for reply in commit.replies],
+                replies,
                 {origin: through for origin, (through, _) in commit.trims.items()},
                 _as_text(commit.counters),
                 str(len(commit.parked)),
@@ -213,6 +216,11 @@ class Store(Registry):
                 commit.not_due,
                 _as_text(commit.timers),
                 commit.no_timers,
+                farewell,
+                "" if self.durable.durability.waits else changed_of(commit),
+                rows_of(commit.sealed),
+                rows_of(commit.void),
+                _as_text(commit.ended_runs),
             )
         )
         blobs: list[str | bytes] = [_msgpack.encode((self._sinks, commit.outputs)) if commit.outputs else b""]
@@ -226,18 +234,19 @@ class Store(Registry):
             _log.error("partition_torn", partition=partition, sequence=answer[1].decode(), reason=reason)
             return Answer.TORN
         done = Answer(answer.decode())
-        if commit.replies and self.durable.durability.waits and done in (Answer.APPLIED, Answer.ALREADY):
-            await self._wake(partition, commit.replies)
+        is_there = done in (Answer.APPLIED, Answer.ALREADY)
+        if (commit.replies or commit.changed) and self.durable.durability.waits and is_there:
+            await self._wake(partition, commit)
         return done
 
-    async def _wake(self, partition: int, replies: Sequence[Reply]) -> None:
-        """Tell callers, now that their replies are durable. Who isn't told reads its reply a little later."""
-        asked = _msgpack.encode([(reply.request, reply.channel) for reply in replies])
+    async def _wake(self, partition: int, commit: Commit) -> None:
+        """Tell who waits, now that it is durable. Who isn't told reads it a little later."""
+        asked = _msgpack.encode([(reply.request, reply.channel) for reply in commit.replies])
         try:
             with store_errors(self.address):
-                await _WAKE.write(self.client, Effect.WAKE, self.keys(partition).head, asked)
+                await _WAKE.write(self.client, Effect.WAKE, self.keys(partition).head, asked, changed_of(commit))
         except StoreUnavailable as error:
-            _log.info("callers_not_woken", partition=partition, replies=len(replies), reason=error.cause)
+            _log.info("callers_not_woken", partition=partition, replies=len(commit.replies), reason=error.cause)
 
     async def outbox(self, partition: int, after: int, limit: int) -> list[Chunk]:
         """Outputs after a sequence; see `StoreContract.outbox`."""
@@ -380,11 +389,6 @@ def _letters_kept(answer: list[bytes]) -> LettersKept:
     """The answer of `trim_letters.lua`."""
     dropped = {cap: int(count) for cap, count in _text_pairs(answer[4:]).items()}
     return LettersKept(count=int(answer[1]), bytes=int(answer[2]), dropped=dropped, is_done=answer[3] == b"1")
-
-
-def _silent(reply: Reply) -> tuple[str, str, str]:
-    """A reply that is written, but not told of: it may not leave yet."""
-    return reply.request, "", reply.body
 
 
 def _as_text(numbers: Mapping[str, int]) -> dict[str, str]:

@@ -37,6 +37,8 @@ class Admission(Enum):
     """It lay there before: the answer to an earlier try was lost."""
     FULL = "FULL"
     """Too many wait in its partition: come again later."""
+    ENDED = "ENDED"
+    """The run of the unkeyed workflow has ended, and nobody would process it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

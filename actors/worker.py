@@ -45,6 +45,7 @@ from headrace.actors.spec import (
     RoleSpec,
 )  # fmt: skip
 from headrace.actors.store import Store
+from headrace.actors.store_streams import StreamWriter
 from headrace.actors.worker_metrics import WorkerMetrics
 from headrace.logs import hide_in_logs
 from headrace.metrics.publishing import Publisher
@@ -100,9 +101,11 @@ class Worker:
         self._traces = ProcessTraces(deployment.traces, plan, spec.role.name, deployment.incarnation)
         inside = [unit.index for unit in plan.units if unit.in_worker]
         self._progress = progress or (progress_of(spec) if inside else Progress())
+        self._streams = StreamWriter(deployment.redis_url, plan.name, spec.incarnation)
         self._runners = {
             unit: UnitRunner(
-                plan, unit, sizes=sizes, settings=settings, scope=self._traces.scope, progress=self._progress
+                plan, unit, sizes=sizes, settings=settings, scope=self._traces.scope, progress=self._progress,
+                streams=self._streams,
             )
             for unit in inside
         }  # fmt: skip
@@ -229,6 +232,7 @@ class Worker:
         await self._formats.close()
         for runner in self._runners.values():
             await runner.close()
+        await self._streams.close()
         self._progress.close()
         await self._store.close()
         await asyncio.to_thread(self._traces.close)

@@ -14,6 +14,7 @@ import structlog
 from fastapi import FastAPI, Request, Response
 
 from headrace.actors.store_requests import Admission, RequestStore
+from headrace.gateway.answers import answered
 from headrace.gateway.bridge import Bridge
 from headrace.gateway.keys import decode_key, encode_key
 from headrace.gateway.preferences import preference_of
@@ -117,8 +118,10 @@ class Gateway:
                 headers={"Retry-After": "1"},
                 extra={"run": home},
             )
+        if admission is Admission.ENDED:
+            raise ProblemError(HTTPStatus.CONFLICT, "ended", f"the run of {name!r} has ended", extra={"run": home})
         if reply is not None:
-            return Response(reply, headers={**headers, "Content-Location": home}, media_type="application/json")
+            return answered(reply, home, {**headers, "Content-Location": home})
         document = {
             "id": id_,
             "status": "accepted",

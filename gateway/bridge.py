@@ -111,7 +111,7 @@ class Bridge:
             headers: Of the event.
 
         Returns:
-            What became of the request, and the reply (JSON), or None when it did not come in time.
+            What became of the request, and its answer (JSON of a `RequestAnswer`); None when it did not come in time.
 
         Raises:
             NotDurable: The request is in the store, but not durable.
@@ -124,7 +124,7 @@ class Bridge:
             admission = await self._append(waiter, Request(
                 id=request, key=key, source=source, body=body, reply=self._channel, headers=headers
             ))  # fmt: skip
-            if admission is Admission.FULL:
+            if admission in (Admission.FULL, Admission.ENDED):
                 return admission, None
             return admission, await self._reply_within(wait, request, waiter)
         finally:

@@ -10,6 +10,8 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from .streaming import StreamPlace
+
 Blobs: TypeAlias = list[bytes | None]
 """States of one run in one unit, JSON text, one for each stateful node of the unit; None: not begun."""
 Path: TypeAlias = tuple[int, ...]
@@ -77,6 +79,8 @@ class Call(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     timers: list[bytes | None] | None = None
     """By run: the timers that its nodes have set, as the run's field has them; None: no node of the workflow sets
     any."""
+    values: list[dict[str, int]] | None = None
+    """By run: bytes of its values, by name; None: no run of them has any."""
     falls: int = 0
     """Processes that have ended one after the other, perhaps with these events in hand."""
 
@@ -155,15 +159,19 @@ class Effect(msgspec.Struct, array_like=True, frozen=True, gc=False):
 
     index: int
     kind: str
-    """`reply` or `send`."""
+    """`reply`, `send`, `value` or `stream`: what was written there stays."""
     name: str
-    """Of a message."""
+    """Of a message, or of a value."""
     body: str
     """JSON text."""
     to: str = ""
     """Key of the run that a message is for."""
     id: str = ""
     """Of a message."""
+    path: Path = ()
+    """Of a reply or a value: branch numbers of the event that the node had."""
+    place: StreamPlace | None = None
+    """Of a stream."""
 
 
 class Ended(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -241,3 +249,5 @@ class CallResult(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     """By run of the call: its timers after it; None: as `Call.timers`."""
     left: list[Left] = []
     """Inner runs that ended, of which something may stand still."""
+    void: list[StreamPlace] = []
+    """Where events have written into streams whose attempts did not succeed."""

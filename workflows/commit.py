@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from .records import Reentry
+from .streaming import StreamPlace
 
 
 class Answer(Enum):
@@ -27,6 +28,10 @@ class Answer(Enum):
 
 STRAY: Final = -1
 """`Output.sink` of one that was written for a sink which this version of the workflow does not have."""
+
+
+EVERYBODY: Final = "*"
+"""`Reply.channel` of one that is for all who wait."""
 
 
 class Output(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -49,7 +54,9 @@ class Reply(msgspec.Struct, array_like=True, frozen=True, gc=False):
     channel: str
     """Reply channel of the gateway process that waits: woken after the commit."""
     body: str
-    """JSON text."""
+    """JSON text of a `RequestAnswer`."""
+    keep: int = 24 * 3600 * 1000
+    """How long it is kept: milliseconds."""
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,11 +94,21 @@ class Commit:
     """Run key -> field, value, field, value ... of its hash (`status`, `number`, `node:<name>`, `state`, ...)."""
     fresh: list[str] = field(default_factory=list)
     """Keys whose old hash goes before `runs` is applied: the key is used again, by a new run."""
+    changed: list[str] = field(default_factory=list)
+    """Keys of runs whose values, status or wait are others from here on: readers are told."""
+    sealed: list[StreamPlace] = field(default_factory=list)
+    """What was written there into streams stays."""
+    void: list[StreamPlace] = field(default_factory=list)
+    """What was written there does not."""
+    ended_runs: dict[str, int] = field(default_factory=dict)
+    """Keys of all runs that ended -> their numbers."""
     ended: dict[str, int] = field(default_factory=dict)
     """Keys of runs that ended -> milliseconds to keep them."""
     outputs: list[Output] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
     replies: list[Reply] = field(default_factory=list)
+    farewell: Reply | None = None
+    """To all requests that lie in the inbox: the run of an unkeyed workflow has ended, and nobody will process them."""
     trims: dict[str, tuple[str, int]] = field(default_factory=dict)
     """Stream name -> (last id that is done, number of entries done): taken out; a channel gets its room back."""
     parked: dict[str, bytes] = field(default_factory=dict)

@@ -11,10 +11,12 @@ import msgspec
 from typing_extensions import TypeVar
 
 from headrace.workflows.codec import encode_json
-from headrace.workflows.errors import HeadraceError, NotAvailableError
+from headrace.workflows.errors import HeadraceError
 from headrace.workflows.events import Event
 from headrace.workflows.settings import NO_SETTINGS, Settings
+from headrace.workflows.streaming import NAME_CAP, StreamError, StreamOpened, Writing
 from headrace.workflows.timers import TimerError, due_in
+from headrace.workflows.values import ValueSet, check
 
 if TYPE_CHECKING:
     from structlog.typing import FilteringBoundLogger
@@ -29,6 +31,8 @@ class Replied(msgspec.Struct, frozen=True, gc=False):
 
     body: str
     """JSON text, written when `reply` was called: a later change of the value does not show."""
+    path: tuple[int, ...] = ()
+    """Branch numbers of the event that the node had."""
 
 
 class TimerSet(msgspec.Struct, frozen=True, gc=False):
@@ -50,7 +54,7 @@ class SentMessage(msgspec.Struct, frozen=True, gc=False):
     """JSON text."""
 
 
-Effect: TypeAlias = Replied | TimerSet | SentMessage
+Effect: TypeAlias = Replied | TimerSet | SentMessage | ValueSet | StreamOpened
 """What a node asked for through its context."""
 
 
@@ -121,6 +125,7 @@ class Context(Generic[State, RunState]):
         "_traced",
         "_until",
         "_workflow",
+        "_writing",
         "state",
     )
 
@@ -145,6 +150,8 @@ class Context(Generic[State, RunState]):
         self._effects: list[Effect] | None = None
         self._run: Run[RunState] | None = None
         self._event: Event[Any] | None = None
+        self._writing: Writing | None = None
+        """Where streams go; None: this node has none."""
         self._traced: Any = None
         """The `TracedEvent` that nodes are to note; only nodes that do so look."""
 
@@ -203,7 +210,7 @@ class Context(Generic[State, RunState]):
         Raises:
             CodecError: JSON can't carry it; names the field.
         """
-        self._ask(Replied(encode_json(value).decode()))
+        self._ask(Replied(encode_json(value).decode(), () if self._event is None else self._event.path))
 
     def _ask(self, effect: Effect) -> None:
         if self._effects is None:
@@ -212,8 +219,24 @@ class Context(Generic[State, RunState]):
             self._effects.append(effect)
 
     def set_value(self, name: str, value: object) -> None:
-        """Publish `value` under `name`, for readers of the run (later release)."""
-        raise NotAvailableError("ctx.set_value")
+        """Publish `value` under `name`, for readers of the run; it takes the place of the one that was there.
+
+        It takes effect with the commit; the version that readers see is one higher each time. It is kept as long as
+        the run is.
+
+        Args:
+            name: 1 to 200 characters.
+            value: Anything that JSON can carry; None is a value, too.
+
+        Raises:
+            CodecError: JSON can't carry it; names the field.
+            ValueCap: It is too large, or the run has too many.
+        """
+        body = encode_json(value).decode()
+        sizes = dict(getattr(self._run, "values", ()))
+        sizes.update({row.name: len(row.body) for row in self._effects or () if isinstance(row, ValueSet)})
+        check(name, body, sizes, self._workflow)
+        self._ask(ValueSet(name, body, () if self._event is None else self._event.path))
 
     def send(self, run: str, name: str, data: object) -> None:
         """Send a message to a run of this workflow, for its wait on the `MessageSource` of that name.
@@ -275,5 +298,20 @@ class Context(Generic[State, RunState]):
         return self._now_ms
 
     def stream(self, name: str) -> AbstractAsyncContextManager[Writer[Any]]:
-        """Open the stream `name` of this event, for followers (later release)."""
-        raise NotAvailableError("ctx.stream")
+        """Write into the stream `name` of the run, for followers: `async with ctx.stream("tokens") as tokens`.
+
+        Each value that is written is seen at once. If the event fails, or is tried again, followers are told that what
+        this attempt has written is void. In `async` nodes, not in batch nodes.
+
+        Args:
+            name: 1 to 200 characters, without a colon.
+
+        Raises:
+            StreamError: It can't be: the node is a batch node, or the name is none.
+        """
+        if self._writing is None:
+            raise StreamError(f"{self._node} can't write streams: only `async` nodes that are no BatchNode can")
+        if not 0 < len(name) <= NAME_CAP or ":" in name:
+            raise StreamError(f"{name!r} can't be the name of a stream: 1 to {NAME_CAP} characters without a colon")
+        stream: AbstractAsyncContextManager[Writer[Any]] = self._writing.stream(self, name)
+        return stream

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Literal
 
 import msgspec
 
+from .answering import deleted
 from .epoch import End, Epoch
 from .keyspace import CONTROL
 from .parking import Ticket
@@ -143,6 +144,7 @@ class Control:
         epoch.pending.erased.append(run)
         void = core.parking.of_key(run.key) + core.parking.kept_of(run.key)
         core.standing.remove(epoch, void, core.router.now)
+        epoch.pending.answers += [(-1, *row) for row in deleted(void)]
         self._set_void(void)
 
     def _set_void(self, tickets: Sequence[Ticket]) -> None:

@@ -14,9 +14,10 @@ from .holding import IS_PAUSED, NONE_MAY
 from .parking import Parking, Ticket
 from .plan import Plan, Region
 from .program import UnitProgram
-from .runs import RunRecord
+from .runs import RunRecord, RunTable
 from .soon import Soon
 from .traced_epoch import traced_of
+from .values import sizes_of
 
 OpenFlow: TypeAlias = Callable[[Epoch, int, list[Item]], Flow]
 """Begins a serial region of an epoch with the events before it, in order."""
@@ -58,8 +59,10 @@ class Dispatcher:
         open_flow: OpenFlow,
         parking: Parking,
         soon: Soon,
+        table: RunTable,
     ) -> None:
         self._plan = plan
+        self._table = table
         self._parking = parking
         self._soon = soon
         self._open = open_flow
@@ -144,6 +147,8 @@ class Dispatcher:
         )  # fmt: skip
         if epoch.traces:
             call.traced = traced_of(epoch, slots)
+        if self._table.have_values and any(run.values for run in runs):
+            call.values = sizes_of(runs)
         tickets: dict[int, Ticket] = {}
         if epoch.standing:
             tickets = {index: epoch.standing.pop(slot) for index, slot in enumerate(slots) if slot in epoch.standing}

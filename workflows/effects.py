@@ -37,6 +37,8 @@ class Effect(Enum):
     """Room of a channel: taken by a sender, or counted again."""
     CHANNEL_CLOSE = "channel-close"
     REQUEST_APPEND = "request-append"
+    STREAM_APPEND = "stream-append"
+    """What a node writes into a stream of its run."""
     INTERNAL_APPEND = "internal-append"
     """Events handed to another partition."""
     LEASE = "lease"

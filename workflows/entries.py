@@ -55,6 +55,7 @@ class Entry(Home):
         "stopped",
         "timers",
         "unread",
+        "values",
         "version",
     )
 
@@ -76,6 +77,8 @@ class Entry(Home):
         """Nodes before which something of it stands still, in this call; see `holding`."""
         self.timers: RunTimers
         """There where nodes of the workflow set timers."""
+        self.values: dict[str, int] = {}
+        """Bytes of its values, by name."""
         self.unread: StateUnread | None = None
         """Why a state of it can't be read; then no event of the run is processed here."""
 
@@ -96,6 +99,11 @@ class InnerHome(Home):
     def timers(self) -> RunTimers:
         """Those of all nodes of the run."""
         return self.run.timers
+
+    @property
+    def values(self) -> dict[str, int]:
+        """Those of the run."""
+        return self.run.values
 
 
 class EntryTable:
@@ -143,6 +151,9 @@ class EntryTable:
         if call.timers is not None and not need:
             for entry, blob in zip(entries, call.timers, strict=True):
                 entry.timers = timers_of(blob)
+        if call.values is not None and not need:
+            for entry, sizes in zip(entries, call.values, strict=True):
+                entry.values = sizes
         if len(held) > self._limit:
             self._trim(call)
         return entries, need

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from .calls import Blobs, Path
-from .commit import DeadLetter, Output, Reply
+from .commit import DeadLetter, Output
+from .envelope import RequestAnswer
 from .events import id_of, place_of, suffix_of
 from .parking import Parked, Ticket
 from .plan import Target
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from .records import Records
     from .saving import Save
     from .soon import Shortly
+    from .streaming import StreamPlace
     from .timers import Due, Stand
     from .tracing import Trace
 
@@ -82,7 +84,17 @@ class Pending:
     dead: list[tuple[int, Path, DeadLetter]] = field(default_factory=list)
     undecoded: set[int] = field(default_factory=set)
     """Source's events that were no data of their type: one dead letter each, at however many nodes it showed."""
-    replies: list[tuple[int, Reply]] = field(default_factory=list)
+    replies: list[tuple[int, Path, str]] = field(default_factory=list)
+    """What nodes have replied: source's event, branches from there, JSON text."""
+    values: list[tuple[int, Path, RunRecord, str, str]] = field(default_factory=list)
+    """What nodes have published: source's event, branches from there, run, name, JSON text."""
+    written: list[tuple[int, StreamPlace]] = field(default_factory=list)
+    """Where events have written into streams, by source's event."""
+    void: list[StreamPlace] = field(default_factory=list)
+    """Where they have, by attempts that came to nothing."""
+    answers: list[tuple[int, tuple[str, str], RequestAnswer]] = field(default_factory=list)
+    """To requests whose events were not in the epoch: source's event by which that came, id of the request and reply
+    channel, answer."""
     messages: list[tuple[int, Message]] = field(default_factory=list)
     """What nodes have sent to runs, by source's event."""
     parked: dict[Ticket, Parked | None] = field(default_factory=dict)
@@ -120,6 +132,10 @@ class Epoch:
         """By source's event, of those that are traced; `headers` is there then."""
         self.replies: dict[int, tuple[str, str]] = {}
         """Id of the request and reply channel, by slot of the source's event."""
+        self.stood: dict[int, str] = {}
+        """By slot of a request's event: the wait that its run stood at when it was done, where it no longer does."""
+        self.passed_over: set[int] = set()
+        """Slots of events that stood still in the midst of a run, and were not processed, as it had ended before."""
         self.tickets: dict[Ticket, Parked] = {}
         """What stood still and goes on in this epoch."""
         self.standing: dict[int, Ticket] = {}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from .answering import failed
 from .commit import DeadLetter
 from .epoch import Epoch
 from .parking import Parked, Ticket
@@ -64,7 +65,10 @@ class Evicting:
         self._spared.update(ticket for ticket, parked in epoch.tickets.items() if parked.timer)
         stand = [ticket for ticket in epoch.tickets if parking.has(ticket) and ticket not in self._spared]
         for ticket in stand:
-            self._core.router.dead(epoch, -1, (), self._letter(ticket, epoch.tickets[ticket], now))
+            letter = self._letter(ticket, epoch.tickets[ticket], now)
+            self._core.router.dead(epoch, -1, (), letter)
+            if ticket.asked is not None:
+                epoch.pending.answers.append((-1, ticket.asked, failed(letter)))
         self._core.standing.remove(epoch, stand, now)
 
     def _letter(self, ticket: Ticket, parked: Parked, now: int) -> DeadLetter:

@@ -274,6 +274,8 @@ class Graph:
     """How long events wait for a node that can't answer."""
     id_retention: timedelta = field(default=timedelta(days=1), kw_only=True)
     """How long ids are known that senders have chosen."""
+    reply_retention: timedelta = field(default=timedelta(days=1), kw_only=True)
+    """How long answers to requests can be read."""
     sources: list[SourceItem] = field(default_factory=list)
     nodes: list[NodeItem] = field(default_factory=list)
     sinks: list[SinkItem] = field(default_factory=list)

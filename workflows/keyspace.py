@@ -123,9 +123,27 @@ class PartitionKeys:
         """Hash: name of a channel -> its capacity; `closed:<name>` -> 1."""
         return f"{self.prefix}channels"
 
+    @property
+    def changes(self) -> str:
+        """Channel on which readers are told of runs whose values, status or wait have changed: JSON list of keys."""
+        return f"{self.prefix}changes"
+
     def run(self, key: str) -> str:
         """Hash with all of a run."""
         return f"{self.prefix}run:{key}"
+
+    @property
+    def streamed(self) -> str:
+        """Channel on which followers are told of entries of streams: JSON list of the run's key and the stream."""
+        return f"{self.prefix}streamed"
+
+    def streams(self, key: str) -> str:
+        """Hash: what there is of a run's streams."""
+        return f"{self.prefix}streams:{key}"
+
+    def run_stream(self, key: str, name: str) -> str:
+        """Stream that nodes of a run write."""
+        return f"{self.prefix}stream:{key}:{name}"
 
     def stream(self, origin: str) -> str:
         """Stream of a channel (`channel:lines`), of requests (`inbox`), of what other partitions send (`internal`)."""

@@ -54,7 +54,8 @@ class LateEvents:
         run = latest(run)
         if self._policies and run.ended and not run.forgotten and self._turn_away(epoch, slot):
             return None
-        return self._core.successor(epoch, run)
+        following = epoch.runs[epoch.roots[slot]] = self._core.successor(epoch, run)
+        return following
 
     def _turn_away(self, epoch: Epoch, slot: int) -> bool:
         root = epoch.roots[slot]

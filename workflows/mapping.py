@@ -241,7 +241,7 @@ class _Work:
         context: Context[None, None] = Context(ctx._workflow, ctx._node, ctx._settings)
         context._now_ms, context._hop, context._attempt = ctx._now_ms, ctx._hop, ctx._attempt
         context._run = Run(ctx._workflow, event.key, None)
-        context.state = None
+        context.state, context._writing = None, ctx._writing
         context._event = msgspec.structs.replace(event, data=item, path=(*event.path, index))
         return context
 

@@ -16,6 +16,7 @@ from headrace.workflows.heads import RESERVED_FIELDS, head_of
 from headrace.workflows.keyspace import INTERNAL
 from headrace.workflows.memory_partition import Partition
 from headrace.workflows.retention import KEPT, LettersKept, Retention
+from headrace.workflows.run_streams import RunStreams
 from headrace.workflows.store import (
     Chunk,
     DestinationEnded,
@@ -99,6 +100,7 @@ class MemoryStore:
         fields.pop("released", None)
         fields["falls"] = str(falls)
         fields.update(owner=owner, term=str(term), placement=str(placement), worker=worker)
+        held.run_streams.cut_all()
         head = head_of(owner, fields, held.positions)
         head.parked, head.due = list(held.parked), dict(held.due)
         head.first_timer = min(held.timers.values(), default=None)
@@ -176,30 +178,24 @@ class MemoryStore:
         for origin, (through, _) in commit.trims.items():
             entries = held.streams.get(origin, [])
             held.streams[origin] = [entry for entry in entries if order(entry.id) > order(through)]
-        for ticket in commit.unparked:
-            held.parked.pop(ticket, None)
-        for ticket in (*commit.unparked, *commit.not_due):
-            held.due.pop(ticket, None)
-        held.parked.update(commit.parked)
-        held.due.update(commit.due)
-        for member in commit.no_timers:
-            held.timers.pop(member, None)
-        held.timers.update(commit.timers)
+        held.settle_times(commit)
         if commit.counters.get("ended"):
             held.closed.update(self._channels)
         held.fields.update({name: str(number) for name, number in commit.counters.items()})
         held.fields.update(outbox=str(outbox + len(commit.outputs)), sequence=str(commit.sequence))
-        for reply in commit.replies:
-            if reply.request not in held.replies:
-                held.replies[reply.request] = reply.body
-                if self._on_reply is not None:
-                    self._on_reply(reply)
+        held.settle_streams(commit, self.now)
+        for reply in held.answer(commit, self.now):
+            if self._on_reply is not None:
+                self._on_reply(reply)
+
+    def streams(self, partition: int) -> RunStreams:
+        """Streams of runs, to read."""
+        return self._of(partition).run_streams
 
     def expire(self, now: int) -> None:
-        """Forget runs that have been kept for long enough: no clock runs here."""
+        """Forget runs and answers that have been kept for long enough: no clock runs here."""
         for held in self._partitions.values():
-            for key in [key for key, kept in held.kept.items() if int(held.runs[key]["ended"]) + kept <= now]:
-                del held.runs[key], held.kept[key]
+            held.expire(now)
 
     def outbox(self, partition: int, after: int, limit: int) -> list[Chunk]:
         """Outputs after a sequence; see `StoreContract.outbox`."""
@@ -307,7 +303,7 @@ class MemoryStore:
             Its id in the stream; of a request whose id the inbox has had, that one's.
 
         Raises:
-            SourceClosed: The channel is closed.
+            SourceClosed: The channel is closed; or the run of the unkeyed workflow has ended.
             StoreFull: The channel has no room; a sender would wait.
         """
         held = self._of(partition)
@@ -318,6 +314,8 @@ class MemoryStore:
             raise StoreFull(f"channel {channel!r}", f"all {self._channels.get(channel, 0)} places are taken")
         if origin == channel and event in held.requests:
             return held.requests[event]
+        if origin == "inbox" and held.fields.get("ended") == "1":
+            raise SourceClosed(source)
         held.appended += 1
         entry = StreamEntry(f"{held.appended}-0", event or f"{held.appended}-0", key, data, time, source, reply)
         held.streams.setdefault(origin, []).append(entry)

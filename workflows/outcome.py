@@ -24,7 +24,9 @@ from .plan import FailurePlan, Plan
 from .program import EXIT, INNER, MANY, NOTHING, NodeProgram, Step, UnitProgram
 from .progress import Seat
 from .slow import StillRuns
+from .streaming import StreamOpened
 from .suspicion import PoisonEvent
+from .values import ValueSet
 
 END_COMPLETED = ENTER - 1
 """Exit code: the run is to end, completed, once what stands before it in the list has been done."""
@@ -167,9 +169,14 @@ class Outcome:
         """What a node asked for by its context while it processed the event."""
         for effect in collected:
             if isinstance(effect, Replied):
-                self.result.effects.append(Effect(index, "reply", "", effect.body))
+                self.result.effects.append(Effect(index, "reply", "", effect.body, path=effect.path))
             elif isinstance(effect, SentMessage):
                 self.result.effects.append(Effect(index, "send", effect.name, effect.body, effect.to, effect.id))
+            elif isinstance(effect, StreamOpened):
+                self.result.effects.append(Effect(index, "stream", "", "", place=effect.place))
+            elif isinstance(effect, ValueSet):
+                self.result.effects.append(Effect(index, "value", effect.name, effect.body, path=effect.path))
+                entry.values[effect.name] = len(effect.body.encode())
             elif effect.due is None:
                 entry.timers.cancel(node, effect.name)
             else:

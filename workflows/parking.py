@@ -40,11 +40,14 @@ class Ticket(msgspec.Struct, array_like=True, frozen=True, order=True):
     node: str
     """Before which it stands; "": before where its source leads."""
     key: str
+    asked: tuple[str, str] | None = None
+    """Of a request that is to be answered: its id, and the channel of who waits for the answer."""
 
     @property
     def field(self) -> str:
         """What the store knows it by."""
-        return msgspec.json.encode(self).decode()
+        place = (self.major, self.minor, self.node, self.key)
+        return msgspec.json.encode(place if self.asked is None else (*place, self.asked)).decode()
 
 
 class Parked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -136,6 +139,8 @@ class Parking:
         """By queue: the one in it that is due."""
         self._reach: dict[Queue, int] = {}
         """How many of a queue go on together the next time, where they are more than at first."""
+        self._asked: dict[str, set[Ticket]] = {}
+        """By request that is to be answered: its events that stand still, as of the last commit that was built."""
         self._heap: list[tuple[int, Ticket]] = []
         """(due, ticket), some of which are no longer so."""
         self._aside: list[tuple[int, Ticket]] = []
@@ -199,11 +204,22 @@ class Parking:
         """How many stand before each node; "": those that have not begun."""
         return sum(map(Counter, self._nodes.values()), Counter[str]())
 
-    def ticket(self, node: str, key: str, after: Ticket | None = None) -> Ticket:
+    def has_of(self, request: str) -> bool:
+        """Whether an event of a request stands still; see `close`."""
+        return request in self._asked
+
+    def close(self, ticket: Ticket) -> None:
+        """In the commit that is built now, it stands still no longer: what comes later may have gone on already."""
+        if ticket.asked is not None and (tickets := self._asked.get(ticket.asked[0])) is not None:
+            tickets.discard(ticket)
+            if not tickets:
+                del self._asked[ticket.asked[0]]
+
+    def ticket(self, node: str, key: str, after: Ticket | None = None, asked: tuple[str, str] | None = None) -> Ticket:
         """A new place, at the end of its queue; or ahead of what stands behind `after`, which it came of."""
         self.last += 1
         major = self.last if after is None or not self._serial else after.major
-        ticket = Ticket(major, self.last, node, key)
+        ticket = Ticket(major, self.last, node, key, asked)
         self._put(ticket)
         self.under_way.add(ticket)
         return ticket
@@ -366,6 +382,8 @@ class Parking:
         queue.append(ticket)
         if len(queue) > 1 and queue[-2] > ticket:
             queue.sort()
+        if ticket.asked is not None:
+            self._asked.setdefault(ticket.asked[0], set()).add(ticket)
         if is_kept(ticket):
             self.kept += 1
             return

@@ -79,7 +79,7 @@ class PartitionCore:
         self.router = Router(self)
         self.soon = Soon(plan, self.programs, self.limits)
         self.dispatcher = Dispatcher(
-            plan, self.programs, partition, head.owner, self.router.open, self.parking, self.soon
+            plan, self.programs, partition, head.owner, self.router.open, self.parking, self.soon, self.runs
         )
         self.closing = Closing(self)
         self.time = Timekeeping(self, head)

@@ -330,6 +330,8 @@ class Plan:
     """Milliseconds that a run is remembered once it has ended."""
     id_retention: int = 24 * 3600 * 1000
     """Milliseconds that ids are known that senders have chosen."""
+    reply_retention: int = 24 * 3600 * 1000
+    """Milliseconds that the answer to a request can be read."""
     timeouts: tuple[TimeoutPlan, ...] = ()
     firing_type: int = -1
     """Number of the type of nodes' timers as they come to them; -1: no node sets any."""

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from .calls import ENTER, CallResult, Effect, Ended, Exit, Failed, Path
+from .calls import ENTER, CallResult, Ended, Exit, Failed, Path
 from .codec import type_name
-from .commit import DeadLetter, Reply
+from .commit import DeadLetter
 from .dispatch import Dispatch
 from .emitting import Emitter
 from .epoch import End, Epoch, Flow, Item
+from .noting import note_effects
 from .outcome import END_COMPLETED, END_TERMINATED
 from .plan import COMPLETE, SINK, TERMINATE, TIMED_OUT, WAITS, Target
 from .program import is_sink
@@ -22,7 +23,6 @@ from .records import Reentry
 from .runs import RunRecord, latest
 from .timers import TOTAL, as_taken
 from .traced_epoch import note_hops, note_rerouted
-from .transfers import Message
 from .waiting import NO_RUN
 
 if TYPE_CHECKING:
@@ -114,8 +114,8 @@ class Router:
             self._core.standing.left(dispatch, left, now)
         if dispatch.tickets or any(row.wait is not None for row in result.failed):
             self._core.standing.after(dispatch, result, now)
-        for effect in result.effects:
-            self._effect(dispatch.epoch, dispatch.slots[effect.index], effect)
+        if result.effects or result.void:
+            note_effects(dispatch, result)
         for sent in result.sent:
             self.emitter.many(dispatch, sent, self._core.programs[result.unit].codes[sent.code][0] - SINK)
         if self._plan.region_of[result.unit] in self._serial:
@@ -181,16 +181,6 @@ class Router:
         )  # fmt: skip
         self.dead(epoch, root, epoch.path(slot) + row.path, letter)
         return is_event
-
-    def _effect(self, epoch: Epoch, slot: int, effect: Effect) -> None:
-        root, body = epoch.roots[slot], effect.body
-        if effect.kind == "send":
-            message = Message(effect.id, effect.name, effect.to, epoch.times[root], body.encode())
-            epoch.pending.messages.append((root, message))
-            return
-        asked = epoch.replies.get(root)
-        if asked is not None:
-            epoch.pending.replies.append((root, Reply(*asked, body)))
 
     def _plain_exits(self, dispatch: Dispatch, result: CallResult) -> None:
         epoch, slots, codes = dispatch.epoch, dispatch.slots, result.codes
@@ -325,7 +315,7 @@ class Router:
         run.ended = True
         epoch.pending.ended[run] = end
         stands = self._core.parking.count or self._core.parking.kept
-        void = self._core.standing.ended(epoch, run, self.now) if stands else set()
+        void = self._core.standing.ended(epoch, run, end, self.now) if stands else set()
         flow = epoch.flows.get(0) or Flow()
         stack, queue = flow.stacks.pop(run, []), flow.queues.pop(run, deque())
         epoch.load[0] -= len(stack) + len(queue)

@@ -30,6 +30,7 @@ from .progress import LANES, Progress, free_and_alone, guarding, mark_of
 from .settings import NO_SETTINGS, Settings, give_settings
 from .slow import SlowCalls
 from .state_sizes import StateSizes
+from .streaming import StreamSink, Writing
 from .traced_run import Batch, Scope, TracedEvent, noting, parts
 from .unfolding import unfold
 from .waves import Waves, goes_in_waves
@@ -55,8 +56,12 @@ class UnitRunner:
         settings: Settings = NO_SETTINGS,
         scope: Scope | None = None,
         progress: Progress | None = None,
+        streams: StreamSink | None = None,
     ) -> None:
         self.plan = plan
+        self._streams = streams
+        self._writing: dict[int, Writing] = {}
+        """By partition: what the events of the call at hand write into streams."""
         self.settings = settings
         self._messages = plan.message_encoders
         self._scope = scope
@@ -159,12 +164,16 @@ class UnitRunner:
             return out.result
         stop_runs(call, entries)
         out.seat = self._progress.begin(call)
+        if self.is_async and self._streams is not None:
+            self._writing[call.partition] = Writing(call, self._streams)
         return out, entries
 
     def _finish(self, out: Outcome, entries: Sequence[Entry], started: float) -> CallResult:
         """States and time into the result, which is kept until the next call of its partition."""
         out.seat.end()
         result = out.done()
+        if (writing := self._writing.pop(result.partition, None)) is not None:
+            result.void = writing.void(result)
         number, owner = result.number, result.owner
         for entry in entries:
             entry.version, entry.owner, entry.stopped, entry.left = number, owner, None, None
@@ -382,6 +391,7 @@ class UnitRunner:
             context._now_ms, context.state, context._traced = out.call.now, None, traced
             context._partition, context._until = out.call.partition, out.until
             context._sets_timers = node.plan.on_timer is not None
+            context._writing = None if node.is_batch else self._writing.get(out.call.partition)
             rows.append(
                 (node, context, node.process, node.slot, node.singles, node.outputs, mark_of(position), node.scope)
             )

@@ -10,6 +10,7 @@ from .calls import Blobs
 from .plan import Plan
 from .program import UnitProgram
 from .timers import NOWHERE, TIMERS, stand_of, timers_of
+from .values import Known, known_in
 
 RUNNING: Final = "running"
 
@@ -20,7 +21,7 @@ class RunRecord:
     __slots__ = ("absent", "blobs", "busy", "ended", "forgotten", "former", "fresh", "hash", "idle_set", "key",
                  "loading", "next", "number", "replaces", "seen", "seen_kept", "sent", "shared", "stand", "stand_kept",
                  "timers",
-                 "timers_kept", "versions", "wanted")  # fmt: skip
+                 "timers_kept", "values", "versions", "wanted")  # fmt: skip
 
     def __init__(self, key: str, units: int, *, wanted: bool = True) -> None:
         self.key = key
@@ -58,6 +59,8 @@ class RunRecord:
         """What its nodes have set, as `RunTimers` writes it; and as it is in the store."""
         self.stand = self.stand_kept = NOWHERE
         """The wait that it stands at; and as it is in the store."""
+        self.values: Known | None = None
+        """What it has published; None: nothing."""
         self.next: RunRecord | None = None
         """The run that took its key over: held as long as this one is, for epochs that still name this one."""
 
@@ -79,6 +82,8 @@ class RunTable:
         self._limit = limit
         self._wanted = not plan.timed
         self._renamed = {former: node.name for node in plan.nodes for former in node.renamed_from}
+        self.have_values = False
+        """Some run has published something."""
         self._runs: dict[str, RunRecord] = {}
 
     def __len__(self) -> int:
@@ -108,6 +113,8 @@ class RunTable:
         run.timers_kept = fields.get(TIMERS) or None
         run.timers = run.timers_kept and self._with_names(run.timers_kept)
         run.stand = run.stand_kept = stand_of(fields.get(WAIT_FIELD))
+        run.values = known_in(fields)
+        self.have_values = self.have_values or run.values is not None
         run.seen_kept = int(fields.get(SEEN_FIELD) or b"0")
         run.idle_set = bool(run.seen_kept)
         run.seen = max(run.seen, run.seen_kept)

@@ -7,8 +7,10 @@ from itertools import repeat
 from operator import itemgetter
 from typing import Final
 
+from .answering import ended, replies_of
 from .calls import Path
-from .commit import Commit, Head, Output
+from .commit import EVERYBODY, Commit, Head, Output, Reply
+from .envelope import encode as encode_answer
 from .epoch import Epoch, Pending
 from .parking import PARKED, Parking
 from .parking import encode as encode_parked
@@ -29,6 +31,7 @@ from .runs import (
 )  # fmt: skip
 from .timekeeping import Timekeeping
 from .transfers import LINK, Numbering
+from .values import write_values
 
 _order: Final = itemgetter(0, 1)
 """Sort key of outputs and dead letters: the source's event, and the branches from there."""
@@ -78,8 +81,15 @@ class CommitBuilder:
         if self._plan.timed:
             self._time.write(epoch, commit, self._runs.get, self._start_of)
         self._states(commit, epoch)
-        self._ends(commit, epoch)
         last = len(epoch.runs) if epoch.cut is None else epoch.cut
+        if pending.values:
+            self._runs.have_values = True
+            write_values(epoch, last, commit, self._runs.get, self._start_of)
+        self._ends(commit, epoch)
+        commit.void = pending.void + [place for root, place in pending.written if root > last]
+        commit.sealed = [place for root, place in pending.written if root <= last]
+        if pending.values or pending.stands or pending.ended or pending.erased:
+            commit.changed = changed_runs(pending)
         commit.outputs = _outputs(pending, last)
         if self._links:
             commit.outputs = [self._linked(output, commit) for output in commit.outputs]
@@ -90,7 +100,7 @@ class CommitBuilder:
             sent = [message for root, message in rows if root <= last]
             commit.outputs += self._numbering.sent(sent, self._partitions, commit.counters)
         commit.dead = [letter for root, _, letter in sorted(pending.dead, key=_order) if root <= last]
-        commit.replies = [reply for root, reply in sorted(pending.replies, key=_by_root) if root <= last]
+        commit.replies = replies_of(epoch, self._parking, self._plan.reply_retention)
         first = self._outbox + 1
         self._outbox += len(commit.outputs)
         return Save(commit, first, epoch.count, epoch.began, epoch.dropped)
@@ -106,6 +116,7 @@ class CommitBuilder:
         for ticket, parked in pending.parked.items():
             if parked is None:
                 commit.unparked.append(ticket.field)
+                self._parking.close(ticket)
             else:
                 commit.parked[ticket.field] = encode_parked(parked)
         for ticket, due in pending.due.items():
@@ -175,6 +186,7 @@ class CommitBuilder:
                 continue
             fields = self._start_of(run, commit)
             fields += (STATUS_FIELD, end.outcome, RESULT_FIELD, end.result, ENDED_FIELD, str(self._now))
+            commit.ended_runs[run.key] = run.number
             if end.node:
                 fields += (ENDED_BY_FIELD, end.node)
             if end.void:
@@ -183,11 +195,19 @@ class CommitBuilder:
                 commit.ended[run.key] = self._plan.retention
             else:
                 commit.counters["ended"] = 1
+                commit.farewell = Reply("", EVERYBODY, encode_answer(ended(end)), self._plan.reply_retention)
         for run in epoch.pending.erased:
             self._time.void(run, commit)
             commit.runs.pop(run.key, None)
             commit.ended.pop(run.key, None)
+            commit.ended_runs.pop(run.key, None)
             commit.fresh.append(run.key)
+
+
+def changed_runs(pending: Pending) -> list[str]:
+    """Keys of runs that an epoch has changed in what readers may wait for."""
+    runs = (*(row[2] for row in pending.values), *pending.stands, *pending.ended, *pending.erased)
+    return list(dict.fromkeys(run.key for run in runs))
 
 
 def _after(records: Records, count: int) -> str:

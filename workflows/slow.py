@@ -17,6 +17,7 @@ from .context import Context
 from .entries import Entry, Home, InnerHome
 from .events import Event
 from .program import NodeProgram
+from .streaming import attempted
 
 FORGET: Final = 600.0
 """Seconds after which nobody will ask any more: the run has ended, or its partition is elsewhere."""
@@ -101,6 +102,8 @@ class SlowCalls:
             if not going.task.done():
                 going.asked = loop.time()
                 self._going[place] = going
+                if ctx._writing is not None:  # what it has written is not void: it goes on
+                    ctx._writing.going.add(attempted(ctx))
                 raise StillRuns(int(1000 * min(_LATEST, max(_SOONEST, (going.asked - going.since) / _PART))))
             self._going.pop(place, None)
             ctx.state, ctx._effects = going.context.state, going.context._effects

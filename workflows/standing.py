@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from .answering import void
 from .calls import CLOSED, SLOW, CallResult, Failed, Left
 from .codec import TOMBSTONE, type_name
 from .parking import BEHIND, EARLY, RETRY, Parked, Parking, Queue, Ticket, kept_before
@@ -16,7 +17,7 @@ from .waves import goes_in_waves
 
 if TYPE_CHECKING:
     from .dispatch import Dispatch
-    from .epoch import Epoch, Item
+    from .epoch import End, Epoch, Item
     from .partition import PartitionCore
     from .runs import RunRecord
 
@@ -53,7 +54,9 @@ class Standing:
                     self.behind(epoch, root, None, now)
                 continue
             parked = self._parked(epoch, slot, row, now)
-            ticket = self._parking.ticket(self._plan.nodes[row.node].name, run.key, epoch.roots_of.get(root))
+            ticket = self._parking.ticket(
+                self._plan.nodes[row.node].name, run.key, epoch.roots_of.get(root), epoch.replies.get(root)
+            )
             epoch.pending.parked[ticket] = parked
             queues.add(self._parking.queue(ticket))
             if not row.behind:
@@ -76,7 +79,7 @@ class Standing:
         visits = 0 if node is None else epoch.hops.get(slot, 0) + 1
         row = Failed(0, (), -1, BEHIND, "", None, epoch.types[slot], None, visits, 0, 0)
         name = "" if node is None else self._plan.nodes[node].name
-        ticket = self._parking.ticket(name, run.key, epoch.roots_of.get(root))
+        ticket = self._parking.ticket(name, run.key, epoch.roots_of.get(root), epoch.replies.get(root))
         epoch.pending.parked[ticket] = self._parked(epoch, slot, row, now)
         self._settle(epoch, [ticket], now)
 
@@ -115,7 +118,8 @@ class Standing:
             self.remove(epoch, [ticket], now)
         row = Failed(0, (), -1, EARLY, "", None, epoch.types[slot], None, 0, 0, 0)
         parked = msgspec.structs.replace(self._parked(epoch, slot, row, now), reason=EARLY, run=run.number)
-        pending.parked[parking.ticket(queue, run.key)] = parked
+        asked = epoch.replies.get(epoch.roots[slot])
+        pending.parked[parking.ticket(queue, run.key, asked=asked)] = parked
 
     def release(self, epoch: Epoch, queue: str, key: str, now: int) -> None:
         """The first message that is kept there is to go on now."""
@@ -140,10 +144,12 @@ class Standing:
         tickets = [epoch.standing.pop(slot) for slot in slots if slot in epoch.standing]
         self.remove(epoch, tickets, now)
 
-    def ended(self, epoch: Epoch, run: RunRecord, now: int) -> set[Ticket]:
+    def ended(self, epoch: Epoch, run: RunRecord, end: End, now: int) -> set[Ticket]:
         """A run has ended: what stood still of it, having begun, is no more. What has not begun is the next run's."""
         self.release_all(epoch, run.key, now)
         tickets = self._parking.of_run(run.key)
+        answered = tickets if self._plan.keyed else self._parking.of_key(run.key) + self._parking.kept_of(run.key)
+        epoch.pending.answers += [(end.root, *row) for row in void(answered, end)]
         self.remove(epoch, tickets, now)
         return set(tickets)
 
@@ -229,6 +235,8 @@ class Standing:
                     wanted[ticket] = parked.due
             elif ticket not in gone:
                 gone.add(ticket)
+                if index in skipped:
+                    epoch.passed_over.add(root)
                 self._parking.remove(ticket)
                 epoch.pending.parked[ticket] = None
                 for slot in [slot for slot, other in epoch.standing.items() if other == ticket]:

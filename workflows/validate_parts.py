@@ -67,6 +67,7 @@ def _check_workflow(findings: Findings) -> None:
     lasts = (
         ("retention", graph.retention, "remember ended runs"),
         ("id_retention", graph.id_retention, "know ids"),
+        ("reply_retention", graph.reply_retention, "keep answers"),
     )
     for name, given, what in lasts:
         if not (isinstance(given, timedelta) and timedelta(milliseconds=1) <= given <= _LONGEST_RETENTION):

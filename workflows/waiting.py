@@ -91,15 +91,18 @@ class Waiting:
         wait = self._plan.waits[index]
         self._core.standing.gone_on(epoch, (slot,), now)
         due = 0 if wait.after is None else now + wait.after
-        self._stand(epoch, run, Stand(wait.name, run.stand.generation + 1, now, due))
+        self._stand(epoch, slot, run, Stand(wait.name, run.stand.generation + 1, now, due))
         self._core.standing.release(epoch, kept_before(self._names[wait.source]), run.key, now)
 
     @staticmethod
-    def _stand(epoch: Epoch, run: RunRecord, stand: Stand) -> None:
+    def _stand(epoch: Epoch, slot: int, run: RunRecord, stand: Stand) -> None:
+        for root in epoch.replies.keys() & epoch.flows[0].begun if epoch.replies and 0 in epoch.flows else ():
+            if epoch.runs[root] is run and root != epoch.roots[slot]:
+                epoch.stood.setdefault(root, run.stand.wait)
         run.stand = epoch.pending.stands[run] = stand
 
-    def _leave(self, epoch: Epoch, run: RunRecord) -> None:
-        self._stand(epoch, run, Stand("", run.stand.generation))
+    def _leave(self, epoch: Epoch, slot: int, run: RunRecord) -> None:
+        self._stand(epoch, slot, run, Stand("", run.stand.generation))
 
     def _arrive(self, epoch: Epoch, slot: int, run: RunRecord, source: int, now: int) -> list[Item]:
         standing, parking, router = self._core.standing, self._core.parking, self._core.router
@@ -117,7 +120,7 @@ class Waiting:
             standing.gone_on(epoch, (slot,), now)
             if isinstance(wait, StandPlan):
                 return [(slot, wait.arrival)]
-            self._leave(epoch, run)
+            self._leave(epoch, slot, run)
             return router.resolve(epoch, slot, wait.targets)
         if not is_message:
             return router.resolve(epoch, slot, self._plan.sources[source].targets)
@@ -133,7 +136,7 @@ class Waiting:
         due, _ = epoch.firings[epoch.roots[slot]]
         if self._plan.wait(stand.wait) is not wait or stand.generation != due.generation or run.number != due.number:
             return []
-        self._leave(epoch, run)
+        self._leave(epoch, slot, run)
         return self._core.router.resolve(epoch, slot, wait.over)
 
     def refuse(self, epoch: Epoch, slot: int, reason: str, error: str) -> None:

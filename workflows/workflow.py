@@ -95,6 +95,7 @@ class Workflow:
         retention: timedelta = timedelta(days=1),
         epoch_deadline: timedelta = timedelta(seconds=10),
         id_retention: timedelta = timedelta(days=1),
+        reply_retention: timedelta = timedelta(days=1),
     ) -> None:
         """Start an empty workflow.
 
@@ -109,16 +110,15 @@ class Workflow:
             parked_full: What is done while as many events of a partition (or key) stand still, to be tried again, as
                 may: take no more from the sources until some have gone on, or make dead letters of the oldest.
             dead_letters: How long, and how many, dead letters are kept: a week, 10,000 or 64 MiB of a partition.
-            retention: How long a run that has ended is remembered: so long its outcome can be read, and events of its
-                key are late (see `source`). Default: a day.
+            retention: How long an ended run's outcome can be read, and its events are late (`source`). Default: a day.
             epoch_deadline: How long events wait, together with what came with them, for a node whose process is away,
                 or for a slow `async` one; then they stand still there, durably, and the others go on. Default: 10 s.
-            id_retention: How long the ids that senders choose for their messages are known, so that one that is sent
-                again is not another one. Default: a day.
+            id_retention: How long ids that senders choose are known: what comes again is no other one. Default: a day.
+            reply_retention: How long the answer to a request can be read. Default: a day.
         """
         self._graph = Graph(
             name, caller(1), keyed, partitions, state, fuse, migrations, dead_letters, parked_full, retention,
-            epoch_deadline=epoch_deadline, id_retention=id_retention,
+            epoch_deadline=epoch_deadline, id_retention=id_retention, reply_retention=reply_retention,
         )  # fmt: skip
         self._plans: dict[str | None, tuple[int, Plan]] = {}
 

@@ -8,6 +8,7 @@
 -- include: room.lua
 -- include: settled.lua
 -- include: run_id.lua
+-- include: streams.lua
 local head = KEYS[1]
 local base = string.sub(head, 1, -5)
 if moving(base) then return redis.error_reply(MOVING) end
@@ -34,6 +35,7 @@ local now = redis.call('TIME')
 local since = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
 redis.call('HSET', head, 'owner', asked[3], 'term', term, 'placement', placement, 'worker', asked[4], 'since', since,
   'acquirer', asked[6], 'attempt', asked[7], 'falls', string.format('%.0f', falls))
+streams_cut_all(base)
 for channel, capacity in pairs(asked[5]) do
   redis.call('HSET', base .. 'channels', channel, capacity)
   make_room(base, channel)

@@ -1,8 +1,11 @@
 #!lua flags=allow-oom
 -- All effects of an epoch, in one step. KEYS[1] head; ARGV[1] msgpack [owner, sequence, positions, runs, fresh,
--- ended, number of outputs, number of dead letters, replies (request, channel to publish on or empty, body), trims,
+-- ended, number of outputs, number of dead letters, replies (request, channel to publish on or empty, body, milliseconds to keep it), trims,
 -- counters, number of parked events, those no longer parked, when the first of queues are due (field -> milliseconds),
--- those not due any more, timers (member -> milliseconds), timers that are no more], numbers as strings; ARGV[2] blob of all outputs (may be empty); then for each dead letter its
+-- those not due any more, timers (member -> milliseconds), timers that are no more, the answer to all requests that lie in
+-- the inbox (channel to publish on is their own, or empty, body, milliseconds to keep it), or empty, JSON list of runs that
+-- readers may wait for, or empty, attempts whose stream entries stay (run, number, stream, place), those whose go, runs that
+-- have ended (run -> number)], numbers as strings; ARGV[2] blob of all outputs (may be empty); then for each dead letter its
 -- id and its blob, and for each parked event its field and its blob. Answers APPLIED, ALREADY, FENCED,
 -- ROLLED_BACK, or {TORN, sequence, reason}.
 -- A script is isolated, but an error in the middle leaves what was written before it. So everything is checked
@@ -10,6 +13,7 @@
 -- include: room.lua
 -- include: settled.lua
 -- include: letters.lua
+-- include: streams.lua
 local head = KEYS[1]
 local base = string.sub(head, 1, -5)
 if moving(base) then return redis.error_reply(MOVING) end
@@ -17,8 +21,8 @@ local asked = cmsgpack.unpack(ARGV[1])
 local owner, sequence, positions, runs, fresh, ended = asked[1], asked[2], asked[3], asked[4], asked[5], asked[6]
 local outputs, dead, replies, trims, counters = asked[7], asked[8], asked[9], asked[10], asked[11]
 local parked, unparked, due, not_due = asked[12], asked[13], asked[14], asked[15]
-local timers, no_timers = asked[16], asked[17]
-local REPLY_MILLISECONDS = '86400000'
+local timers, no_timers, farewell, changed = asked[16], asked[17], asked[18], asked[19]
+local sealed, cut, streams_ended = asked[20], asked[21], asked[22]
 local FIELDS_AT_ONCE = 2000
 local RESERVED = {owner = 1, sequence = 1, term = 1, placement = 1, worker = 1, since = 1, torn = 1,
   torn_reason = 1, outbox = 1, deployment = 1, acquirer = 1, attempt = 1, touched = 1, falls = 1, released = 1}
@@ -59,8 +63,16 @@ local function invalid()
   for member, time in pairs(timers) do if not (text(member) and digits(time)) then return 'timers' end end
   for _, member in ipairs(no_timers) do if not text(member) then return 'timers' end end
   for _, reply in ipairs(replies) do
-    if not (text(reply[1]) and text(reply[2]) and text(reply[3])) then return 'replies' end
+    if not (text(reply[1]) and text(reply[2]) and text(reply[3]) and type(reply[4]) == 'number') then return 'replies' end
   end
+  if farewell[1] and not (text(farewell[1]) and text(farewell[2]) and type(farewell[3]) == 'number') then return 'farewell' end
+  if not text(changed) then return 'changed' end
+  for _, rows in ipairs({sealed, cut}) do
+    for _, row in ipairs(rows) do
+      if not (text(row[1]) and digits(row[2]) and text(row[3]) and text(row[4])) then return 'streams' end
+    end
+  end
+  for key, number in pairs(streams_ended) do if not (text(key) and digits(number)) then return 'streams' end end
   for origin, through in pairs(trims) do
     if not text(origin) or not (origin == 'inbox' or origin == 'internal' or origin == 'control' or string.find(origin, '^channel:.')) then return 'trims' end
     if not text(through) or not string.find(through, '^%d+%-%d+$') then return 'trims' end
@@ -128,11 +140,36 @@ local function apply_timers()
   for member, time in pairs(timers) do redis.call('ZADD', base .. 'timers', time, member) end
 end
 
+local function apply_streams()
+  for _, key in ipairs(fresh) do
+    if not runs[key] then streams_forget(base, key) end
+  end
+  streams_settle(base, sealed, cut)
+  for key, number in pairs(streams_ended) do streams_end(base, key, number, ended[key]) end
+end
+
 local function close_all()
   local known = redis.call('HKEYS', base .. 'channels')
   for _, name in ipairs(known) do
     if string.sub(name, 1, 7) ~= 'closed:' then close_channel(base, name) end
   end
+end
+
+-- Nobody will process what lies in the inbox: those who wait for an answer get this one.
+local function answer_rest()
+  local keep, start = string.format('%.0f', farewell[3]), '-'
+  repeat
+    local entries = redis.call('XRANGE', base .. 'inbox', start, '+', 'COUNT', '100')
+    for _, entry in ipairs(entries) do
+      local named, flat = {}, entry[2]
+      for i = 1, #flat, 2 do named[flat[i]] = flat[i + 1] end
+      if named['reply'] and named['reply'] ~= '' then
+        local first = redis.call('SET', base .. 'reply:' .. named['id'], farewell[2], 'NX', 'PX', keep)
+        if first and farewell[1] ~= '' then redis.call('PUBLISH', named['reply'], named['id'] .. ' ' .. farewell[2]) end
+      end
+      start = '(' .. entry[1]
+    end
+  until #entries == 0
 end
 
 local function apply()
@@ -144,6 +181,7 @@ local function apply()
   if dead ~= '0' then trim_letters(base, tonumber(dead) + 100) end
   apply_parked(first_parked)
   apply_timers()
+  apply_streams()
   apply_trims()
   if counters['ended'] == '1' then close_all() end
   local fields = pairs_list(counters)
@@ -153,9 +191,12 @@ local function apply()
   fields[#fields + 1] = sequence
   write_hash(head, fields)
   for _, reply in ipairs(replies) do
-    local first = redis.call('SET', base .. 'reply:' .. reply[1], reply[3], 'NX', 'PX', REPLY_MILLISECONDS)
+    local keep = string.format('%.0f', reply[4])
+    local first = redis.call('SET', base .. 'reply:' .. reply[1], reply[3], 'NX', 'PX', keep)
     if first and reply[2] ~= '' then redis.call('PUBLISH', reply[2], reply[1] .. ' ' .. reply[3]) end
   end
+  if farewell[1] then answer_rest() end
+  if changed ~= '' then redis.call('PUBLISH', base .. 'changes', changed) end
 end
 
 local wrong = invalid()

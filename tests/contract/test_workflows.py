@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from flows import channels, composed, reminded, sensors, sessions, temperature, times, wrong
+from flows import channels, composed, reminded, sensors, sessions, talking, temperature, times, wrong
 from headrace import WorkflowError
 from rigs import Ended, Rig
 
@@ -451,3 +451,29 @@ def test_A_adapters_one_event_driven_node_as_a_step_three_deep_returns_its_actio
     }  # fmt: skip
     assert [rig.run_of(key).waits_at for key in ("ada", "bob", "cid")] == [None] * 3
     assert not rig.dead_letters()
+
+
+@pytest.mark.actors
+def test_S12_a_turn_that_is_tried_again_is_answered_once_with_what_its_last_attempt_wrote(rig: Rig) -> None:
+    flow = rig.run(talking.talking)
+
+    first = rig.request(flow.said, talking.Said("s1", "hello you"), key="s1")
+    second = rig.request(flow.said, talking.Said("s1", "again and again"), key="s1")
+    quiet = rig.run_of("s1")
+
+    assert (first, second) == ({"words": 2, "attempt": 1}, {"words": 3, "attempt": 3})
+    assert quiet.streams == {"tokens": ["hello", "you", "again", "and", "again"]}
+    assert [entry.kind for entry in quiet.entries("tokens")].count("reset") == 2
+    assert (quiet.values, quiet.version("turns")) == ({"turns": 2, "last": "again and again"}, 2)
+
+
+@pytest.mark.actors
+def test_E01_a_run_that_ends_answers_with_its_result_and_keeps_its_values_and_streams(rig: Rig) -> None:
+    flow = rig.run(talking.talking)
+
+    result = rig.request(flow.said, talking.Said("s1", "bye null"), key="s1")
+
+    run = rig.run_of("s1")
+    assert (result, run.status) == ({"turns": 1}, "completed")
+    assert (run.values, run.streams) == ({"turns": 1, "last": "bye null"}, {"tokens": ["bye", "null"]})
+    assert run.entries("tokens")[-1].kind == "end"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import httpx
 import msgspec
@@ -18,7 +19,8 @@ from headrace.gateway.bridge import Bridge
 from headrace.sources.requests import RequestSource
 from headrace.sources.streams import StreamReader
 from headrace.tracing.options import Tracing
-from headrace.workflows.commit import Answer, Commit, Reply
+from headrace.workflows.commit import EVERYBODY, Answer, Commit, Reply
+from headrace.workflows.envelope import RequestAnswer, encode
 from headrace.workflows.keyspace import partition_of
 from headrace.workflows.plan import SourcePlan
 from headrace.workflows.records import Headers, Records
@@ -60,12 +62,16 @@ class Echo:
             positions={records.origin: records.after},
             trims={records.origin: (records.after, len(records))},
             replies=[
-                Reply(id_, reply, msgspec.json.encode({"run": key, "data": msgspec.Raw(value or b"")}).decode())
+                Reply(id_, reply, replied({"run": key, "data": msgspec.Raw(value or b"")}))
                 for id_, reply, key, value in zip(ids, replies, map(_text, records.keys), records.values, strict=True)
                 if reply is not None
             ],
         ))  # fmt: skip
         assert answer is Answer.APPLIED
+
+
+def replied(value: Any) -> str:
+    return encode(RequestAnswer(kind="reply", value=msgspec.Raw(msgspec.json.encode(value))))
 
 
 def _text(key: bytes | None) -> str:
@@ -206,6 +212,30 @@ async def test_B29_no_reply_is_lost_with_the_gateways_connection(redis_url: str,
         assert await asyncio.wait_for(call, 10) == (Admission.APPENDED, b'"late"')
         assert bridge.waiting == 0
         await bridge.close()
+
+
+async def test_requests_that_nobody_will_process_are_told_that_the_workflow_has_ended(
+    redis_url: str, http: httpx.AsyncClient, store: Store
+) -> None:
+    head = await store.acquire(partition_of("s1", PARTITIONS), term=1, placement=1, worker="worker/0")
+    calls = [asyncio.create_task(http.post(EVENTS.format("s1"), json=number)) for number in range(3)]
+    inbox = store.keys(partition_of("s1", PARTITIONS)).inbox
+    await until_async(lambda: _has(store, inbox, 3), "the requests are in the inbox")
+
+    ended = encode(RequestAnswer(kind="ended", outcome="terminated", value=msgspec.Raw(b'"enough"')))
+    farewell = Reply("", EVERYBODY, ended)
+    commit = Commit(sequence=1, counters={"ended": 1}, farewell=farewell)
+    await store.commit(partition_of("s1", PARTITIONS), head.owner, commit)
+
+    answers = [(answer.status_code, answer.json()["reason"]) for answer in await asyncio.gather(*calls)]
+    assert answers == [(409, "enough")] * 3
+    later = await http.post(EVENTS.format("s1"), json=4)
+    assert (later.status_code, later.json()["code"]) == (409, "ended")
+    assert await store.client.xlen(inbox) == 3
+
+
+async def _has(store: Store, inbox: str, count: int) -> bool:
+    return await store.client.xlen(inbox) == count
 
 
 async def test_the_process_says_that_it_lives(http: httpx.AsyncClient) -> None:

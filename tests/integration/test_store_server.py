@@ -10,11 +10,13 @@ import signal
 import time
 from collections.abc import AsyncIterator
 
+import msgspec
 import pytest
 
 from headrace.actors.dead_letters import get_letter
 from headrace.actors.store import Store
 from headrace.actors.store_registry import Registry
+from headrace.actors.store_values import ValueReader
 from headrace.embedded import Valkey
 from headrace.sources.connection import ANSWER_WITHIN
 from headrace.workflows.commit import STRAY, Answer, Commit, DeadLetter, Output, Reply
@@ -339,3 +341,28 @@ async def test_a_dead_letter_is_found_by_the_first_part_of_its_entry_and_says_th
 
     assert found is not None
     assert found.entry == entry
+
+
+async def test_E06_readers_are_told_of_runs_that_have_changed_and_find_their_values(
+    store: Store,
+) -> None:
+    reader = ValueReader(store)
+    assert await reader.value("w", 0, "s1", "k") == (None, 0, {})
+    owner = await owned(store)
+    async with store.client.pubsub() as subscription:
+        await subscription.subscribe(store.keys(0).changes)
+        await subscription.get_message(timeout=5)
+        fields = ["status", "running", "number", "7", "value:k", '1 {"n":1}', "value:none", "3 null", "node:n", "{}"]
+
+        await store.commit(0, owner, Commit(sequence=1, runs={"s1": fields}, changed=["s1", "é"]))
+        await store.commit(0, owner, Commit(sequence=2, runs={"s1": ["value:k", "2 5"]}))
+
+        told = await subscription.get_message(timeout=5)
+        assert told is not None
+        assert msgspec.json.decode(told["data"]) == ["s1", "é"]
+        assert await subscription.get_message(timeout=0.2) is None
+    one = await reader.value("w", 0, "s1", "k")
+    assert (one.status, one.number, one.values["k"], one.values["k"].data) == ("running", 7, (2, b"5"), 5)
+    assert await reader.value("w", 0, "s1", "other") == ("running", 7, {})
+    assert (await reader.values("w", 0, "s1")).values == {"k": (2, b"5"), "none": (3, b"null")}
+    assert (await reader.values("w", 0, "nobody")).status is None

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
 from pathlib import Path
@@ -27,6 +28,7 @@ from headrace.actors.run_control import Asking, drop_letters_of
 from headrace.actors.spec import Deployment
 from headrace.actors.store import Store
 from headrace.actors.store_requests import Request, RequestStore
+from headrace.actors.store_streams import StreamStore
 from headrace.gateway.app import create_app
 from headrace.gateway.keys import encode_key
 from headrace.sources.channel import ChannelSender
@@ -41,6 +43,8 @@ from headrace.workflows.inner_places import stands_of
 from headrace.workflows.keyspace import partition_of
 from headrace.workflows.plan import SourcePlan
 from headrace.workflows.records import Headers
+from headrace.workflows.run_streams import Streamed
+from headrace.workflows.streaming import KEPT
 from rigs import D, Ended, F, Fuse, Rig, Senders
 from waiting import until_async
 
@@ -75,6 +79,23 @@ class ProcessSenders(Senders):
             if process.poll() is None:
                 process.kill()
             process.wait()
+
+
+@dataclass(frozen=True)
+class _Streams:
+    """Streams of runs in the store, read as those in memory are."""
+
+    store: StreamStore
+    workflow: str
+    partition: int
+    run: Callable[[Coroutine[Any, Any, Any]], Any]
+
+    def names(self, key: str) -> list[str]:
+        return list(self.run(self.store.names(self.workflow, self.partition, key)))
+
+    def read(self, key: str, name: str, after: str, limit: int) -> list[Streamed]:
+        reading = self.store.read(self.workflow, self.partition, key, name, after=after, limit=min(limit, KEPT))
+        return list(self.run(reading))
 
 
 class ClusterRig(Rig):
@@ -160,7 +181,8 @@ class ClusterRig(Rig):
         self.settle()
         fields = self._run(self._store.run(self._home(key), key))
         assert fields, f"no run has the key {key!r}"
-        return RunView(key, fields, self.plan, lambda event: self._run(self._ask_of(event)))
+        streams: Any = _Streams(StreamStore(self._store), self.plan.name, self._home(key), self._run)
+        return RunView(key, fields, self.plan, lambda event: self._run(self._ask_of(event)), streams)
 
     async def _ask_of(self, event: ControlEvent) -> None:
         """As `headrace runs terminate` and `headrace runs delete` do."""

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from headrace.workflows.calls import Call, CallResult
 from headrace.workflows.commit import Answer
 from headrace.workflows.dispatch import Dispatch
+from headrace.workflows.envelope import decode
 from headrace.workflows.instructions import Limits, Load, Recall
 from headrace.workflows.memory_store import MemoryStore
 from headrace.workflows.partition import PartitionCore
@@ -134,6 +135,7 @@ class World:
                     keys=[None] * len(values),
                     values=values,
                     after=str(after),
+                    requests=[(f"tokens{source}/0/{offset}", "caller") for offset in range(first, after)],
                 )
             )
         self.core.offer(batches, self.now)
@@ -199,13 +201,23 @@ def outcome(world: World) -> Expected:
         fields = world.store.run(0, key)
         found.status[key] = (fields["status"].decode(), fields.get("result", b"").decode())
         for name, blob in fields.items():
-            if name == "state" or name.startswith("node:"):
+            if name == "state" or name.startswith(("node:", "value:")):
                 found.states[key, name] = blob
     for output in world.store.outputs(0):
         found.outputs[output.key, output.sink].append((output.id, output.data))
     for letter in world.store.dead_letters(0):
         found.dead[letter.key].append((letter.id, letter.node, letter.reason))
+    found.answers = answers_in(world.store, 0)
     return found
+
+
+def answers_in(store: MemoryStore, partition: int) -> dict[str, tuple[Any, ...]]:
+    """How requests have been answered, in the form of the naive interpreter's result."""
+    answers = {request: decode(body.encode()) for request, body in store._of(partition).replies.items()}
+    return {
+        request: (answer.kind, answer.data, answer.outcome, answer.node, answer.reason)
+        for request, answer in answers.items()
+    }
 
 
 def same(found: Expected, expected: Expected) -> list[str]:
@@ -219,6 +231,10 @@ def same(found: Expected, expected: Expected) -> list[str]:
         wrong.append(f"status {found.status} expected {expected.status}")
     if dict(found.outputs) != dict(expected.outputs):
         wrong.append(f"outputs {dict(found.outputs)} expected {dict(expected.outputs)}")
+    if found.answers != expected.answers:
+        both = found.answers.keys() | expected.answers.keys()
+        pairs = [(name, found.answers.get(name), expected.answers.get(name)) for name in sorted(both)]
+        wrong.append(f"answers (found, expected) {[row for row in pairs if row[1] != row[2]]}")
     for side in (found, expected):
         side.dead = defaultdict(list, {key: sorted(rows, key=str) for key, rows in side.dead.items() if rows})
     if dict(found.dead) != dict(expected.dead):

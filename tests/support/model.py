@@ -114,6 +114,18 @@ class Behaviour:
             return self._emit(data, draw)
         return draw.choice(self.ways)
 
+    def says(self, data: Any) -> Any:
+        """What it replies, if it does: by the data alone."""
+        told = _told(data)
+        mix = told.value * 7_919 + told.ttl + self.seed
+        return {"by": self.number, "value": told.value} if mix % 6 == 0 else None
+
+    def publishes(self, data: Any) -> tuple[str, Any] | None:
+        """The value that it sets, if it does: by the data alone."""
+        told = _told(data)
+        mix = told.value * 7_919 + told.ttl + self.seed
+        return (f"v{mix % 2}", [self.number, told.value]) if mix % 5 == 0 else None
+
     def _emit(self, data: Any, draw: random.Random) -> Any:
         cls = Note if self.classes and draw.random() < 0.4 else Token
         return cls(data.key, draw.randint(0, 99), data.ttl - 1)
@@ -236,6 +248,10 @@ def _node(
 
     def process(event: Any, ctx: Any) -> Any:
         shared = ctx.run.state if behaviour.shares else None
+        if (said := behaviour.says(event.data)) is not None:
+            ctx.reply(said)
+        if (value := behaviour.publishes(event.data)) is not None:
+            ctx.set_value(*value)
         return behaviour.decide(event.data, ctx.state if behaviour.stateful else None, shared, ctx.attempt)
 
     async def process_async(event: Any, ctx: Any) -> Any:
@@ -310,6 +326,8 @@ class Expected:
     """Key -> (id, node, reason)."""
     processed: Counter[str] = field(default_factory=Counter)
     """Origin -> records."""
+    answers: dict[str, tuple[Any, ...]] = field(default_factory=dict)
+    """Request -> kind, value, outcome, node, reason: each record is a request, by the id of its event."""
 
 
 class Naive:
@@ -320,6 +338,8 @@ class Naive:
         self.plan = graph.plan
         self.result = Expected()
         self.ended = False
+        self.said: dict[str, tuple[Any, ...]] = {}
+        """What may answer the request of the event that is processed now: the first of each kind."""
 
     def feed(self, source: int, value: bytes | None, partition: int = 0) -> None:
         """One record of a source, in a topic partition."""
@@ -332,10 +352,29 @@ class Naive:
         try:
             data = msgspec.json.decode(value or b"", type=Token)
         except msgspec.DecodeError:
-            self.result.dead[""].append((identity, None, "tombstone" if value is None else "decode"))
+            reason = "tombstone" if value is None else "decode"
+            self.result.dead[""].append((identity, None, reason))
+            self._answer(identity, ("failed", None, "", "", reason))
             return
         key = data.key if self.plan.keyed else ""
         self._enter(key, identity, self._fan_out(data, identity, (), self.plan.sources[source].targets))
+        self._settled(identity)
+
+    def _settled(self, identity: str) -> None:
+        """An event of a request has gone as far as it can for now."""
+        for kind in ("reply", "ended", "failed"):
+            if kind in self.said:
+                self._answer(identity, self.said[kind])
+        if not self.stands(identity):
+            self._answer(identity, ("done", None, "", "", ""))
+        self.said = {}
+
+    def _answer(self, identity: str, answer: tuple[Any, ...]) -> None:
+        self.result.answers.setdefault(identity, answer)
+
+    def stands(self, identity: str) -> bool:
+        """Something of a request stands still: here nothing does."""
+        return False
 
     def replay(self, letter: DeadLetter) -> None:
         """A dead letter goes back to where it stopped."""
@@ -347,6 +386,7 @@ class Naive:
         types: dict[str, Any] = {"Note": Note, "Failure": Failure}
         data = msgspec.json.decode(letter.data or b"", type=types.get(letter.reentry.type, Token))
         self._enter(letter.key, letter.id, [(node, data, ())])
+        self.said = {}  # nobody waits for an answer any more
 
     def _enter(self, key: str, identity: str, stack: list[Any]) -> None:
         if self.result.status.get(key, ("running", ""))[0] != "running":
@@ -379,7 +419,18 @@ class Naive:
         for name, state in zip(names, states, strict=True):
             if name is not None:
                 self.result.states[name] = msgspec.json.encode(state)
+        self._says(behaviour, data, key)
         return self._following(result, node, data, identity, path)
+
+    def _says(self, behaviour: Behaviour, data: Any, key: str) -> None:
+        said = behaviour.says(data)
+        if said is not None:
+            self.said.setdefault("reply", ("reply", said, "", "", ""))
+        published = behaviour.publishes(data)
+        if published is not None:
+            name, value = key, f"value:{published[0]}"
+            version = int(self.result.states.get((name, value), b"0").partition(b" ")[0]) + 1
+            self.result.states[name, value] = b"%d %s" % (version, msgspec.json.encode(published[1]))
 
     def _failed(
         self, error: Exception, key: str, identity: str, node: int, data: Any, path: tuple[int, ...], attempts: int = 1
@@ -389,6 +440,7 @@ class Naive:
         reason = "reject" if isinstance(error, Reject) else "error"
         if plan.failure is None:
             self.result.dead[key].append((_id(identity, path), plan.name, reason))
+            self.said.setdefault("failed", ("failed", None, "", plan.name, reason))
             return []
         text = error.reason if isinstance(error, Reject) else f"{type(error).__name__}: {error}"
         came = msgspec.json.decode(msgspec.json.encode(data))
@@ -424,6 +476,7 @@ class Naive:
 
     def _end(self, key: str, outcome: str, value: Any) -> None:
         self.result.status[key] = (outcome, msgspec.json.encode(value).decode())
+        self.said["ended"] = ("ended", msgspec.to_builtins(value), outcome, "", "")
         if not self.plan.keyed:
             self.ended = True
 

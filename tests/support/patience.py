@@ -44,6 +44,8 @@ class Patient(Naive):
         self.here: set[int] = set()
         """Nodes at which something of the event that is processed now waits (serial)."""
         self.after: Waiting | None = None
+        self.void: list[Waiting] = []
+        """What stood still of the run that the event which is processed now has ended."""
         self.open_order = False
         """Two queues of one key were due at the same moment: nothing says which goes on first."""
 
@@ -73,6 +75,18 @@ class Patient(Naive):
             return
         self._begin(key, identity, stack)
 
+    def stands(self, identity: str) -> bool:
+        """Something of a request stands still."""
+        return any(row.identity == identity for queue in self.queues.values() for row in queue)
+
+    def _settled(self, identity: str) -> None:
+        ended = self.said.get("ended")
+        super()._settled(identity)
+        if ended is not None:
+            for row in self.void:
+                self._answer(row.identity, ended)
+        self.void = []
+
     def _begin(self, key: str, identity: str, stack: list[Any]) -> None:
         """Each target of the source for itself: in a serial workflow the second one waits behind the first one."""
         if not self.serial:
@@ -93,6 +107,7 @@ class Patient(Naive):
             self._traverse(row.key, row.identity, [(row.node, row.data, row.path)], first=row)
         self.after = None
         self._settle()
+        self._settled(row.identity)
 
     def _traverse(self, key: str, identity: str, stack: list[Any], first: Waiting | None = None) -> bool:
         """Returns False if the run has ended."""
@@ -139,6 +154,7 @@ class Patient(Naive):
         for name, state in zip(names, states, strict=True):
             if name is not None:
                 self.result.states[name] = msgspec.json.encode(state)
+        self._says(behaviour, data, key)
         return self._following(result, node, data, identity, path)
 
     def _wait(  # noqa: PLR0913
@@ -175,6 +191,8 @@ class Patient(Naive):
 
     def _end(self, key: str, outcome: str, value: Any) -> None:
         super()._end(key, outcome, value)
+        rows = [row for queue in self.queues.values() for row in queue if row.key == key]
+        self.void = [row for row in rows if row.node is not None or self.ended]
         for queue in self.queues.values():
             queue[:] = [row for row in queue if row.key != key or row.node is None]
         self._settle()

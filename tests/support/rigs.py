@@ -197,7 +197,10 @@ class HarnessRig(Rig):
         return senders
 
     def request(self, source: SourceHandle[D], data: D, *, key: str) -> Any:
-        return self.harness.request(source, data, key=key)
+        asked = self.harness.ask(source, data, key=key)
+        while asked.answer is None:
+            self.harness.advance(timedelta(seconds=1))
+        return asked.reply()
 
     def close(self, source: SourceHandle[Any]) -> None:
         self.harness.close(source)

@@ -11,7 +11,7 @@ from collections import deque
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
-from driving import NOW, run_call
+from driving import NOW, answers_in, run_call
 from headrace.workflows import reentry, transfers
 from headrace.workflows.commit import Answer, DeadLetter, Output
 from headrace.workflows.dispatch import Dispatch
@@ -198,6 +198,7 @@ class SpreadWorld:
                 Records(
                     source, origin, list(range(first, after)), [NOW] * len(values), [None] * len(values),
                     list(values), str(after),
+                    ids=[f"{origin}/{offset}" for offset in range(first, after)], replies=["caller"] * len(values),
                 )
             )  # fmt: skip
         owner.core.offer(batches, NOW)
@@ -284,10 +285,13 @@ def spread_outcome(world: SpreadWorld) -> Expected:
             assert partition_of(key, world.partitions) == number, f"{key} has a run in a partition not its own"
             found.status[key] = (fields["status"].decode(), fields.get("result", b"").decode())
             for name, blob in fields.items():
-                if name == "state" or name.startswith("node:"):
+                if name == "state" or name.startswith(("node:", "value:")):
                     found.states[key, name] = blob
         for letter in world.store.dead_letters(number):
             found.dead[letter.key].append((letter.id, letter.node, letter.reason))
+        answers = answers_in(world.store, number)
+        assert not answers.keys() & found.answers.keys(), "answered in two partitions"
+        found.answers.update(answers)
     for output in world.sent.values():
         found.outputs[output.key, output.sink].append((output.id, output.data or b""))
     return found

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from headrace import CodecError, Context, Event, HeadraceError, NotAvailableError
+from headrace import CodecError, Context, Event
 from headrace.workflows.context import Replied, Run
 
 
@@ -52,19 +52,3 @@ def test_the_run_has_an_address_and_the_shared_state() -> None:
     assert ctx.run.state is None
     ctx._run = Run("orders", "o1", None)
     assert ctx.run is ctx._run
-
-
-@pytest.mark.parametrize(
-    "use",
-    [
-        lambda ctx: ctx.set_value("view", 1),
-        lambda ctx: ctx.stream("tokens"),
-    ],
-)
-def test_what_this_version_cannot_do_is_refused_and_never_ignored(use: object) -> None:
-    assert callable(use)
-
-    with pytest.raises(NotAvailableError, match="not available in this version") as caught:
-        use(context())
-
-    assert isinstance(caught.value, HeadraceError)

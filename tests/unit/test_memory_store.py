@@ -65,7 +65,7 @@ def test_a_channel_has_room_again_when_its_events_are_done() -> None:
     assert [entry.data for entry in store.stream(0, "channel:lines")] == [b"2"]
 
 
-def test_the_end_of_the_workflow_closes_its_channels_but_not_the_inbox() -> None:
+def test_the_end_of_the_workflow_closes_its_channels_and_the_inbox() -> None:
     store = MemoryStore(channels={"lines": 2})
     owner = owned(store)
 
@@ -73,7 +73,8 @@ def test_the_end_of_the_workflow_closes_its_channels_but_not_the_inbox() -> None
 
     with pytest.raises(SourceClosed):
         store.append(0, "channel:lines", b"1")
-    assert store.append(0, "inbox", b"1", key="s1", event="r1", reply="g") == "1-0"
+    with pytest.raises(SourceClosed):
+        store.append(0, "inbox", b"1", key="s1", event="r1", reply="g")
 
 
 def test_the_first_reply_is_handed_out_once() -> None:

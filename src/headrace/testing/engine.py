@@ -19,6 +19,7 @@ from headrace.testing.clockwork import Clockwork
 from headrace.testing.deadlines import LateProgress
 from headrace.testing.inputs import Inputs
 from headrace.testing.problems import HarnessError
+from headrace.testing.streams import StreamsInMemory
 from headrace.testing.writing import KeepingPacker, ready_or
 from headrace.workflows import parking, reentry, transfers
 from headrace.workflows.actions import Reject
@@ -231,7 +232,7 @@ class Engine:
 
     async def _start(self, unit: int, replica: int) -> UnitRunner:
         runner = self._runners[unit, replica] = UnitRunner(
-            self.plan, unit, settings=self._settings, progress=LateProgress()
+            self.plan, unit, settings=self._settings, progress=LateProgress(), streams=StreamsInMemory(self.store)
         )
         await runner.open()
         return runner

@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any, Generic, Literal, Self
 
-import msgspec
 from typing_extensions import TypeVar
 
 from headrace.sources.custom import CustomSource
+from headrace.testing.asking import Asked, Asking
 from headrace.testing.beginning import START, Beginning
 from headrace.testing.engine import Engine
 from headrace.testing.inputs import LogEntry
@@ -111,9 +111,9 @@ class Harness(Operations):
         self._engine: Engine = begin.anew() if on is None else begin.on(on._engine, drop_state)
         self._partitions = self._engine.partitions
         self._senders = Senders(self._plan, self._engine)
+        self._asking = Asking(self._engine, self._senders)
         self._batching = False
         self._readings: dict[int, Reading] = {}
-        self._requests = 0
         self._thread = LoopThread()
         self._thread.run(self._engine.open())
 
@@ -243,28 +243,20 @@ class Harness(Operations):
         return count
 
     def request(self, source: SourceHandle[D], data: D, *, key: str | None = None, id: str | None = None) -> Any:
-        """Send a request and return its reply, as a caller of the gateway gets it.
+        """Send a request and return what a node replied, or else the result of the run that it completed.
 
         Raises:
-            HarnessError: No node replied; says so, with the dead letter if there is one.
+            HarnessError: There is neither; says what there is, with the dead letter's error if there is one.
         """
-        senders = self._senders
-        plan = senders.source(source)
-        if plan.source.kind != "requests":
-            raise HarnessError(f"{plan.name} is no RequestSource: nobody can reply. Use send")
+        return self.ask(source, data, key=key, id=id).reply()
+
+    def ask(self, source: SourceHandle[D], data: D, *, key: str | None = None, id: str | None = None) -> Asked:
+        """Send a request, or a message that wants an answer, as a caller of the gateway does; see `Asked.answer`."""
         if self._batching:
             raise HarnessError("a request inside batch() would wait for ever: make it outside")
-        self._requests += 1
-        chosen = id or f"request-{self._requests}"
-        run = senders.run_of(plan, data, key)
-        partition = senders.home(run)
-        senders.append(plan, senders.encoded(plan, data), partition, run=run, id=chosen, reply="harness")
+        asked = self._asking.ask(self._senders.source(source), data, key, id)
         self._settle()
-        body = self._engine.store.reply(partition, chosen)
-        if body is None:
-            letter = next((f": {row.error}" for row in reversed(self.dead_letters) if row.id.startswith(chosen)), "")
-            raise HarnessError(f"no node replied to {data!r}{letter}")
-        return msgspec.json.decode(body)
+        return asked
 
     def close(self, source: SourceHandle[Any]) -> None:
         """Close a channel for everybody: what is in it is still processed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from headrace.workflows.keyspace import CONTROL, partition_of
 from headrace.workflows.memory_store import MemoryStore
 from headrace.workflows.plan import Plan
 from headrace.workflows.program import node_field
+from headrace.workflows.run_streams import RunStreams, Streamed, values_of
 from headrace.workflows.runs import (
     ENDED_BY_FIELD,
     ENDED_FIELD,
@@ -29,6 +31,7 @@ from headrace.workflows.runs import (
     VOID_FIELD,
     find_former,
 )  # fmt: skip
+from headrace.workflows.values import values_in
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class RunView:
     _fields: Mapping[str, bytes] = field(repr=False)
     _plan: Plan = field(repr=False)
     _ask: Callable[[ControlEvent], None] = field(repr=False)
+    _streams: RunStreams = field(repr=False)
 
     @property
     def status(self) -> str:
@@ -82,6 +86,28 @@ class RunView:
     def void(self) -> int:
         """How many of its events stood still when it was ended from outside: they are no more."""
         return int(self._fields.get(VOID_FIELD, b"0"))
+
+    @property
+    def values(self) -> dict[str, Any]:
+        """What its nodes have published by `ctx.set_value`, by name."""
+        return {name: value.data for name, value in values_in(self._fields)}
+
+    def version(self, name: str) -> int:
+        """Of the value: 1 for the first that was set under its name, then 2, 3 ...; 0: there is none."""
+        return next((value.version for known, value in values_in(self._fields) if known == name), 0)
+
+    @property
+    def streams(self) -> dict[str, list[Any]]:
+        """Values of its streams (`ctx.stream`), by name: those that count now."""
+        return {name: self._values(self.entries(name)) for name in self._streams.names(self.key)}
+
+    def entries(self, stream: str, *, after: str = "0") -> list[Streamed]:
+        """What a follower of a stream gets from the entry with the id `after` on: values, resets, the end."""
+        return self._streams.read(self.key, stream, after, sys.maxsize)
+
+    @staticmethod
+    def _values(entries: list[Streamed]) -> list[Any]:
+        return [msgspec.json.decode(value) for value in values_of(entries)]
 
     def terminate(self, reason: Any = None) -> None:
         """End the run from outside, as `headrace runs terminate` does; nothing happens if it has ended.
@@ -134,7 +160,7 @@ class Runs(Mapping[str, RunView]):
         if not fields:
             known = ", ".join(map(repr, self)) or "none"
             raise KeyError(f"no run has the key {key!r}. There are: {known}")
-        return RunView(key, fields, self._plan, self._ask)
+        return RunView(key, fields, self._plan, self._ask, self._store.streams(partition))
 
     def _ask(self, event: ControlEvent) -> None:
         """Have something done to a run, from outside."""
