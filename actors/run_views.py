@@ -132,6 +132,8 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     """When it has stood there for too long: milliseconds since 1970 UTC."""
     waits: list[WaitRow] = []
     """All waits that it stands at: its own one, and those of workflows that are nodes, `pay/approval`."""
+    generations: list[int] = []
+    """Of each of `waits`: how often it has come to one, that time included."""
 
 
 async def list_runs(
@@ -249,6 +251,7 @@ async def get_run(registry: Registry, descriptor: WorkflowDescriptor, key: str) 
         waits_at=waits[0].name if waits else None,
         waits_until=waits[0].until if waits else None,
         waits=waits,
+        generations=[stand.generation for stand in stands],
     )
 
 
