@@ -8,6 +8,7 @@ import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
 from headrace.actors.dead_letters import Filter, list_letters, replay_letters
+from headrace.actors.run_views import is_number
 from headrace.gateway.addresses import BASE
 from headrace.gateway.bodies import decode_json, read_body
 from headrace.gateway.calls import json_response
@@ -127,14 +128,8 @@ async def _places(
 
 def _place(workflow: WorkflowDescriptor, address: str) -> tuple[int, str]:
     parts = address.split("/")
-    if len(parts) == _PARTS and parts[0] == workflow.name and parts[1].isascii() and parts[1].isdecimal():
+    if len(parts) == _PARTS and parts[0] == workflow.name and is_number(parts[1]):
         time, dash, number = parts[2].partition("-")
-        if dash and _is_number(time) and _is_number(number) and len(parts[1]) < 9:  # noqa: PLR2004
-            partition = int(parts[1])
-            if partition < workflow.partitions:
-                return partition, parts[2]
+        if dash and is_number(time) and is_number(number) and int(parts[1]) < workflow.partitions:
+            return int(parts[1]), parts[2]
     raise ProblemError("invalid_data", f"{address[:200]!r} is no address of a dead letter of {workflow.name!r}")
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) < 20  # noqa: PLR2004  digits of 2 ** 63

@@ -108,9 +108,7 @@ async def test_M07_a_message_with_the_same_id_is_delivered_once(http: httpx.Asyn
     assert again.headers["idempotent-replayed"] == "true"
 
 
-async def test_M10_a_message_may_come_before_the_run_waits_or_has_even_begun(
-    http: httpx.AsyncClient, key: str
-) -> None:
+async def test_M10_a_message_may_come_before_the_run_waits_or_has_even_begun(http: httpx.AsyncClient, key: str) -> None:
     asynchronous = {"Prefer": "respond-async"}
     begun, sent = await asyncio.gather(
         http.post(f"/runs/{key}/events", json={"what": "wait"}, headers=asynchronous),
@@ -312,7 +310,10 @@ async def test_many_events_come_in_as_lines_each_by_itself(http: httpx.AsyncClie
 
     assert answer.status_code == 200
     assert answer.json()["accepted"] == 2
-    assert [(row["index"], row["code"]) for row in answer.json()["errors"]] == [(1, "invalid_json"), (2, "invalid_data")]
+    assert [(row["index"], row["code"]) for row in answer.json()["errors"]] == [
+        (1, "invalid_json"),
+        (2, "invalid_data"),
+    ]
 
 
 async def test_an_array_that_is_sent_again_counts_once(http: httpx.AsyncClient) -> None:
