@@ -6,6 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 from fastapi import Request, Response
@@ -161,32 +162,30 @@ class _Batch:
                 await self._append(partition, rows)
 
         failed = await asyncio.gather(*(one(*part) for part in parts.items()), return_exceptions=True)
-        errors = [error for error in failed if error is not None]
-        for error in errors:
+        for rows, error in zip(parts.values(), failed, strict=True):
+            if error is None:
+                continue
             if not isinstance(error, (StoreUnavailable, StoreFull)) or not self.accepted:
                 raise error
-        for (_, rows), error in zip(parts.items(), failed, strict=True):
-            if isinstance(error, Exception):
-                self.problems.update({row.index: problem_of(error) for row in rows})
+            self.problems.update({row.index: problem_of(error) for row in rows})
 
     async def _append(self, partition: int, rows: list[_Placed]) -> None:
-        settings, store = self._gateway.settings, self._gateway.store
-        entries = [row.entry for row in rows]
-        for tries in range(1, _TRIES + 1):
-            try:
-                admissions = await store.append_requests(
-                    self._workflow.name, partition, entries, durability=self.durability,
-                    remembered=settings.idempotency_seconds if self._is_repeatable else REMEMBERED,
-                )  # fmt: skip
-            except StoreUnavailable:  # the same ids again: what is there already is not doubled
-                if tries == _TRIES:
-                    raise
-                await asyncio.sleep(_PAUSE * tries)
-            else:
-                break
-        for row, admission in zip(rows, admissions, strict=True):
+        for row, admission in zip(rows, await self._admit(partition, rows), strict=True):
             if admission.is_in:
                 self.accepted += 1
                 self.repeated += admission is Admission.ALREADY
             else:
                 self.problems[row.index] = refusal(admission, self._workflow, row.key)
+
+    async def _admit(self, partition: int, rows: list[_Placed]) -> list[Admission]:
+        append = partial(
+            self._gateway.store.append_requests, self._workflow.name, partition, [row.entry for row in rows],
+            durability=self.durability,
+            remembered=self._gateway.settings.idempotency_seconds if self._is_repeatable else REMEMBERED,
+        )  # fmt: skip
+        for tries in range(1, _TRIES):
+            try:
+                return await append()
+            except StoreUnavailable:  # the same ids again: what is there already is not doubled
+                await asyncio.sleep(_PAUSE * tries)
+        return await append()

@@ -11,6 +11,7 @@ from uuid import UUID
 
 import jsonschema
 import msgspec
+from jsonschema import validators
 from jsonschema.exceptions import ValidationError
 from jsonschema.protocols import Validator
 
@@ -43,7 +44,8 @@ def _formats() -> jsonschema.FormatChecker:
     return checker
 
 
-_Strict: Final = jsonschema.validators.extend(
+_extend: Any = validators.extend  # it has no types
+_Strict: Final[Any] = _extend(
     jsonschema.Draft202012Validator,
     # JSON Schema takes 1.0 for an integer; a worker does not.
     type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
@@ -113,13 +115,16 @@ def _leaves(error: ValidationError) -> Iterable[ValidationError]:
     branches: dict[Any, list[ValidationError]] = {}
     for each in error.context:
         branches.setdefault(each.schema_path[0], []).append(each)
-    deep = [
-        rows for rows in branches.values() if all(len(row.absolute_path) > len(error.absolute_path) for row in rows)
-    ]
-    fields = [rows for rows in branches.values() if any(row.validator == "required" for row in rows)]
-    if len(nearest := deep or fields) != 1:
+    nearest = [rows for rows in branches.values() if not any(_is_another(row, error) for row in rows)]
+    if len(nearest) != 1:
         return (error,)
     return [leaf for row in nearest[0] for leaf in _leaves(row)]
+
+
+def _is_another(row: ValidationError, error: ValidationError) -> bool:
+    """The data are not of this alternative at all: of another type, or with another one's tag."""
+    depth = len(row.absolute_path) - len(error.absolute_path)
+    return (depth == 0 and row.validator == "type") or (depth == 1 and row.validator in ("enum", "const"))
 
 
 def _row(error: ValidationError) -> dict[str, str]:
