@@ -92,7 +92,9 @@ def of_orders() -> dict[str, Any]:
         SourceDescriptor(kind="requests", name="requests", schema=schema),
         SourceDescriptor(kind="messages", name="approval", schema={"type": "string"}),
     )
-    return openapi_for(create_app("redis://127.0.0.1:1/0"), WorkflowDescriptor(name="orders", partitions=1, sources=sources))
+    return openapi_for(
+        create_app("redis://127.0.0.1:1/0"), WorkflowDescriptor(name="orders", partitions=1, sources=sources)
+    )
 
 
 def test_the_document_of_a_workflow_has_its_name_and_its_types() -> None:

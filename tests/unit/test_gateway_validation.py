@@ -59,7 +59,6 @@ def errors_of(data_type: Any, data: Any) -> dict[str, str]:
     return {row["path"]: row["message"] for row in FieldErrors(source).of(data)}
 
 
-
 @st.composite
 def orders(draw: st.DrawFn) -> Order:
     items = [
