@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _BACKLOG: Final = 2048
 _MORE: Final = 5
 """Seconds beside those for a body that open requests have when a process is to end."""
+_HUNG: Final = 30
+"""Seconds without a sign after which a process is replaced: one that starts, on a busy machine, gives none at first."""
 
 
 class AddressTaken(HeadraceError):
@@ -110,6 +112,7 @@ def _config(make: partial[FastAPI], settings: GatewaySettings) -> uvicorn.Config
     return uvicorn.Config(
         make, factory=True, workers=settings.processes, log_config=None, access_log=False, server_header=False,
         lifespan="on", timeout_graceful_shutdown=int(settings.body_seconds) + _MORE,
+        timeout_worker_healthcheck=_HUNG,
     )  # fmt: skip
 
 
