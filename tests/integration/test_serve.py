@@ -84,8 +84,14 @@ async def test_a_process_that_is_killed_is_replaced(start: Start, redis_url: str
     ran = start("serve", "--redis", redis_url, "--port", "0", "--processes", "2")
     address = address_of(ran)
 
+    def is_answering(child: psutil.Process) -> bool:
+        try:
+            return "spawn_main" in " ".join(child.cmdline())
+        except psutil.Error:  # it has just ended
+            return False
+
     def answering() -> list[psutil.Process]:
-        return [child for child in ran.family() if "spawn_main" in " ".join(child.cmdline())]
+        return list(filter(is_answering, ran.family()))
 
     first = until(lambda: found if len(found := answering()) == 2 else None, "two processes answer", within=PATIENCE)
     first[0].kill()
