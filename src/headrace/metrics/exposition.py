@@ -14,7 +14,7 @@ from headrace.actors.deployments import get_deployment
 from headrace.actors.spec import ClusterStatus
 from headrace.actors.store_link import PROCESS
 from headrace.actors.store_registry import Registry
-from headrace.actors.supervise import SuperviseStatus, get_supervise_status
+from headrace.actors.supervise_status import SuperviseStatus, get_supervise_status
 from headrace.metrics.families import Family, merged
 from headrace.metrics.reading import families_left
 from headrace.metrics.supervising import supervise_metrics
