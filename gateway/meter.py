@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -67,12 +68,20 @@ class Metered:
         began = time.monotonic()
         told = False
 
-        async def count(message: Message) -> None:
+        def tell(status: int) -> None:
             nonlocal told
-            if message["type"] == "http.response.start" and not told:
+            if not told:
                 told = True
                 route = getattr(scope.get("route"), "path", "(none)")
-                self._meter.answered(scope["method"], route, message["status"], time.monotonic() - began)
+                self._meter.answered(scope["method"], route, status, time.monotonic() - began)
+
+        async def count(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                tell(message["status"])
             await send(message)
 
-        await self._app(scope, receive, count)
+        try:
+            await self._app(scope, receive, count)
+        except Exception:
+            tell(int(HTTPStatus.INTERNAL_SERVER_ERROR))  # who answers it stands around this
+            raise

@@ -272,3 +272,19 @@ async def test_callers_wait_up_to_a_limit(redis_url: str, store: Store) -> None:
 
     assert problem(refused) == (503, "too_many_waiting")
     assert asynchronous.status_code == 202
+
+
+async def test_a_mistake_of_the_gateway_is_told_and_counted(
+    redis_url: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    with GatewayThread(redis_url, LIMITS) as address:
+        monkeypatch.setattr("headrace.gateway.routes_runs.get_run", fail)
+        async with httpx.AsyncClient(base_url=address, timeout=30) as http:
+            answer = await http.get("/v1/workflows/orders/runs/s1")
+            page = (await http.get("/metrics")).text
+
+    assert problem(answer) == (500, "internal_error")
+    assert re.search(r'^headrace_gateway_requests_total\{.*status="500"\} 1\.0$', page, re.MULTILINE)
