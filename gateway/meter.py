@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from http import HTTPStatus
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -66,22 +65,11 @@ class Metered:
             await self._app(scope, receive, send)
             return
         began = time.monotonic()
-        told = False
-
-        def tell(status: int) -> None:
-            nonlocal told
-            if not told:
-                told = True
-                route = getattr(scope.get("route"), "path", "(none)")
-                self._meter.answered(scope["method"], route, status, time.monotonic() - began)
 
         async def count(message: Message) -> None:
             if message["type"] == "http.response.start":
-                tell(message["status"])
+                route = getattr(scope.get("route"), "path", "(none)")
+                self._meter.answered(scope["method"], route, message["status"], time.monotonic() - began)
             await send(message)
 
-        try:
-            await self._app(scope, receive, count)
-        except Exception:
-            tell(int(HTTPStatus.INTERNAL_SERVER_ERROR))  # who answers it stands around this
-            raise
+        await self._app(scope, receive, count)

@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from headrace.actors.run_views import BadCursor
 from headrace.gateway.problem_types import PROBLEMS, problem_type
@@ -96,15 +97,40 @@ def add_problems(app: FastAPI) -> None:
     """Let the app answer every error by a problem document."""
 
     async def problem(request: Request, error: Exception) -> Response:
-        found = problem_of(error)
-        if found.code == "internal_error":
-            log.error("request_failed", path=request.url.path, exc_info=error)
-        return found.response(request.url.path)
+        return problem_of(error).response(request.url.path)
 
     for kind in (ProblemError, HTTPException, RequestValidationError, *(kind for kind, _ in _CODES)):
         app.add_exception_handler(kind, problem)
     app.add_exception_handler(ClientDisconnect, problem)
-    app.add_exception_handler(Exception, problem)
+    app.add_middleware(Guarded)
+
+
+class Guarded:
+    """Middleware: what nobody expected is logged, and answered like any problem; the connection stays as it is.
+
+    Args:
+        app: What answers.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Of ASGI."""
+        began = False
+
+        async def watched(message: Message) -> None:
+            nonlocal began
+            began = True
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        except Exception as error:
+            if began or scope["type"] != "http":
+                raise
+            log.exception("request_failed", path=scope["path"])
+            await problem_of(error).response(scope["path"])(scope, receive, send)
 
 
 def problem_of(error: Exception) -> ProblemError:
