@@ -64,6 +64,11 @@ _SCHEMAS: Final[dict[str, Any]] = {
                     {"type": "object", "properties": {"name": {"type": "string"}, "until": _TIME}},
                 ],
             },
+            "waits": {
+                "type": "array",
+                "description": "All that it stands at, if it is several: those of workflows that are nodes, too.",
+                "items": {"type": "object", "properties": {"name": {"type": "string"}, "until": _TIME}},
+            },
             "result": {"description": "Of a completed run."},
             "reason": {"description": "Of a run that ended otherwise."},
             "void": {"type": "integer", "description": "Events that stood still when it was ended from outside."},

@@ -19,8 +19,10 @@ COMPLETED = "completed"
 def run_document(workflow: WorkflowDescriptor, run: RunView) -> dict[str, Any]:
     """All of a run that callers may see: not the states of its nodes."""
     document = row_document(workflow, run)
-    wait = None if run.waits_at is None else {"name": run.waits_at, "until": written(run.waits_until)}
-    document |= {"ended_by": run.ended_by, "wait": wait}
+    waits = [{"name": row.name, "until": written(row.until)} for row in run.waits]
+    document |= {"ended_by": run.ended_by, "wait": waits[0] if waits else None}
+    if len(waits) > 1:
+        document["waits"] = waits
     if run.result is not None:
         document["result" if run.status == COMPLETED else "reason"] = run.result
     if run.void:
