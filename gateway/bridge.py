@@ -169,6 +169,8 @@ class Bridge:
         return await append()
 
     async def _reply_within(self, wait: float, request: str, waiter: _Waiter, *, attached: bool) -> bytes | None:
+        if wait <= 0 and not attached:
+            return None
         stopping = asyncio.create_task(self._stopping.wait())
         looking = asyncio.create_task(self._look_for(request, waiter)) if attached else None
         try:
