@@ -13,7 +13,7 @@ import msgspec
 
 from headrace.actors.audit import audit
 from headrace.actors.inner_outlet import MOST, once_there_is_room
-from headrace.actors.run_views import BadCursor
+from headrace.actors.run_views import BadCursor, is_number
 from headrace.actors.store import Store
 from headrace.actors.store_registry import Registry
 from headrace.sources.connection import Script, store_errors
@@ -115,7 +115,7 @@ def _parse(cursor: str) -> tuple[int, int, int] | None:
         return None
     entry, _, partition = cursor.partition(".")
     time, _, number = entry.partition("-")
-    if not (time.isdecimal() and number.isdecimal() and partition.isdecimal()):
+    if not (is_number(time) and is_number(number) and is_number(partition)):
         raise BadCursor(cursor)
     return int(time), int(number), int(partition)
 

@@ -36,6 +36,8 @@ AT_ONCE: Final = 1000
 """Keys of the server that one step looks at: about a millisecond."""
 _NODE: Final = "node:"
 _HEAD: Final = (STATUS_FIELD, NUMBER_FIELD, ENDED_FIELD, BEGAN_FIELD)
+_DIGITS: Final = 20
+"""Of the largest number of 64 bits."""
 MOST_LOOKED_AT: Final = 100_000
 """Keys of the server that one page looks at: about half a second."""
 
@@ -132,6 +134,8 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     """When it has stood there for too long: milliseconds since 1970 UTC."""
     waits: list[WaitRow] = []
     """All waits that it stands at: its own one, and those of workflows that are nodes, `pay/approval`."""
+    generations: list[int] = []
+    """Of each of `waits`: how often it has come to one, that time included."""
 
 
 async def list_runs(
@@ -185,9 +189,14 @@ def _literally(text: str) -> str:
 
 def _parse(cursor: str) -> tuple[int, int]:
     place, _, skip = (cursor or "0.0").partition(".")
-    if not (place.isdecimal() and skip.isdecimal()):
+    if not (is_number(place) and is_number(skip)):
         raise BadCursor(cursor)
     return int(place), int(skip)
+
+
+def is_number(text: str) -> bool:
+    """Whether it is a number that a server can have in cursors and ids: of 64 bits."""
+    return text.isascii() and text.isdecimal() and len(text) <= _DIGITS and int(text) < 1 << 64
 
 
 async def _rows(registry: Registry, workflow: str, keys: Sequence[bytes]) -> list[RunRow | None]:
@@ -249,6 +258,7 @@ async def get_run(registry: Registry, descriptor: WorkflowDescriptor, key: str) 
         waits_at=waits[0].name if waits else None,
         waits_until=waits[0].until if waits else None,
         waits=waits,
+        generations=[stand.generation for stand in stands],
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -25,8 +25,13 @@ _REPLIES: Final = Script(_FOLDER / "replies.lua")
 
 INBOX_QUOTA: Final = 10_000
 """Requests that may wait in one partition."""
+
+
 REMEMBERED: Final = 600.0
 """Seconds that the id of a request is known for, unless somebody says more: for those who lost the answer."""
+_AT_ONCE: Final = 100
+_BYTES_AT_ONCE: Final = 1 << 20
+"""Requests, and their bytes, that one step takes in: the server is busy for about a millisecond."""
 
 
 class Admission(Enum):
@@ -34,11 +39,34 @@ class Admission(Enum):
 
     APPENDED = "APPENDED"
     ALREADY = "ALREADY"
-    """It lay there before: the answer to an earlier try was lost."""
+    """It lay there before: the answer to an earlier try was lost, or somebody sent it again."""
+    OTHER = "OTHER"
+    """Another request had its id."""
     FULL = "FULL"
     """Too many wait in its partition: come again later."""
+    RUNNING = "RUNNING"
+    """Refused: a run of its key is running, or about to begin."""
     ENDED = "ENDED"
-    """The run of the unkeyed workflow has ended, and nobody would process it."""
+    """Refused: the run of its key has ended; or the workflow has."""
+    UNKNOWN = "UNKNOWN"
+    """Refused: there is no run of its key."""
+
+    @property
+    def is_in(self) -> bool:
+        """It is in the inbox, or has been."""
+        return self in (Admission.APPENDED, Admission.ALREADY)
+
+
+class Condition(Enum):
+    """What must be so of the run of a request's key, looked at in the step that takes it in."""
+
+    ANY = "any"
+    NEW = "new"
+    """None is running, or about to begin."""
+    OPEN = "open"
+    """The last one has not ended."""
+    RUNNING = "running"
+    """There is one, or is about to be."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,6 +85,9 @@ class Request:
     """Reply channel of the gateway process that waits; empty when nobody does."""
     headers: Headers = ()
     """Of the event."""
+    fingerprint: str = ""
+    """Of all that makes it this request: another one with the same id is refused."""
+    condition: Condition = Condition.ANY
 
 
 class RequestStore(Registry):
@@ -100,20 +131,33 @@ class RequestStore(Registry):
             StoreUnavailable: It may be in the inbox or not.
             StoreFull: The store has no memory left.
         """
-        answer = await self.at(durability).write(
-            _APPEND,
-            Effect.REQUEST_APPEND,
-            PartitionKeys(workflow, partition).head,
-            request.id,
-            request.key,
-            request.source,
-            request.body,
-            request.reply,
-            str(quota),
-            encode_headers(request.headers) if request.headers else b"",
-            str(round(remembered * 1000)),
+        (admission,) = await self.append_requests(
+            workflow, partition, [request], durability=durability, quota=quota, remembered=remembered
         )
-        return Admission(answer.decode())
+        return admission
+
+    async def append_requests(
+        self,
+        workflow: str,
+        partition: int,
+        requests: Sequence[Request],
+        *,
+        durability: Durability = FAST,
+        quota: int = INBOX_QUOTA,
+        remembered: float = REMEMBERED,
+    ) -> list[Admission]:
+        """Put requests into their partition's inbox, in order, some at a time; none of them is waited for.
+
+        Raises:
+            NotDurable, StoreUnavailable, StoreFull: As `append_request`; some may be in the inbox.
+        """
+        head, admissions = PartitionKeys(workflow, partition).head, list[Admission]()
+        for chunk in _chunks(requests):
+            fields = [field for request in chunk for field in _fields(request)]
+            settings = (chunk[0].reply, str(quota), str(round(remembered * 1000)))
+            answers = await self.at(durability).write(_APPEND, Effect.REQUEST_APPEND, head, *settings, *fields)
+            admissions += [Admission(answer.decode()) for answer in answers]
+        return admissions
 
     async def replies(self, asked: Sequence[tuple[str, int, str]], durability: Durability = FAST) -> list[bytes | None]:
         """The durable answers (JSON) to requests, None where there is none yet.
@@ -149,3 +193,25 @@ class RequestStore(Registry):
         keys = [PartitionKeys(workflow, partition).reply(request) for workflow, partition, request in asked]
         with store_errors(self.address):
             return await texts(self.client, keys)
+
+
+def _fields(request: Request) -> tuple[str | bytes, ...]:
+    """As the script has them."""
+    return (
+        request.id, request.key, request.source, request.body,
+        encode_headers(request.headers) if request.headers else b"", request.fingerprint, request.condition.value,
+    )  # fmt: skip
+
+
+def _chunks(requests: Sequence[Request]) -> Iterator[list[Request]]:
+    """Parts that one step takes in."""
+    chunk: list[Request] = []
+    size = 0
+    for request in requests:
+        if chunk and (len(chunk) == _AT_ONCE or size + len(request.body) > _BYTES_AT_ONCE):
+            yield chunk
+            chunk, size = [], 0
+        chunk.append(request)
+        size += len(request.body)
+    if chunk:
+        yield chunk

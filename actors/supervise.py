@@ -22,6 +22,7 @@ from headrace.actors.deployments import get_deployment, is_stopped
 from headrace.actors.revival import Attempt, Report
 from headrace.actors.spec import supervisor_name
 from headrace.actors.store_registry import Registry
+from headrace.actors.supervise_status import SuperviseStatus, supervise_key
 from headrace.actors.watchlist import Watchlist
 from headrace.sources.connection import store_errors
 from headrace.workflows.effects import Effect, effect
@@ -35,33 +36,6 @@ ATTEMPT_WITHIN: Final = 90.0
 """Seconds for one attempt; then its process is ended."""
 _FADES_MS: Final = 15_000
 _END_WITHIN: Final = 5.0
-
-
-class SuperviseStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What this process says of itself, in the store; fades after 15 seconds."""
-
-    cluster: str
-    address: str
-    host: str
-    pid: int
-    time: float
-    """Seconds since 1970 UTC."""
-    watched: tuple[str, ...]
-    lost: dict[str, str]
-    """Workflow -> why the last attempt failed; empty: none has failed."""
-    counters: dict[str, int]
-
-
-def supervise_key(cluster: str) -> str:
-    """Where the status of whoever looks after a cluster lies."""
-    return f"hr:supervise:{cluster}"
-
-
-async def get_supervise_status(registry: Registry, cluster: str) -> SuperviseStatus | None:
-    """Who looks after a cluster; None: nobody."""
-    with store_errors(registry.address):
-        blob = await registry.client.get(supervise_key(cluster))
-    return None if blob is None else msgspec.json.decode(blob, type=SuperviseStatus)
 
 
 class Supervise:

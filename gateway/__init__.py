@@ -1,4 +1,11 @@
-"""The HTTP side (FastAPI): requests go to the inbox, replies come back through Redis. Never imports Ray."""
+"""The HTTP side (FastAPI): requests go to the inbox, replies come back through Redis. Never imports Ray.
+
+Read in this order: `app` (all of it put together), `gateway` (what the routes of a process share), `routes_events`,
+`routes_runs`, `routes_letters` and `routes_health` (what there is), `calls` (a request on its way) with `bridge` (from
+a waiting caller to a worker and back), `ingest` (many events), `problems` with `problem_types` (what is refused),
+`idempotency`, `validation`, `bodies` and `preferences` (what callers send), `documented` with `openapi` (what is said
+of it), `serving` (servers).
+"""
 
 if __name__ != "headrace.gateway":
     raise ImportError(f"import headrace.gateway, not {__name__}: a second copy would have its own classes")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from http import HTTPStatus
+from typing import Any, Final
 
 import msgspec
 from fastapi import Response
@@ -11,8 +11,13 @@ from fastapi import Response
 from headrace.gateway.problems import ProblemError
 from headrace.workflows import envelope
 
+STATUS: Final = "Headrace-Status"
+"""Header of answers: how the request came to its answer. `reply`: by `ctx.reply`, and the run goes on; `waiting`: the
+run stands at a wait; `completed`: it has ended; `done`: nothing of the event is left to do."""
+_LATE: Final = "late"
 
-def answered(blob: bytes, home: str, headers: Mapping[str, str]) -> Response:
+
+def answer_response(blob: bytes, home: str, headers: Mapping[str, str]) -> Response:
     """The response to a caller.
 
     Args:
@@ -24,14 +29,18 @@ def answered(blob: bytes, home: str, headers: Mapping[str, str]) -> Response:
         ProblemError: An event of the request has failed for good, or its run has ended without a result.
     """
     answer = envelope.decode(blob)
+    extra: dict[str, Any] = {"run": home}
     if answer.kind == "failed":
-        extra = {"run": home, "node": answer.node, "reason": answer.reason, "attempts": answer.attempts}
-        status = HTTPStatus.CONFLICT if answer.reason == "late" else HTTPStatus.UNPROCESSABLE_ENTITY
-        raise ProblemError(status, "failed", answer.error, headers=headers, extra=extra)
+        if answer.reason == _LATE:
+            raise ProblemError("run_ended", answer.error, headers=headers, extra=extra)
+        extra |= {"node": answer.node, "reason": answer.reason, "attempts": answer.attempts}
+        raise ProblemError("failed", answer.error, headers=headers, extra=extra)
     if answer.kind == "ended" and answer.outcome != "completed":
-        extra = {"run": home, "outcome": answer.outcome, "reason": answer.data}
-        raise ProblemError(HTTPStatus.CONFLICT, "ended", f"the run is {answer.outcome}", headers=headers, extra=extra)
+        extra |= {"run_status": answer.outcome, "reason": answer.data}
+        raise ProblemError("run_not_completed", f"the run is {answer.outcome}", headers=headers, extra=extra)
+    status = answer.outcome if answer.kind == "ended" else answer.kind
+    all_headers = {**headers, STATUS: status}
     if answer.value is msgspec.UNSET:
-        document = {"status": answer.kind, **({"wait": answer.wait} if answer.wait else {})}
-        return Response(msgspec.json.encode(document), headers=dict(headers), media_type="application/json")
-    return Response(bytes(answer.value), headers=dict(headers), media_type="application/json")
+        document = {"status": status, **({"wait": answer.wait} if answer.wait else {})}
+        return Response(msgspec.json.encode(document), headers=all_headers, media_type="application/json")
+    return Response(bytes(answer.value), headers=all_headers, media_type="application/json")

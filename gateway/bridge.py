@@ -17,7 +17,7 @@ from typing import Any, Final
 
 import structlog
 
-from headrace.actors.store_requests import Admission, Request, RequestStore
+from headrace.actors.store_requests import REMEMBERED, Admission, Condition, Request, RequestStore
 from headrace.sources.connection import connect, store_errors
 from headrace.sources.routing import subscription
 from headrace.workflows.durability import FAST, Durability
@@ -32,6 +32,9 @@ _FIRST_PAUSE: Final = 0.05
 _LONGEST_PAUSE: Final = 1.0
 _SWEEP: Final = 1.0
 """Seconds between two looks for replies that nobody was woken for."""
+_FIRST_LOOK: Final = 0.02
+_LAST_LOOK: Final = 0.5
+"""Seconds between two looks for the reply to a request that was sent before, at first and at last."""
 _TRIES: Final = 3
 """How often a request is given to the store when the answer is lost."""
 
@@ -52,13 +55,17 @@ class Bridge:
     Args:
         url: Address of the store.
         store: Connection for requests.
+        remembered: Seconds that the ids of requests are known for, of those that have a fingerprint.
     """
 
-    def __init__(self, url: str, store: RequestStore) -> None:
+    def __init__(self, url: str, store: RequestStore, *, remembered: float = REMEMBERED) -> None:
         self._store = store
+        self._remembered = remembered
         self._client = connect(url, connections=2, blocking=True)
         self._channel = f"hr:replies:{secrets.token_hex(8)}"
-        self._waiters: dict[str, _Waiter] = {}
+        self._waiters: dict[str, list[_Waiter]] = {}
+        """By request: several callers may wait for one, if they have sent it with the same Idempotency-Key."""
+        self._stopping = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self.listening = False
         """Wake-ups come in."""
@@ -66,7 +73,11 @@ class Bridge:
     @property
     def waiting(self) -> int:
         """Callers that wait."""
-        return len(self._waiters)
+        return sum(map(len, self._waiters.values()))
+
+    def stop_waiting(self) -> None:
+        """All who wait get what is there now, from here on: this process is about to end."""
+        self._stopping.set()
 
     async def open(self) -> None:
         """Start listening; while the store is away, try again."""
@@ -96,6 +107,8 @@ class Bridge:
         wait: float,
         durability: Durability = FAST,
         headers: Headers = (),
+        fingerprint: str = "",
+        condition: Condition = Condition.ANY,
     ) -> tuple[Admission, bytes | None]:
         """Put a request into the inbox and wait for its reply.
 
@@ -109,6 +122,8 @@ class Bridge:
             wait: Seconds to wait for the reply; 0 does not wait.
             durability: What request and reply have to reach before the caller hears of them.
             headers: Of the event.
+            fingerprint: Of all that makes it this request, where its id is chosen by the caller.
+            condition: What must be so of the run.
 
         Returns:
             What became of the request, and its answer (JSON of a `RequestAnswer`); None when it did not come in time.
@@ -119,21 +134,30 @@ class Bridge:
             StoreFull: The store has no memory left; the request is not in it.
         """
         waiter = _Waiter(workflow, partition, durability, asyncio.get_running_loop().create_future())
-        self._waiters[request] = waiter
+        self._waiters.setdefault(request, []).append(waiter)
         try:
             admission = await self._append(waiter, Request(
-                id=request, key=key, source=source, body=body, reply=self._channel, headers=headers
+                id=request, key=key, source=source, body=body, reply=self._channel, headers=headers,
+                fingerprint=fingerprint, condition=condition,
             ))  # fmt: skip
-            if admission in (Admission.FULL, Admission.ENDED):
+            if not admission.is_in:
                 return admission, None
-            return admission, await self._reply_within(wait, request, waiter)
+            return admission, await self._reply_within(wait, request, waiter, attached=admission is Admission.ALREADY)
         finally:
-            self._waiters.pop(request, None)
+            self._forget(request, waiter)
+
+    def _forget(self, request: str, waiter: _Waiter) -> None:
+        left = [each for each in self._waiters[request] if each is not waiter]
+        if left:
+            self._waiters[request] = left
+        else:
+            del self._waiters[request]
 
     async def _append(self, waiter: _Waiter, request: Request) -> Admission:
         append = partial(
-            self._store.append_request, waiter.workflow, waiter.partition, request, durability=waiter.durability
-        )
+            self._store.append_request, waiter.workflow, waiter.partition, request, durability=waiter.durability,
+            remembered=self._remembered if request.fingerprint else REMEMBERED,
+        )  # fmt: skip
         pause = _FIRST_PAUSE
         for _ in range(_TRIES - 1):
             try:
@@ -144,16 +168,38 @@ class Bridge:
             pause *= 4
         return await append()
 
-    async def _reply_within(self, wait: float, request: str, waiter: _Waiter) -> bytes | None:
-        await asyncio.wait((waiter.reply,), timeout=wait)
+    async def _reply_within(self, wait: float, request: str, waiter: _Waiter, *, attached: bool) -> bytes | None:
+        if wait <= 0 and not attached:
+            return None
+        stopping = asyncio.create_task(self._stopping.wait())
+        looking = asyncio.create_task(self._look_for(request, waiter)) if attached else None
+        try:
+            await asyncio.wait((waiter.reply, stopping), timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            if looking is not None:
+                looking.cancel()
         if waiter.reply.done():
             return waiter.reply.result()
+        return await self._read(request, waiter)
+
+    async def _read(self, request: str, waiter: _Waiter) -> bytes | None:
         try:
             return (await self._store.replies([(waiter.workflow, waiter.partition, request)], waiter.durability))[0]
         except StoreUnavailable as problem:
             # The request is in the inbox: the caller learns where to look for the reply later.
             _log.info("reply_not_read", request=request, reason=problem.cause)
             return None
+
+    async def _look_for(self, request: str, waiter: _Waiter) -> None:
+        """Read again and again: the wake-up goes to the process that sent the request first, or has gone already."""
+        pause = _FIRST_LOOK
+        while not waiter.reply.done():
+            body = await self._read(request, waiter)
+            if body is not None:
+                self._answer(request, body)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, _LAST_LOOK)
 
     async def _listen_forever(self) -> None:
         pause = _FIRST_PAUSE
@@ -197,7 +243,7 @@ class Bridge:
     async def _sweep_forever(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP)
-            waiting = [request for request, waiter in self._waiters.items() if waiter.durability.waits]
+            waiting = [request for request, waiters in self._waiters.items() if waiters[0].durability.waits]
             try:
                 await self._sweep(waiting)
             except StoreUnavailable as problem:
@@ -207,7 +253,7 @@ class Bridge:
         """Read the durable replies of some who wait: their wake-ups may have been lost."""
         asked: dict[Durability, list[tuple[str, int, str]]] = {}
         for request in requests:
-            waiter = self._waiters[request]
+            waiter = self._waiters[request][0]
             asked.setdefault(waiter.durability, []).append((waiter.workflow, waiter.partition, request))
         for durability, rows in asked.items():
             for (_, _, request), body in zip(rows, await self._store.replies(rows, durability), strict=True):
@@ -215,6 +261,6 @@ class Bridge:
                     self._answer(request, body)
 
     def _answer(self, request: str, body: bytes) -> None:
-        waiter = self._waiters.get(request)
-        if waiter is not None and not waiter.reply.done():
-            waiter.reply.set_result(body)
+        for waiter in self._waiters.get(request, ()):
+            if not waiter.reply.done():
+                waiter.reply.set_result(body)

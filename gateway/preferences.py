@@ -19,9 +19,18 @@ class Preference:
     applied: str | None
     """Value of `Preference-Applied`; None when the caller preferred nothing that we know."""
 
+    def at_once(self) -> Preference:
+        """The same, without waiting."""
+        return Preference(0.0, self.applied)
 
-def preference_of(headers: list[str]) -> Preference:
+
+def preference_of(headers: list[str], *, default: float = DEFAULT_WAIT, longest: float = LONGEST_WAIT) -> Preference:
     """The preference in the values of all `Prefer` headers of a request; what is not understood is ignored.
+
+    Args:
+        headers: Their values.
+        default: Seconds to wait where none says.
+        longest: Seconds to wait at most.
 
     Examples:
         >>> preference_of(["respond-async, wait=5"])
@@ -37,6 +46,6 @@ def preference_of(headers: list[str]) -> Preference:
         return Preference(0.0, "respond-async")
     seconds = found.get("wait", "")
     if seconds.isascii() and seconds.isdecimal():
-        wait = min(float(seconds), LONGEST_WAIT)
+        wait = min(float(seconds), longest)
         return Preference(wait, f"wait={wait:g}")
-    return Preference(DEFAULT_WAIT, None)
+    return Preference(min(default, longest), None)

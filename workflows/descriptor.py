@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from .codec import type_name, without_tombstone
 from .fields import encoded_path
 from .plan import Plan, SourcePlan
+from .schemas import schema_of
 from .store import SourceDescriptor, WorkflowDescriptor
+
+_TAKEN_IN: Final = ("requests", "messages")
+"""Kinds of the sources whose data come in by the gateway."""
 
 
 def _key_in_json(source: SourcePlan, plan: Plan) -> str | None:
@@ -32,6 +38,9 @@ def descriptor_of(plan: Plan, partitions: int, version: str = "", *, durability:
             capacity=getattr(source.source, "capacity", None),
             topic=topic if isinstance(topic := getattr(source.source, "topic", ""), str) else "",
             cluster=getattr(source.source, "cluster", None) or "",
+            computed_key=callable(source.key),
+            late=source.late,
+            schema=schema_of(plan.types[source.type].type) if source.source.kind in _TAKEN_IN else None,
         )
         for source in plan.sources
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 import msgspec
 
@@ -238,6 +238,11 @@ class SourceDescriptor(msgspec.Struct, frozen=True, kw_only=True):
     """Of a Kafka source that reads one by its name."""
     cluster: str = ""
     """Name of its Kafka cluster; empty: the default one."""
+    computed_key: bool = False
+    """A function of the user's says which run an event is for: only workers know."""
+    late: str = "new-run"  # see `late.LatePolicy`
+    schema: dict[str, Any] | None = None
+    """JSON Schema of its data, of sources that the gateway takes in for; None: it can't check them."""
 
 
 class WorkflowDescriptor(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,23 +1,80 @@
 #!lua
--- One request into the inbox; a repeat (same id) is answered, not appended again.
--- KEYS[1] head; ARGV[1] id, [2] key, [3] source, [4] body, [5] reply channel, [6] quota of the inbox, [7] headers, or '',
--- [8] milliseconds that its id is remembered.
--- Answers APPENDED, ALREADY, FULL, or ENDED: the run of the unkeyed workflow has, and nobody would process it.
+-- Requests and messages into the inbox, in one step with the looks that decide whether they may come in.
+-- KEYS[1] head; ARGV[1] reply channel, [2] quota of the inbox, [3] milliseconds that ids are remembered, then for each
+-- request: id, key, source, body, headers or '', fingerprint of the request or '', what must be so of its run:
+-- 'any'; 'new': none is running or about to begin; 'open': its last one has not ended; 'running': there is one.
+-- Answers a word for each: APPENDED, ALREADY (same id), OTHER (same id, another fingerprint), FULL, RUNNING, ENDED,
+-- UNKNOWN. A run that is to begin by a request that still lies here is noted, so that a second start finds it.
 -- include: settled.lua
 local base = string.sub(KEYS[1], 1, -5)
 if moving(base) then return redis.error_reply(MOVING) end
-local inbox, seen, remembered = base .. 'inbox', base .. 'request:' .. ARGV[1], ARGV[8] or '600000'
--- It is written again, so that a wait that follows speaks of this request.
-if redis.call('SET', seen, '1', 'XX', 'PX', remembered) then return 'ALREADY' end
-if redis.call('HGET', KEYS[1], 'ended') == '1' then return 'ENDED' end
-if redis.call('XLEN', inbox) >= tonumber(ARGV[6]) then return 'FULL' end
+local inbox, reply, quota, remembered = base .. 'inbox', ARGV[1], tonumber(ARGV[2]), ARGV[3]
+local STARTING_MILLISECONDS = '3600000'
+local FIELDS = 7
+local CONDITIONS = {any = 1, new = 1, open = 1, running = 1}
+if (#ARGV - 3) % FIELDS ~= 0 then return redis.error_reply('INVALID request: fields') end
+for first = 4, #ARGV, FIELDS do
+  if not CONDITIONS[ARGV[first + 6]] then return redis.error_reply('INVALID request: condition') end
+end
+
 local now = redis.call('TIME')
 local milliseconds = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
-local entry = {'id', ARGV[1], 'key', ARGV[2], 'source', ARGV[3], 'data', ARGV[4], 'reply', ARGV[5], 'time', milliseconds}
-if ARGV[7] and ARGV[7] ~= '' then
-  entry[#entry + 1] = 'headers'
-  entry[#entry + 1] = ARGV[7]
+local length = redis.call('XLEN', inbox)
+local over = redis.call('HGET', KEYS[1], 'ended') == '1'
+local position = redis.call('HGET', base .. 'positions', 'inbox') or '0-0'
+
+local function parts(entry)
+  local time, number = string.match(entry, '^(%d+)%-(%d+)$')
+  return tonumber(time) or 0, tonumber(number) or 0
 end
-redis.call('XADD', inbox, '*', unpack(entry))
-redis.call('SET', seen, '1', 'PX', remembered)
-return 'APPENDED'
+
+local function is_done(entry) -- its epoch is committed
+  local time, number = parts(entry)
+  local done_time, done_number = parts(position)
+  return time < done_time or (time == done_time and number <= done_number)
+end
+
+local function stand(key) -- of the run of a key: RUNNING, ENDED, UNKNOWN
+  local starting = redis.call('GET', base .. 'starting:' .. key)
+  if starting and not is_done(starting) then return 'RUNNING' end
+  local status = redis.call('HGET', base .. 'run:' .. key, 'status')
+  if not status then return 'UNKNOWN' end
+  return status == 'running' and 'RUNNING' or 'ENDED'
+end
+
+local function refused(condition, found)
+  if condition == 'new' then return found == 'RUNNING' end
+  if condition == 'open' then return found == 'ENDED' end
+  if condition == 'running' then return found ~= 'RUNNING' end
+  return false
+end
+
+local function admit(id, key, source, body, headers, fingerprint, condition)
+  local seen = base .. 'request:' .. id
+  local before = redis.call('GET', seen)
+  if before then
+    if before ~= fingerprint then return 'OTHER' end
+    redis.call('SET', seen, fingerprint, 'PX', remembered) -- so that a wait that follows speaks of this request
+    return 'ALREADY'
+  end
+  if over then return 'ENDED' end
+  local found = key == '' and 'RUNNING' or stand(key)
+  if key ~= '' and refused(condition, found) then return found end
+  if length >= quota then return 'FULL' end
+  local entry = {'id', id, 'key', key, 'source', source, 'data', body, 'reply', reply, 'time', milliseconds}
+  if headers ~= '' then
+    entry[#entry + 1] = 'headers'
+    entry[#entry + 1] = headers
+  end
+  local place = redis.call('XADD', inbox, '*', unpack(entry))
+  length = length + 1
+  redis.call('SET', seen, fingerprint, 'PX', remembered)
+  if found ~= 'RUNNING' and condition ~= 'running' then
+    redis.call('SET', base .. 'starting:' .. key, place, 'PX', STARTING_MILLISECONDS)
+  end
+  return 'APPENDED'
+end
+
+local answers = {}
+for first = 4, #ARGV, FIELDS do answers[#answers + 1] = admit(unpack(ARGV, first, first + FIELDS - 1)) end
+return answers

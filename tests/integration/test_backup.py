@@ -34,6 +34,11 @@ KEYS = PartitionKeys("orders", 0)
 
 
 @pytest.fixture(scope="module")
+async def append_request(store: Store, id_: str, body: bytes) -> None:
+    fields = (id_, "k", "s", body, "", "", "any")
+    await REQUEST.write(store.client, Effect.REQUEST_APPEND, KEYS.head, "", 10, 600_000, *fields)
+
+
 def second() -> Iterator[str]:
     """Another server."""
     with Valkey() as server:
@@ -84,7 +89,7 @@ async def filled(store: Store) -> str:
     assert await store.commit(0, owner, asked) is Answer.APPLIED
     me = Sender("life1/orders/0", "orders", 0, owner, 2)
     await store.append_internal(1, me, 1, [b"in\x00one", b"two"], known=True, most=10)
-    await REQUEST.write(store.client, Effect.REQUEST_APPEND, KEYS.head, "q1", "k", "s", b"\xfe", "", 10, "")
+    await append_request(store, "q1", b"\xfe")
     await ROOM.write(store.client, Effect.CHANNEL_CREDIT, KEYS.head, "lines", 5)
     for number in (1, 2):
         asked_of = ("lines", "me", number, "1", "k", 7, b"data")
@@ -189,7 +194,7 @@ async def test_ids_of_an_empty_stream_go_on_behind_the_last_one(redis_url: str, 
         await back_up(store, "orders", path)
         await restore(target, path, who="ada")
 
-        await REQUEST.write(target.client, Effect.REQUEST_APPEND, KEYS.head, "q2", "k", "s", b"1", "", 10, "")
+        await append_request(target, "q2", b"1")
         entries: Any = await target.client.xrange(KEYS.inbox)
         assert entries[0][0] == b"9999999999999-6"
         owner = (await target.acquire(0, term=9, placement=1, worker="w")).owner
@@ -305,7 +310,7 @@ async def test_requests_that_come_meanwhile_are_in_it_or_not_at_all(redis_url: s
 
         async def one(_: int) -> None:
             for id_ in asked:
-                await REQUEST.write(store.client, Effect.REQUEST_APPEND, KEYS.head, id_, "k", "s", b"", "", 10, "")
+                await append_request(store, id_, b"")
 
         await _back_up_with(store, path, one)
         await restore(target, path, who="ada")

@@ -10,7 +10,7 @@ from fastapi import Response
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headrace.gateway.answers import answered
+from headrace.gateway.answers import answer_response
 from headrace.gateway.keys import decode_key, encode_key
 from headrace.gateway.preferences import DEFAULT_WAIT, preference_of
 from headrace.gateway.problems import ProblemError, status_of
@@ -57,7 +57,7 @@ def test_a_workflow_whose_keys_cannot_be_read_is_unavailable(error: Exception) -
 
 
 def answer_to(**parts: Any) -> Response:
-    return answered(encode(RequestAnswer(**parts)).encode(), "/v1/workflows/w/runs/a", {"Headrace-Durability": "fast"})
+    return answer_response(encode(RequestAnswer(**parts)).encode(), "/v1/workflows/w/runs/a", {"Headrace-Durability": "fast"})
 
 
 @pytest.mark.parametrize(
@@ -86,11 +86,11 @@ def test_a_caller_gets_what_its_request_was_answered(parts: dict[str, Any], body
             422,
             {"node": "charge", "reason": "error", "attempts": 3},
         ),
-        ({"kind": "failed", "reason": "late", "error": "too late"}, 409, {"reason": "late"}),
+        ({"kind": "failed", "reason": "late", "error": "too late"}, 409, {}),
         (
             {"kind": "ended", "outcome": "terminated", "value": raw('"by hand"')},
             409,
-            {"outcome": "terminated", "reason": "by hand"},
+            {"run_status": "terminated", "reason": "by hand"},
         ),
     ],
 )

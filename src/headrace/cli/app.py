@@ -23,6 +23,7 @@ from headrace.cli.verbs import (
     measuring,
     operating,
     running,
+    serving,
 )
 from headrace.settings.model import Format, Level
 from headrace.workflows.errors import HeadraceError
@@ -104,7 +105,9 @@ def _is_explained(error: HeadraceError) -> bool:
     return exit_code_of(error) not in (ExitCode.USAGE, ExitCode.INTERRUPTED) and bool(explain(error.code))
 
 
-_GROUPS: Final = (creating, looking, running, deploying, operating, managing, keeping, browsing, measuring, configuring)
+_GROUPS: Final = (
+    creating, looking, running, serving, deploying, operating, managing, keeping, browsing, measuring, configuring,
+)  # fmt: skip
 """In the order of `headrace --help`."""
 
 for _group in _GROUPS:

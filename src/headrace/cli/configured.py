@@ -24,6 +24,9 @@ _PATHS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "partitions": ("--partitions", ("partitions",)),
     "fuse": ("--fuse", ("fuse",)),
     "address": ("--address", ("ray_address",)),
+    "host": ("--host", ("gateway", "host")),
+    "port": ("--port", ("gateway", "port")),
+    "processes": ("--processes", ("gateway", "processes")),
     "log_level": ("--log-level", ("log_level",)),
     "log_format": ("--log-format", ("log_format",)),
 }

@@ -38,6 +38,8 @@ from headrace.cli.snippets import write_senders
 from headrace.cli.stops import StopWatch, clear_stop
 from headrace.cli.watching import Watch
 from headrace.cli.worker_logs import WorkerLogs
+from headrace.gateway.serving import GatewayThread
+from headrace.gateway.settings import GatewaySettings
 from headrace.settings import Scalar
 from headrace.sources.channel import REDIS_URL
 from headrace.sources.kafka_connection import BOOTSTRAP, KafkaClusters
@@ -92,6 +94,8 @@ class Order:
     """Take what is saved while it runs."""
     inline: bool = False
     """Without Ray: all in this process."""
+    serve: GatewaySettings | None = None
+    """Answer requests over HTTP, too."""
     drop_state: Sequence[str] = ()
     """Nodes whose states go, where this version (or, with `reload`, a saved one) has no place for them or can't read
     them."""
@@ -202,6 +206,9 @@ class _Session:
             self._signals.check()
             kept.make_ready(screen)
             asyncio.run(self._publish(servers.redis_url, partitions))
+            if order.serve is not None:
+                gateway = GatewayThread(servers.redis_url, order.serve, order.traces)
+                screen.say(f"  HTTP   {stack.enter_context(gateway)}/v1/workflows/{plan.name}", "cyan")
             if not order.inline:
                 self._start_ray(stack)
             self._watch(servers, partitions)

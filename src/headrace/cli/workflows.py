@@ -21,7 +21,7 @@ from headrace.actors.pauses import get_pauses
 from headrace.actors.removal import Removal, remove_workflow, what_goes
 from headrace.actors.spec import Deployment
 from headrace.actors.store_registry import Registry
-from headrace.actors.supervise import get_supervise_status
+from headrace.actors.supervise_status import get_supervise_status
 from headrace.cli.exits import ExitCode, Interrupted, NothingRuns, UsageError
 from headrace.cli.fitting import Fitting
 from headrace.cli.screen import Screen

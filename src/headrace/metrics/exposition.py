@@ -14,7 +14,7 @@ from headrace.actors.deployments import get_deployment
 from headrace.actors.spec import ClusterStatus
 from headrace.actors.store_link import PROCESS
 from headrace.actors.store_registry import Registry
-from headrace.actors.supervise import SuperviseStatus, get_supervise_status
+from headrace.actors.supervise_status import SuperviseStatus, get_supervise_status
 from headrace.metrics.families import Family, merged
 from headrace.metrics.reading import families_left
 from headrace.metrics.supervising import supervise_metrics
@@ -33,11 +33,18 @@ class _Ready(Collector):
         return self._metrics
 
 
-async def exposition(registry: Registry, *, workflow: str | None = None) -> bytes:
+async def exposition(
+    registry: Registry, *, workflow: str | None = None, more: Iterable[tuple[dict[str, str], Family]] = ()
+) -> bytes:
     """The metrics of one workflow, or of all that the store knows, in Prometheus' text format.
 
     Every sample has the labels `workflow` and `process` (`worker/0`, `node/2/1`, `supervisor`). Those of `headrace
     supervise` have `cluster` and `process` instead; they are of the clusters that these workflows were deployed to.
+
+    Args:
+        registry: The store.
+        workflow: Name of the workflow; None: all.
+        more: What else there is to tell, with its labels.
 
     Raises:
         StoreUnavailable: The store can't be reached.
@@ -45,7 +52,7 @@ async def exposition(registry: Registry, *, workflow: str | None = None) -> byte
     names = [workflow] if workflow else await registry.workflows()
     rows = [row for name in names for row in await _of(registry, name)]
     collected = CollectorRegistry()
-    collected.register(_Ready([*merged(rows), *supervise_metrics(await _supervised(registry, names))]))
+    collected.register(_Ready([*merged([*rows, *more]), *supervise_metrics(await _supervised(registry, names))]))
     return generate_latest(collected)
 
 

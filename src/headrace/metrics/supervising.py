@@ -7,7 +7,7 @@ from typing import Final
 
 from prometheus_client.metrics_core import Metric
 
-from headrace.actors.supervise import SuperviseStatus
+from headrace.actors.supervise_status import SuperviseStatus
 
 _COUNTERS: Final = {
     "rounds": ("headrace_supervise_looks", "Looks at what is to run."),

@@ -51,6 +51,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     traces: dict[str, str] = {}
     """Traces by OpenTelemetry: `endpoint`, and what else there is to say; see docs/how-to/trace.md. A plain string is
     `endpoint`. What is not said is taken from OpenTelemetry's own variables (`OTEL_EXPORTER_OTLP_ENDPOINT`, ...)."""
+    gateway: dict[str, Scalar] = {}
+    """What `headrace serve` goes by: `host`, `port`, `processes`, limits; see docs/how-to/serve.md."""
     settings: dict[str, Scalar] = {}
     """For the nodes of the workflow: text, numbers, true or false, by name."""
 

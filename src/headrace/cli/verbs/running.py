@@ -56,6 +56,12 @@ def dev(  # noqa: PLR0913, PLR0917  each is an option of the verb
     reload: Annotated[
         bool, typer.Option("--reload", help="Take changes of your code when you save them; servers and state stay.")
     ] = False,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="Answer requests over HTTP, too: the gateway, in this process.")
+    ] = False,
+    port: Annotated[
+        int | None, typer.Option("--port", min=0, max=65_535, help="Port of `--serve`, 8080 by default; 0: any.")
+    ] = None,
     drop_state: DropState = None,
     start_over: StartOver = False,
     assign: Assign = None,
@@ -70,8 +76,11 @@ def dev(  # noqa: PLR0913, PLR0917  each is an option of the verb
     Example:  headrace dev flow.py --reload
     """
     from headrace.cli.session import Order, run_session  # noqa: PLC0415  loads Ray
+    from headrace.gateway.settings import gateway_settings  # noqa: PLC0415
 
-    loaded = configure(ctx, workers=workers, partitions=partitions, fuse=fuse, durability=durability, assign=assign)
+    loaded = configure(
+        ctx, workers=workers, partitions=partitions, fuse=fuse, durability=durability, port=port, assign=assign
+    )
     settings, screen = loaded.settings, Screen()
     order = Order(
         target=target, redis_url=redis, kafka=kafka, embedded=True, broker=broker,
@@ -80,6 +89,7 @@ def dev(  # noqa: PLR0913, PLR0917  each is an option of the verb
         traces=traces_of(loaded), environment=for_children(loaded), keep=True, make_topics=True,
         start_over=start_over, reload=reload, drop_state=drop_state or (), inline=inline,
         live=screen.is_terminal and not inline if live is None else live,
+        serve=gateway_settings(settings.gateway) if serve or port is not None else None,
     )  # fmt: skip
     raise typer.Exit(int(run_session(order, screen)))
 

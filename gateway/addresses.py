@@ -1,0 +1,60 @@
+"""Addresses of runs in answers: their own, and those of what belongs to them."""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import quote
+
+from headrace.gateway.keys import decode_key, encode_key
+from headrace.gateway.problems import ProblemError
+from headrace.workflows.keyspace import partition_of
+from headrace.workflows.store import WorkflowDescriptor
+
+BASE: Final = "/v1/workflows/{workflow}"
+KEY_BYTES: Final = 1024
+ONLY: Final = "-"
+"""How the single run of an unkeyed workflow is addressed."""
+
+
+def run_address(workflow: WorkflowDescriptor, key: str) -> str:
+    """Where a run is: `/v1/workflows/orders/runs/4711`."""
+    return f"/v1/workflows/{quote(workflow.name, safe='')}/runs/{encode_key(key) if workflow.keyed else ONLY}"
+
+
+def links_of(home: str) -> dict[str, str]:
+    """What there is of a run, by what it is."""
+    return {
+        "self": home,
+        "result": f"{home}/result",
+        "messages": f"{home}/messages/{{name}}",
+        "terminate": f"{home}/terminate",
+    }
+
+
+def key_of(workflow: WorkflowDescriptor, text: str) -> str:
+    """The key that an address speaks of; that of an unkeyed workflow's run is empty, whatever stands there.
+
+    Raises:
+        ProblemError: `invalid_key`.
+    """
+    try:
+        key = decode_key(text)
+    except ValueError as error:
+        raise ProblemError("invalid_key", str(error)) from error
+    return checked_key(key) if workflow.keyed else ""
+
+
+def checked_key(key: str) -> str:
+    """A key that is not too long.
+
+    Raises:
+        ProblemError: `invalid_key`.
+    """
+    if len(key.encode()) > KEY_BYTES:
+        raise ProblemError("invalid_key", f"the key has more than {KEY_BYTES} bytes")
+    return key
+
+
+def partition(workflow: WorkflowDescriptor, key: str) -> int:
+    """The partition that a run's key belongs to."""
+    return partition_of(key, workflow.partitions) if workflow.keyed else 0

@@ -1,0 +1,181 @@
+"""What the routes of one gateway process share: the store, the bridge, what workflows are like, and limits."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Annotated, Final, TypeAlias
+
+import structlog
+from fastapi import Depends, Request
+
+from headrace.actors.store import Store
+from headrace.actors.store_requests import RequestStore
+from headrace.gateway.bridge import Bridge
+from headrace.gateway.meter import GatewayMeter
+from headrace.gateway.preferences import Preference, preference_of
+from headrace.gateway.problems import ProblemError
+from headrace.gateway.settings import DEFAULTS, GatewaySettings
+from headrace.gateway.tracing import GatewayTraces
+from headrace.gateway.validation import FieldErrors
+from headrace.gateway.watching import RunWatcher
+from headrace.tracing.options import Tracing
+from headrace.workflows.durability import Durability
+from headrace.workflows.store import SourceDescriptor, StoreUnavailable, WorkflowDescriptor
+
+_log = structlog.get_logger(__name__)
+
+_DESCRIPTOR_TTL: Final = 2.0
+"""Seconds that a workflow's descriptor is taken as it was read."""
+_MOST_KNOWN: Final = 1000
+_LONGEST_NAME: Final = 200
+
+
+class _Known:
+    """A workflow as it was read, and checks of the data of its sources."""
+
+    def __init__(self, descriptor: WorkflowDescriptor) -> None:
+        self.descriptor = descriptor
+        self.read = time.monotonic()
+        self.checks: dict[str, FieldErrors] = {}
+
+
+class Gateway:
+    """One gateway process.
+
+    Args:
+        redis_url: Address of the store.
+        settings: Limits.
+        traces: Where spans go; see `create_app`.
+    """
+
+    def __init__(self, redis_url: str, settings: GatewaySettings = DEFAULTS, traces: Tracing | None = None) -> None:
+        self.settings = settings
+        self.traces = GatewayTraces(traces)
+        self.store = RequestStore(redis_url, connections=64)
+        self.bridge = Bridge(redis_url, self.store, remembered=settings.idempotency_seconds)
+        self.watcher = RunWatcher(self.store)
+        self.meter = GatewayMeter(lambda: self.waiting)
+        self.stopping = False
+        """It takes what comes, but nobody waits any more."""
+        self._known: dict[str, _Known] = {}
+
+    @property
+    def waiting(self) -> int:
+        """Callers that wait."""
+        return self.bridge.waiting + self.watcher.waiting
+
+    async def open(self) -> None:
+        """Connect. A store that is away is no reason not to start; one that is unsuitable is."""
+        try:
+            await self.store.open()
+        except StoreUnavailable as problem:
+            _log.warning("store_unreachable", reason=str(problem))
+        await self.bridge.open()
+        self.traces.open()
+
+    async def close(self) -> None:
+        """Disconnect."""
+        await self.watcher.close()
+        await self.bridge.close()
+        await self.store.close()
+        await self.traces.close()
+
+    def stop_waiting(self) -> None:
+        """Let all go who wait, with what there is: this process is about to end."""
+        self.stopping = True
+        self.bridge.stop_waiting()
+        self.watcher.stop_waiting()
+
+    async def workflow(self, name: str) -> WorkflowDescriptor:
+        """The descriptor of a workflow.
+
+        Raises:
+            ProblemError: `unknown_workflow`: nobody has started one of that name.
+        """
+        return (await self._find(name)).descriptor
+
+    async def checks(self, workflow: WorkflowDescriptor, source: SourceDescriptor) -> FieldErrors:
+        """Checks the data of one source."""
+        known = await self._find(workflow.name)
+        if source.name not in known.checks:
+            known.checks[source.name] = FieldErrors(source)
+        return known.checks[source.name]
+
+    async def _find(self, name: str) -> _Known:
+        known = self._known.get(name)
+        if known is not None and time.monotonic() - known.read < _DESCRIPTOR_TTL:
+            return known
+        found = await self.store.workflow(name) if len(name) <= _LONGEST_NAME else None
+        if found is None:
+            self._known.pop(name, None)
+            raise ProblemError("unknown_workflow", f"there is no workflow {name[:_LONGEST_NAME]!r}")
+        if known is not None and known.descriptor == found:
+            known.read = time.monotonic()
+            return known
+        if len(self._known) >= _MOST_KNOWN:
+            self._known.clear()
+        self._known[name] = _Known(found)
+        return self._known[name]
+
+    def preference(self, request: Request) -> Preference:
+        """How long a caller wants to wait, and may.
+
+        Raises:
+            ProblemError: `too_many_waiting`.
+        """
+        settings = self.settings
+        preference = preference_of(
+            request.headers.getlist("prefer"), default=settings.wait_seconds, longest=settings.longest_wait_seconds
+        )
+        if preference.wait and self.waiting >= settings.waiting:
+            raise ProblemError("too_many_waiting", f"{settings.waiting} callers wait in this process")
+        return preference
+
+    @asynccontextmanager
+    async def partitions(self, workflow: WorkflowDescriptor) -> AsyncIterator[Store]:
+        """A way to all partitions of a workflow, for what is seldom asked."""
+        level = Durability.parse(workflow.durability)
+        async with Store(self.store.url, workflow.name, connections=2, durability=level) as store:
+            yield store
+
+
+async def _gateway_of(request: Request) -> Gateway:
+    gateway: Gateway = request.app.state.gateway
+    return gateway
+
+
+OfProcess: TypeAlias = Annotated[Gateway, Depends(_gateway_of)]
+"""Parameter of a route: the gateway of this process."""
+
+
+def request_source(workflow: WorkflowDescriptor, name: str | None = None) -> SourceDescriptor:
+    """The source that takes requests: the one of that name, else the first.
+
+    Raises:
+        ProblemError: `no_requests`.
+    """
+    found = [source for source in workflow.sources if source.kind == "requests"]
+    for source in found:
+        if name in (None, source.name):
+            return source
+    there = f"those it has: {', '.join(source.name for source in found)}" if found else "it takes no requests"
+    which = "RequestSource" if name is None else f"RequestSource {name!r}"
+    raise ProblemError("no_requests", f"workflow {workflow.name!r} has no {which}: {there}")
+
+
+def message_source(workflow: WorkflowDescriptor, name: str) -> SourceDescriptor:
+    """The source of messages of this name.
+
+    Raises:
+        ProblemError: `unknown_message`, with the names that there are.
+    """
+    found = {source.name: source for source in workflow.sources if source.kind == "messages"}
+    if name not in found:
+        raise ProblemError(
+            "unknown_message",
+            f"workflow {workflow.name!r} has no MessageSource {name[:_LONGEST_NAME]!r}",
+            extra={"messages": sorted(found)},
+        )
+    return found[name]

@@ -1,0 +1,79 @@
+"""`serve` and `openapi`: runs the gateway, or prints what its interface is."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import Final
+
+from headrace.actors.store_registry import Registry
+from headrace.cli.exits import ExitCode
+from headrace.cli.finding import found_workflow
+from headrace.cli.project import Project
+from headrace.cli.screen import Screen
+from headrace.cli.signals import Signals
+from headrace.gateway import serving
+from headrace.gateway.app import create_app
+from headrace.gateway.openapi import openapi_for
+from headrace.gateway.settings import gateway_settings
+from headrace.settings import Loaded
+from headrace.tracing.options import Tracing
+from headrace.workflows.store import StoreUnavailable, WorkflowDescriptor
+
+_NOWHERE: Final = "redis://127.0.0.1:6379/0"
+"""Address of a store that is not asked."""
+
+
+def serve(url: str, loaded: Loaded, screen: Screen, *, traces: Tracing | None) -> ExitCode:
+    """Answer requests until a signal comes.
+
+    Args:
+        url: The store.
+        loaded: Settings.
+        screen: Says where.
+        traces: Where spans go.
+
+    Raises:
+        GatewayOptionError: An option can't be used.
+        AddressTaken: Somebody else listens there.
+        StoreUnsuitable: State would not be safe in the store.
+    """
+    settings = gateway_settings(loaded.settings.gateway)
+    asyncio.run(_look(url, screen))
+    found = serving.listen(settings)
+    where = serving.address_of_socket(found)
+    with found, Signals(lambda: None):  # a server has handlers of its own, and hands signals on once it has ended
+        screen.say(f"Gateway at {where}/v1/workflows, documents at {where}/docs; Ctrl-C stops")
+        serving.serve(
+            url, settings, found, traces=traces, level=loaded.settings.log_level, form=loaded.settings.log_format
+        )
+    screen.say("The gateway has stopped.")
+    return ExitCode.OK
+
+
+async def _look(url: str, screen: Screen) -> None:
+    """A store that is away is waited for; in one that is unsuitable nothing should be put."""
+    try:
+        async with Registry(url, connections=1):
+            pass
+    except StoreUnavailable as problem:
+        screen.say(f"{problem}. The gateway answers 503 until then.", "yellow")
+
+
+def show_openapi(workflow: str | None, loaded: Loaded, screen: Screen) -> ExitCode:
+    """Print the OpenAPI document, of one workflow or of any.
+
+    Raises:
+        HeadraceError: See `found_workflow`.
+    """
+    app = create_app(_NOWHERE)
+    if workflow is None:
+        screen.json(app.openapi())
+        return ExitCode.OK
+    screen.json(openapi_for(app, asyncio.run(_descriptor(workflow, loaded))))
+    return ExitCode.OK
+
+
+async def _descriptor(workflow: str, loaded: Loaded) -> WorkflowDescriptor:
+    async with found_workflow(workflow, loaded, Project(Path.cwd()), "openapi") as (_, descriptor):
+        return descriptor
