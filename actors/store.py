@@ -36,8 +36,8 @@ from headrace.workflows.store import (
     StalePlacement,
     StoreUnavailable,
     TransfersMissing,
-    internal_full,
 )
+from headrace.workflows.transfers import internal_full
 
 _log = structlog.get_logger(__name__)
 

@@ -26,9 +26,9 @@ from headrace.workflows.store import (
     StalePlacement,
     StoreFull,
     TransfersMissing,
-    internal_full,
 )
 from headrace.workflows.stream_entry import StreamEntry, order
+from headrace.workflows.transfers import internal_full
 
 
 class MemoryStore:

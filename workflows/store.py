@@ -397,8 +397,3 @@ class StoreContract(Upkeep, Protocol):
             DestinationEnded: The run of an unkeyed workflow has ended.
         """
         ...
-
-
-def internal_full(workflow: str, partition: int, entries: int) -> StoreFull:
-    """A partition has as many events of other partitions as may lie there."""
-    return StoreFull(f"partition {partition} of {workflow}", f"{entries} events of other partitions wait there")

@@ -16,6 +16,7 @@ import msgspec
 from .commit import Output
 from .keyspace import INTERNAL, partition_of
 from .records import Headers, Records, Reentry
+from .store import StoreFull
 
 TRANSFER: Final = -2
 """`Output.sink` of an event for another partition of the same workflow."""
@@ -185,3 +186,8 @@ def destination(partition: int, partitions: int) -> int:
         partitions: Of the one that receives.
     """
     return partition % partitions
+
+
+def internal_full(workflow: str, partition: int, entries: int) -> StoreFull:
+    """A partition has as many events of other partitions as may lie there."""
+    return StoreFull(f"partition {partition} of {workflow}", f"{entries} events of other partitions wait there")

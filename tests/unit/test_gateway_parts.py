@@ -57,7 +57,9 @@ def test_a_workflow_whose_keys_cannot_be_read_is_unavailable(error: Exception) -
 
 
 def answer_to(**parts: Any) -> Response:
-    return answer_response(encode(RequestAnswer(**parts)).encode(), "/v1/workflows/w/runs/a", {"Headrace-Durability": "fast"})
+    return answer_response(
+        encode(RequestAnswer(**parts)).encode(), "/v1/workflows/w/runs/a", {"Headrace-Durability": "fast"}
+    )
 
 
 @pytest.mark.parametrize(
