@@ -39,14 +39,14 @@ MUTANTS = (
     Mutant(
         "a region begins before its ancestors are done",
         "dispatch.py",
-        "occupied[r] or load[r] for r",
+        "occupied[r] or moving[r] for r",
         "occupied[r] for r",
     ),
     Mutant(
         "a region begins though an earlier epoch can still reach it",
         "dispatch.py",
-        "occupied[r] or load[r] for r",
-        "load[r] for r",
+        "occupied[r] or moving[r] for r",
+        "moving[r] for r",
     ),
     Mutant("two calls at a replica", "dispatch.py", "and place not in self.busy]", "]"),
     Mutant(
