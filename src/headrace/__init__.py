@@ -2,7 +2,8 @@
 
 Everything that users write is here. A name is imported when it is first asked for: so the command has its hands on
 Ctrl-C a millisecond after Python is up, and loads only what a verb needs. None of them loads Ray or a client of Kafka
-or Redis: a workflow is only described by these names, and run by the `headrace` command.
+or Redis: a workflow is only described by these names, and run by the `headrace` command. `Client` and `AsyncClient` are
+for programs that send to workflows.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ TYPE_CHECKING = False  # what `typing` has under this name is that for type chec
 if TYPE_CHECKING:
     from typing import Any
 
+    from headrace.client.async_client import AsyncClient
+    from headrace.client.client import Client
     from headrace.sources.channel import ChannelSource
     from headrace.sources.cloudevents import CloudEvents
     from headrace.sources.custom import CustomSource, Raw, Record, Split
@@ -55,8 +58,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Action",
+    "AsyncClient",
     "BatchNode",
     "ChannelSource",
+    "Client",
     "CloudEvent",
     "CloudEvents",
     "CodecError",
@@ -111,6 +116,8 @@ __all__ = [
 ]
 
 _WHERE = {
+    "AsyncClient": "headrace.client.async_client",
+    "Client": "headrace.client.client",
     "ChannelSource": "headrace.sources.channel",
     "CloudEvents": "headrace.sources.cloudevents",
     "CustomSource": "headrace.sources.custom",

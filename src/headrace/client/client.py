@@ -1,0 +1,284 @@
+"""`Client`: starts runs, sends to them and waits for what comes of it, by the gateway; for programs without a loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Generator, Mapping
+from datetime import timedelta
+from types import TracebackType
+from typing import Any, TypeVar
+
+import httpx
+
+from headrace.client.answers import Answer, RunStatus
+from headrace.client.exchange import Ask, Got, Lost, Pause, Talk
+from headrace.client.operations import (
+    RETRY,
+    Rules,
+    ended,
+    home_of,
+    key_in,
+    looked_at,
+    message_path,
+    posted,
+    source_params,
+    started,
+    stream_path,
+    terminated,
+)
+from headrace.client.streams import Follower, StreamEvent
+from headrace.client.transport import (
+    DEFAULT_ADDRESS,
+    READING,
+    TIMEOUT,
+    all_headers,
+    content_type,
+    got,
+    lost,
+    new_key,
+    options,
+)
+from headrace.workflows.retry import Retry
+
+R = TypeVar("R")
+
+
+class Client:
+    """Speaks with a gateway. Several threads may share one.
+
+    Each call is made again after a 429, a 503 or a broken connection, as `retry` says and no earlier than the gateway
+    asks for; what is sent has an Idempotency-Key, so it counts once however often it is sent.
+
+    Args:
+        address: Of the gateway.
+        token: A credential, sent as `Authorization: Bearer`.
+        headers: More headers of each request.
+        retry: How often, and after which waits; its `on=` chooses between `GatewayUnreachable` and `GatewayProblem`.
+        timeout: For connecting and for an answer, beyond the time that the gateway is asked to wait.
+        http: A client of httpx to use; it is yours to close.
+
+    Examples:
+        with Client("http://localhost:8080") as client:
+            run = client.runs("orders").start({"id": "4711", "total": 12.5})
+            run.message("approval", {"approved": True, "by": "ann"})
+            print(run.result(wait=timedelta(minutes=1)))
+    """
+
+    def __init__(
+        self,
+        address: str = DEFAULT_ADDRESS,
+        *,
+        token: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        retry: Retry = RETRY,
+        timeout: timedelta = TIMEOUT,
+        http: httpx.Client | None = None,
+    ) -> None:
+        self._address = address.rstrip("/")
+        self._headers = all_headers(token, headers)
+        self._timeout = timeout.total_seconds()
+        self._http = http or httpx.Client()
+        self._is_own = http is None
+        self._sleep: Callable[[float], None] = time.sleep
+        self.rules = Rules(retry, time.monotonic, new_key)
+
+    def runs(self, workflow: str) -> Runs:
+        """The runs of a workflow, by its name."""
+        return Runs(self, workflow)
+
+    def close(self) -> None:
+        """Close its connections."""
+        if self._is_own:
+            self._http.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def do(self, talk: Talk[R]) -> R:
+        """Have a conversation with the gateway."""
+        said: Got | Lost | None = None
+        while True:
+            try:
+                step = talk.send(said)
+            except StopIteration as done:
+                result: R = done.value
+                return result
+            if isinstance(step, Pause):
+                self._sleep(step.seconds)
+                said = None
+            else:
+                said = self._call(step)
+
+    def follow(self, follower: Follower) -> Generator[StreamEvent]:
+        """Everything that a follower is told, through all its connections."""
+        while True:
+            ask = follower.ask()
+            url = self._address + ask.path
+            headers = self._headers | dict(ask.headers)
+            try:
+                with self._http.stream(ask.method, url, headers=headers, timeout=READING) as response:
+                    if response.is_error:
+                        response.read()
+                        pause = follower.refused(got(response))
+                    elif follower.connected(response.status_code, content_type(response)):
+                        for some in response.iter_bytes():
+                            yield from follower.feed(some)
+                        if not follower.ended:
+                            pause = follower.lost(Lost(url, "the connection was closed"))
+            except httpx.TransportError as error:
+                pause = follower.lost(lost(url, error))
+            if follower.ended:
+                return
+            self._sleep(pause)
+
+    def _call(self, ask: Ask) -> Got | Lost:
+        url = self._address + ask.path
+        try:
+            return got(self._http.request(ask.method, url, **options(ask, self._headers, self._timeout)))
+        except httpx.TransportError as error:
+            return lost(url, error)
+
+
+class Runs:
+    """The runs of one workflow; made by `client.runs(name)`."""
+
+    def __init__(self, client: Client, workflow: str) -> None:
+        self._client, self._workflow = client, workflow
+
+    def start(
+        self,
+        data: Any,
+        *,
+        key: str | None = None,
+        source: str | None = None,
+        wait: timedelta | None = None,
+        idempotency_key: str | None = None,
+    ) -> Run:
+        """Begin a run with an event, and wait for the reply to it: `run.answer`.
+
+        Args:
+            data: Structs, dataclasses, dicts: what `msgspec.json` can write.
+            key: Of the run, where the data don't say it; by default one is made.
+            source: Name of the `RequestSource`, where there are several.
+            wait: For the reply; None: as the gateway does (10 s, if nothing else is set).
+            idempotency_key: Who starts a run twice with the same one has one run. By default one is made.
+
+        Raises:
+            RunExists: A run with this key is running.
+            GatewayProblem: It was refused otherwise.
+            GatewayUnreachable: No answer came; start it again with the same `idempotency_key`.
+        """
+        talk = started(
+            self._client.rules, self._workflow, data, key, source, wait=wait, idempotency_key=idempotency_key
+        )
+        answer, home = self._client.do(talk)
+        return Run(self._client, home, answer)
+
+    def get(self, key: str | None = None) -> Run:
+        """The run with a key, whether there is one or not; None: that of a workflow without keys."""
+        return Run(self._client, home_of(self._workflow, key))
+
+
+class Run:
+    """One run; made by `runs.start(data)` or `runs.get(key)`.
+
+    Attributes:
+        address: Where it is, without the gateway's own address.
+        answer: To the event that it was started with; None: it was not started here.
+    """
+
+    def __init__(self, client: Client, address: str, answer: Answer | None = None) -> None:
+        self._client = client
+        self.address, self.answer = address, answer
+
+    @property
+    def key(self) -> str | None:
+        """Its key; None in a workflow without keys."""
+        return key_in(self.address)
+
+    def send(
+        self, data: Any, *, source: str | None = None, wait: timedelta | None = None, idempotency_key: str | None = None
+    ) -> Answer:
+        """Send an event to it, which begins it if it is not there, and wait for the reply; see `Runs.start`.
+
+        Raises:
+            RunEnded: It takes no more.
+            RunNotCompleted: It has ended meanwhile, without a result.
+            GatewayProblem: It was refused otherwise, or has failed for good.
+            GatewayUnreachable: No answer came; send it again with the same `idempotency_key`.
+        """
+        path, params = f"{self.address}/events", source_params(source)
+        return self._post(path, data, wait, idempotency_key, params)
+
+    def message(
+        self, name: str, data: Any, *, wait: timedelta = timedelta(0), idempotency_key: str | None = None
+    ) -> Answer:
+        """Send a message to a wait of it, which is kept until the run gets there.
+
+        Args:
+            name: Of the `MessageSource`.
+            data: See `Runs.start`.
+            wait: For the reply of who takes it; by default it is not waited for.
+            idempotency_key: See `Runs.start`.
+
+        Raises:
+            UnknownRun: There is no such run.
+            RunEnded: It takes no more.
+            GatewayProblem: It was refused otherwise.
+            GatewayUnreachable: No answer came; send it again with the same `idempotency_key`.
+        """
+        return self._post(message_path(self.address, name), data, wait, idempotency_key, None)
+
+    def status(self) -> RunStatus:
+        """How it stands.
+
+        Raises:
+            UnknownRun: It never began, or is forgotten already.
+        """
+        return self._client.do(looked_at(self._client.rules, self.address))[0]
+
+    def result(self, *, wait: timedelta = timedelta(seconds=30)) -> Any:
+        """Wait for its end; its result.
+
+        Raises:
+            RunNotCompleted: It has ended without one.
+            RunNotEnded: It has not ended in time.
+            UnknownRun: There is no such run.
+        """
+        return self._client.do(ended(self._client.rules, self.address, wait, begun=self.answer is not None))
+
+    def terminate(self, reason: Any = None, *, wait: timedelta | None = None) -> RunStatus:
+        """End it as soon as what is under way of it is done; how it stands then, or after `wait`.
+
+        Raises:
+            RunEnded: It has ended otherwise.
+            UnknownRun: There is no such run.
+        """
+        return self._client.do(terminated(self._client.rules, self.address, reason, wait))
+
+    def follow(self, stream: str, *, after: str = "") -> Generator[StreamEvent]:
+        """What is written into a stream of it, from its beginning, until the run ends; through broken connections.
+
+        `StreamValues` makes of it the values that count.
+
+        Args:
+            stream: Its name.
+            after: Go on behind the event with this id.
+
+        Raises:
+            UnknownRun: There is no such run.
+            GatewayProblem: It was refused otherwise.
+            GatewayUnreachable: Connecting has failed as often as `retry` allows.
+        """
+        return self._client.follow(Follower(stream_path(self.address, stream), after, self._client.rules.retry))
+
+    def _post(
+        self, path: str, data: Any, wait: timedelta | None, idempotency_key: str | None, params: dict[str, str] | None
+    ) -> Answer:
+        rules = self._client.rules
+        return self._client.do(posted(rules, path, data, wait=wait, idempotency_key=idempotency_key, params=params))[0]
