@@ -4,7 +4,7 @@ Read in this order: `app` (all of it put together), `gateway` (what the routes o
 `routes_runs`, `routes_letters` and `routes_health` (what there is), `calls` (a request on its way) with `bridge` (from
 a waiting caller to a worker and back), `ingest` (many events), `problems` with `problem_types` (what is refused),
 `idempotency`, `validation`, `bodies` and `preferences` (what callers send), `documented` with `openapi` (what is said
-of it), `serving` (servers).
+of it), `cors` (pages in browsers), `serving` (servers).
 """
 
 if __name__ != "headrace.gateway":

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from fastapi import FastAPI
 
 from headrace.gateway import routes_events, routes_health, routes_letters, routes_runs
+from headrace.gateway.cors import add_cors
 from headrace.gateway.ending import on_signals
 from headrace.gateway.gateway import Gateway
 from headrace.gateway.meter import Metered
@@ -64,5 +65,6 @@ def create_app(
     for router in _ROUTERS:
         app.include_router(router)
     app.add_middleware(Metered, meter=gateway.meter)
+    add_cors(app, settings.cors_origins)
     described(app)
     return app

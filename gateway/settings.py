@@ -8,6 +8,7 @@ from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 
+from headrace.gateway.cors import origins_of
 from headrace.workflows.errors import HeadraceError
 
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
@@ -54,6 +55,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     """Callers that may wait at the same time, in one process."""
     idempotency_seconds: _Seconds = 86_400.0
     """How long an Idempotency-Key is remembered."""
+    cors_origins: str = ""
+    """Origins whose pages may ask from browsers, separated by spaces: `http://localhost:8000`; `*`: any."""
 
 
 DEFAULTS: Final = GatewaySettings()
@@ -79,4 +82,9 @@ def gateway_settings(table: Mapping[str, Any]) -> GatewaySettings:
             msgspec.convert({name: table[name]}, GatewaySettings, strict=False)
         except msgspec.ValidationError as error:
             raise GatewayOptionError(name, f"{table[name]!r} can't be used. {error}") from None
-    return msgspec.convert(dict(table), GatewaySettings, strict=False)
+    settings = msgspec.convert(dict(table), GatewaySettings, strict=False)
+    try:
+        origins_of(settings.cors_origins)
+    except ValueError as error:
+        raise GatewayOptionError("cors_origins", str(error)) from None
+    return settings
