@@ -12,8 +12,10 @@ import pytest
 from typer.testing import CliRunner
 
 from headrace.cli.app import app
+from headrace.gateway.settings import gateway_settings
 from headrace.settings import load_settings
 
+EXAMPLES = Path(__file__).parents[2] / "examples"
 MADE = {
     "flow.py", "test_flow.py", "headrace.toml", "pyproject.toml", "requirements.txt", "Dockerfile", "README.md",
     ".gitignore", ".dockerignore",
@@ -45,11 +47,26 @@ def test_a_new_project_is_complete_and_its_next_steps_are_told(folder: Path) -> 
     assert load_settings(project, environment={}, profile="prod").settings.workers == 2
 
 
+@pytest.mark.parametrize(("template", "more"), [("approval", set()), ("chat", {"alice.txt", "page.html"})])
+def test_templates_with_requests_are_complete_too(folder: Path, template: str, more: set[str]) -> None:
+    code, said = new("front-desk", "-t", template)
+
+    project = folder / "front-desk"
+    assert code == 0
+    assert {path.name for path in project.iterdir()} == MADE | more
+    assert not [path.name for path in project.iterdir() if "{{" in path.read_text()]
+    assert "headrace dev flow.py --serve" in said
+    settings = load_settings(project, environment={}).settings
+    assert gateway_settings(settings.gateway).port == 8080
+    assert load_settings(project, environment={}, profile="prod").settings.workers == 2
+
+
+@pytest.mark.parametrize("template", ["iot", "approval", "chat"])
 @pytest.mark.parametrize(
     "command", [("pytest", "-q", "-p", "no:cacheprovider"), ("headrace", "check", "flow.py"), ("ruff", "check", ".")]
 )
-def test_the_project_works_as_it_stands(folder: Path, command: tuple[str, ...]) -> None:
-    new("thermometers")
+def test_the_project_works_as_it_stands(folder: Path, template: str, command: tuple[str, ...]) -> None:
+    new("thermometers", "-t", template)
 
     ran = subprocess.run(
         [sys.executable, "-m", *command], cwd=folder / "thermometers", capture_output=True, text=True, check=False,
@@ -57,6 +74,18 @@ def test_the_project_works_as_it_stands(folder: Path, command: tuple[str, ...]) 
     )  # fmt: skip
 
     assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@pytest.mark.parametrize(
+    ("example", "template", "file"),
+    [("approval.py", "approval", "flow.py"), ("chat.py", "chat", "flow.py"), ("page.html", "chat", "page.html"),
+     ("alice.txt", "chat", "alice.txt")],
+)  # fmt: skip
+def test_the_examples_are_what_templates_make(folder: Path, example: str, template: str, file: str) -> None:
+    name = {"approval": "orders", "chat": "chat"}[template]
+    new(name, "-t", template)
+
+    assert (EXAMPLES / example).read_text() == (folder / name / file).read_text()
 
 
 def test_nothing_is_written_over(folder: Path) -> None:
@@ -75,7 +104,7 @@ def test_nothing_is_written_over(folder: Path) -> None:
     [
         (("My_Flow",), "headrace new my-flow"),
         (("flow", "-t", "iott"), "Did you mean iot?"),
-        (("flow", "-t", "chat"), "The template chat comes in a later release. There is: iot."),
+        (("flow", "-t", "web"), "There is no template web. There are: approval, chat, iot."),
     ],
 )
 def test_what_cannot_be_made_is_refused_with_a_cure(folder: Path, arguments: tuple[str, ...], said: str) -> None:

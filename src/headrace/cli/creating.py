@@ -20,8 +20,8 @@ _HIDDEN: Final = ("gitignore", "dockerignore")
 """Files that get a dot: with one they would count for the folder of the templates."""
 _NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
 """What may name a folder, a distribution and a workflow alike."""
-_LATER: Final = ("approval", "chat")
-"""Templates that need what a later release brings: waits and the gateway's sessions."""
+_SHARED: Final = "_shared"
+"""Folder of the files that all templates have."""
 
 
 def create(name: str, template: str, screen: Screen) -> ExitCode:
@@ -42,24 +42,29 @@ def create(name: str, template: str, screen: Screen) -> ExitCode:
         raise UsageError(f"{folder} is there already. Take another name, or remove it.")
     folder.mkdir(parents=True, exist_ok=True)
     words = {"name": folder.resolve().name, "version": version("headrace")}
-    made = [_write(path, folder, words) for path in sorted(source.glob(f"*{_SUFFIX}"))]
+    made = [_write(path, folder, words) for path in _files(source)]
     _say_next(folder, made, screen)
     return ExitCode.OK
 
 
 def templates() -> list[str]:
     """Names of the templates there are."""
-    return sorted(path.name for path in _TEMPLATES.iterdir() if path.is_dir())
+    return sorted(path.name for path in _TEMPLATES.iterdir() if path.is_dir() and path.name != _SHARED)
+
+
+def _files(template: Path) -> list[Path]:
+    """Its own files, and those that all have, by name."""
+    shared = {path.name: path for path in (_TEMPLATES / _SHARED).glob(f"*{_SUFFIX}")}
+    own = {path.name: path for path in template.glob(f"*{_SUFFIX}")}
+    return [path for _, path in sorted((shared | own).items())]
 
 
 def _template(name: str) -> Path:
     known = templates()
     if name in known:
         return _TEMPLATES / name
-    if name in _LATER:
-        raise UsageError(f"The template {name} comes in a later release. There is: {', '.join(known)}.")
     close = difflib.get_close_matches(name, known, 1)
-    cure = f"Did you mean {close[0]}?" if close else f"There is: {', '.join(known)}."
+    cure = f"Did you mean {close[0]}?" if close else f"There are: {', '.join(known)}."
     raise UsageError(f"There is no template {name}. {cure}")
 
 
@@ -91,13 +96,19 @@ def _say_next(folder: Path, made: list[str], screen: Screen) -> None:
         steps.append((f"pip install {' '.join(missing)}", "what the next two need"))
     steps += [
         ("pytest", "its test, without any server"),
-        ("headrace dev flow.py --reload", "run it here, with servers that are started for it"),
+        (_how_to_run(folder), "run it here, with servers that are started for it"),
         ("headrace graph flow.py", "its picture"),
     ]
     width = max(len(step) for step, _ in steps)
     for step, why in steps:
         typed = f"{step:{width}}" if why else step
         screen.write(Text.assemble("  ", (typed, "cyan"), (f"   {why}" if why else "", "dim")))
+
+
+def _how_to_run(folder: Path) -> str:
+    """With the gateway, where requests are what it takes."""
+    serves = "RequestSource" in (folder / "flow.py").read_text(encoding="utf-8")
+    return f"headrace dev flow.py {'--serve' if serves else '--reload'}"
 
 
 def _missing() -> list[str]:

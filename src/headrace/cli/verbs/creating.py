@@ -18,7 +18,13 @@ def register(app: typer.Typer) -> None:
 def new(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Folder to make; its name is the workflow's.")],
     template: Annotated[
-        str, typer.Option("--template", "-t", metavar="NAME", help="What to begin with: `iot`, sensors and alerts.")
+        str,
+        typer.Option(
+            "--template",
+            "-t",
+            metavar="NAME",
+            help="What to begin with: `iot`, sensors and alerts; `approval`, orders that wait for somebody; `chat`.",
+        ),  # fmt: skip
     ] = "iot",
 ) -> None:
     """Make a project: a workflow, its test, settings, a container file, a README.
