@@ -24,7 +24,7 @@ def new(
             "-t",
             metavar="NAME",
             help="What to begin with: `iot`, sensors and alerts; `approval`, orders that wait for somebody; `chat`.",
-        ),  # fmt: skip
+        ),
     ] = "iot",
 ) -> None:
     """Make a project: a workflow, its test, settings, a container file, a README.
