@@ -26,7 +26,7 @@ _GATEWAY_WAITS: Final = 30.0
 
 
 RETRY: Final = Retry(
-    7, backoff=Exponential(timedelta(milliseconds=200), timedelta(seconds=10)), jitter=0.5
+    8, backoff=Exponential(timedelta(milliseconds=200), timedelta(seconds=10)), jitter=0.5
 )  # fmt: skip
 """Some 20 seconds in all: a gateway or a store is there again by then, mostly."""
 
