@@ -118,7 +118,7 @@ class AsyncClient:
     async def follow(self, follower: Follower) -> AsyncGenerator[StreamEvent]:
         """Everything that a follower is told, through all its connections."""
         while True:
-            ask = follower.ask()
+            ask, pause = follower.ask(), 0.0
             url = self._address + ask.path
             headers = self._headers | dict(ask.headers)
             try:
