@@ -108,7 +108,7 @@ def test_words_are_shown_as_they_come_and_those_that_are_void_go(gateway: Gatewa
     shows(browser, "", "one four.")
 
     [(path, key, body)] = gateway.asked
-    assert path == "/v1/workflows/chat/runs/ada/events"
+    assert path == "/v1/workflows/chat/runs/ada/events?stream=tokens"
     assert key
     assert body == {"session": "ada", "text": "hello"}
 
