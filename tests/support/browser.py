@@ -105,7 +105,8 @@ class Browser:
         return result["result"].get("value")
 
     def type(self, text: str) -> None:
-        """Type a text and Enter, as a user does."""
+        """Type a text and Enter, as a user does, as soon as a field has the focus."""
+        until(lambda: self.value("document.activeElement.matches('input')"), "a field has the focus", within=_PATIENCE)
         self.call("Input.insertText", text=text)
         for kind in ("keyDown", "keyUp"):
             self.call(
