@@ -28,9 +28,12 @@ from headrace.workflows.runs import (
     SHARED_FIELD,
     STATUS_FIELD,
     VOID_FIELD,
+    WAIT_FIELD,
 )  # fmt: skip
 from headrace.workflows.state_versions import split_version
 from headrace.workflows.store import WorkflowDescriptor
+from headrace.workflows.timers import stand_of
+from headrace.workflows.wait_claims import wait_id
 
 AT_ONCE: Final = 1000
 """Keys of the server that one step looks at: about a millisecond."""
@@ -106,6 +109,8 @@ class WaitRow(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     until: int | None
     """When it has stood there for too long: milliseconds since 1970 UTC; None: never."""
+    id: str = ""
+    """Which time it stands there; see `wait_claims`."""
 
 
 class RunView(msgspec.Struct, frozen=True, kw_only=True):
@@ -236,14 +241,21 @@ async def get_run(registry: Registry, descriptor: WorkflowDescriptor, key: str) 
         return None
     fields = {name.decode(): value for name, value in found.items()}
     stands = stands_of(fields) if fields[STATUS_FIELD] == RUNNING.encode() else []
-    waits = [WaitRow(name=stand.wait, until=stand.due or None) for stand in stands]
+    number, own = int(fields[NUMBER_FIELD]), stand_of(fields.get(WAIT_FIELD)).wait
+    waits = [
+        WaitRow(
+            name=stand.wait, until=stand.due or None,
+            id=wait_id(number, stand.generation, "" if own and not place else stand.wait),
+        )
+        for place, stand in enumerate(stands)
+    ]  # fmt: skip
     began, ended, by = (fields.get(name) for name in (BEGAN_FIELD, ENDED_FIELD, ENDED_BY_FIELD))
     return RunView(
         workflow=descriptor.name,
         key=key,
         partition=partition,
         status=fields[STATUS_FIELD].decode(),
-        number=int(fields[NUMBER_FIELD]),
+        number=number,
         began=None if began is None else int(began),
         ended=None if ended is None else int(ended),
         ended_by=None if by is None else by.decode(),

@@ -250,11 +250,21 @@ class Harness(Operations):
         """
         return self.ask(source, data, key=key, id=id).reply()
 
-    def ask(self, source: SourceHandle[D], data: D, *, key: str | None = None, id: str | None = None) -> Asked:
-        """Send a request, or a message that wants an answer, as a caller of the gateway does; see `Asked.answer`."""
+    def ask(
+        self, source: SourceHandle[D], data: D, *, key: str | None = None, id: str | None = None, wait: str | None = None
+    ) -> Asked:
+        """Send a request, or a message that wants an answer, as a caller of the gateway does; see `Asked.answer`.
+
+        Args:
+            source: A `RequestSource` or `MessageSource`.
+            data: Of its type.
+            key: The run, where the data don't say it.
+            id: Of the event; by default it gets one.
+            wait: Of a message: id of the wait that it is for and no later one, from an answer's `wait_id`.
+        """
         if self._batching:
             raise HarnessError("a request inside batch() would wait for ever: make it outside")
-        asked = self._asking.ask(self._senders.source(source), data, key, id)
+        asked = self._asking.ask(self._senders.source(source), data, key, id, wait)
         self._settle()
         return asked
 
