@@ -28,12 +28,10 @@ from headrace.workflows.runs import (
     SHARED_FIELD,
     STATUS_FIELD,
     VOID_FIELD,
-    WAIT_FIELD,
 )  # fmt: skip
 from headrace.workflows.state_versions import split_version
 from headrace.workflows.store import WorkflowDescriptor
-from headrace.workflows.timers import stand_of
-from headrace.workflows.wait_claims import wait_id
+from headrace.workflows.wait_claims import wait_ids
 
 AT_ONCE: Final = 1000
 """Keys of the server that one step looks at: about a millisecond."""
@@ -241,21 +239,15 @@ async def get_run(registry: Registry, descriptor: WorkflowDescriptor, key: str) 
         return None
     fields = {name.decode(): value for name, value in found.items()}
     stands = stands_of(fields) if fields[STATUS_FIELD] == RUNNING.encode() else []
-    number, own = int(fields[NUMBER_FIELD]), stand_of(fields.get(WAIT_FIELD)).wait
-    waits = [
-        WaitRow(
-            name=stand.wait, until=stand.due or None,
-            id=wait_id(number, stand.generation, "" if own and not place else stand.wait),
-        )
-        for place, stand in enumerate(stands)
-    ]  # fmt: skip
+    ids = wait_ids(fields, stands)
+    waits = [WaitRow(name=stand.wait, until=stand.due or None, id=id_) for stand, id_ in zip(stands, ids, strict=True)]
     began, ended, by = (fields.get(name) for name in (BEGAN_FIELD, ENDED_FIELD, ENDED_BY_FIELD))
     return RunView(
         workflow=descriptor.name,
         key=key,
         partition=partition,
         status=fields[STATUS_FIELD].decode(),
-        number=number,
+        number=int(fields[NUMBER_FIELD]),
         began=None if began is None else int(began),
         ended=None if ended is None else int(ended),
         ended_by=None if by is None else by.decode(),

@@ -40,7 +40,8 @@ _TYPES: Final = (
     ),
     ProblemType("invalid_parameter", _S.BAD_REQUEST, "A parameter can't be used", "See `errors`."),
     ProblemType(
-        "invalid_wait", _S.BAD_REQUEST, "If-Match names no wait", 'Send `If-Match: "<id>"`, the `id` of a run\'s `wait`.'
+        "invalid_wait", _S.BAD_REQUEST, "If-Match names no wait",
+        'Send `If-Match: "<id>"`, the `id` of a run\'s `wait`.'
     ),
     ProblemType("invalid_cursor", _S.BAD_REQUEST, "The cursor is of no list", "Begin without one."),
     ProblemType("bad_request", _S.BAD_REQUEST, "The request can't be read", "Send what HTTP allows."),

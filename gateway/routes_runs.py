@@ -117,8 +117,8 @@ async def get_result(gateway: OfProcess, principal: Caller, name: Name, key_text
         "reply", "accepted",
         "invalid_json", "too_deep", "invalid_key", "invalid_idempotency_key", "invalid_wait", "body_too_slow",
         "body_too_large", "unsupported_encoding", "invalid_data", "idempotency_key_reused", "unknown_workflow",
-        "unknown_message", "unknown_run", "run_ended", "wait_taken", "workflow_ended", "inbox_full", "too_many_waiting", "store_unavailable",
-        "store_full", "not_durable",
+        "unknown_message", "unknown_run", "run_ended", "wait_taken", "workflow_ended", "inbox_full",
+        "too_many_waiting", "store_unavailable", "store_full", "not_durable",
     ),
     openapi_extra=extra(WAITING, IDEMPOTENT, CLAIMING, body=body_of({"approved": True, "by": "ann"})),
 )  # fmt: skip

@@ -27,7 +27,6 @@ from headrace.workflows.store import (
     StoreFull,
     TransfersMissing,
 )
-from headrace.workflows.records import Headers
 from headrace.workflows.stream_entry import StreamEntry, order
 from headrace.workflows.transfers import internal_full
 
@@ -297,7 +296,6 @@ class MemoryStore:
         time: int = 0,
         source: str = "",
         reply: str | None = None,
-        headers: Headers = (),
     ) -> str:
         """Put an event into a channel (`channel:<name>`) or a request into the `inbox`.
 
@@ -319,7 +317,7 @@ class MemoryStore:
         if origin == "inbox" and held.fields.get("ended") == "1":
             raise SourceClosed(source)
         held.appended += 1
-        entry = StreamEntry(f"{held.appended}-0", event or f"{held.appended}-0", key, data, time, source, reply, headers)
+        entry = StreamEntry(f"{held.appended}-0", event or f"{held.appended}-0", key, data, time, source, reply)
         held.streams.setdefault(origin, []).append(entry)
         if origin == channel and event is not None:
             held.requests[event] = entry.id

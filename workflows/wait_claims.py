@@ -12,8 +12,14 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Final
 
+from .runs import NUMBER_FIELD, WAIT_FIELD
+from .timers import stand_of
+
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from .records import Headers
+    from .timers import Stand
 
 CLAIM: Final = "headrace-wait"
 """Header of a message: id of the wait that it is for."""
@@ -32,6 +38,20 @@ def wait_id(number: int, generation: int, inside: str = "") -> str:
     """
     own = f"{number}.{generation}"
     return f"{own}.{hashlib.blake2b(inside.encode(), digest_size=4).hexdigest()}" if inside else own
+
+
+def wait_ids(fields: Mapping[str, bytes], stands: Sequence[Stand]) -> list[str]:
+    """Ids of the waits that a run stands at.
+
+    Args:
+        fields: Of the run.
+        stands: See `stands_of`.
+    """
+    number, own = int(fields[NUMBER_FIELD]), stand_of(fields.get(WAIT_FIELD)).wait
+    return [
+        wait_id(number, stand.generation, "" if own and not place else stand.wait)
+        for place, stand in enumerate(stands)
+    ]  # fmt: skip
 
 
 def claim_of(headers: Headers) -> str:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 import pytest
 
-from headrace import Complete, Context, Event, MessageSource, RequestSource, Timeout, Workflow
+from headrace import ChannelSource, Complete, Context, Event, MessageSource, RequestSource, Timeout, Workflow
 from headrace.testing import Harness
 from headrace.testing.engine import CRASH_POINTS
 
@@ -64,36 +64,39 @@ def test_each_time_that_a_run_stands_at_a_wait_has_an_id_of_its_own(fuse: Fuse) 
     workflow, orders, messages = steps(fuse)
     with Harness(workflow) as harness:
         first = harness.ask(orders, Order("o1")).answer
-        other = harness.ask(orders, Order("o2")).answer
+        assert harness.runs["o1"].wait_ids == [first.wait_id]
         second = harness.ask(messages, Step("ann"), key="o1").answer
+        assert harness.runs["o1"].wait_ids == [second.wait_id]
+        harness.runs["o1"].terminate()
+        assert harness.runs["o1"].wait_ids == []
+        again = harness.ask(orders, Order("o1")).answer
 
-        assert first is not None
-        assert other is not None
-        assert second is not None
-        ids = {first.wait_id, other.wait_id, second.wait_id}
-        assert len(ids) == 3
+        ids = [first.wait_id, second.wait_id, again.wait_id]
+        assert len(set(ids)) == 3
         assert "" not in ids
 
 
+def _at_once(harness: Harness, messages: Any, wait: str, *by: str) -> list[Any]:
+    """Of one epoch: a later one comes to the run where it stands at the next wait already."""
+    plan = harness._senders.source(messages)
+    asked = [harness._asking.ask(plan, Step(each), "o1", None, wait) for each in by]
+    harness.advance(timedelta())
+    return asked
+
+
 @pytest.mark.parametrize("together", [False, True])
-def test_B25_of_two_that_claim_a_wait_one_advances_and_the_next_wait_is_not_skipped(
-    together: bool, fuse: Fuse
-) -> None:
+def test_B25_of_two_that_claim_a_wait_one_advances_and_the_next_wait_is_not_skipped(together: bool, fuse: Fuse) -> None:
     workflow, orders, messages = steps(fuse)
     with Harness(workflow) as harness:
         wait = harness.ask(orders, Order("o1")).answer.wait_id
         if together:
-            # Of one epoch: the second one comes to the run where it stands at the next wait already.
-            harness._batching = True
-            ann, bob = (harness._asking.ask(harness._senders.source(messages), Step(by), "o1", None, wait) for by in "ab")
-            harness._batching = False
-            harness.advance(timedelta())
+            ann, bob = _at_once(harness, messages, wait, "a", "b")
         else:
             ann, bob = (harness.ask(messages, Step(by), key="o1", wait=wait) for by in "ab")
 
         assert ann.answer.data == ["a"]
         assert (bob.answer.kind, bob.answer.reason) == ("failed", "wait-taken")
-        assert harness.runs["o1"].shared_state == ["a"]
+        assert harness.runs["o1"].shared == ["a"]
         assert harness.ask(messages, Step("c"), key="o1", wait=ann.answer.wait_id).answer.data == ["a", "c"]
         assert [letter.reason for letter in harness.dead_letters] == ["wait-taken"]
 
@@ -106,7 +109,7 @@ def test_a_message_without_a_claim_may_take_the_wait_first(fuse: Fuse) -> None:
         late = harness.ask(messages, Step("b"), key="o1", wait=wait)
 
         assert late.answer.reason == "wait-taken"
-        assert harness.runs["o1"].shared_state == ["a"]
+        assert harness.runs["o1"].shared == ["a"]
 
 
 def test_a_time_out_ends_the_wait_that_was_claimed(fuse: Fuse) -> None:
@@ -117,7 +120,7 @@ def test_a_time_out_ends_the_wait_that_was_claimed(fuse: Fuse) -> None:
         late = harness.ask(messages, Step("b"), key="o1", wait=wait)
 
         assert late.answer.reason == "wait-taken"
-        assert harness.runs["o1"].shared_state == ["nobody"]
+        assert harness.runs["o1"].shared == ["nobody"]
 
 
 def test_without_claims_two_messages_are_two_messages(fuse: Fuse) -> None:
@@ -127,7 +130,7 @@ def test_without_claims_two_messages_are_two_messages(fuse: Fuse) -> None:
         for by in "ab":
             harness.ask(messages, Step(by), key="o1")
 
-        assert harness.runs["o1"].shared_state == ["a", "b"]
+        assert harness.runs["o1"].shared == ["a", "b"]
 
 
 @pytest.mark.parametrize("point", CRASH_POINTS)
@@ -142,11 +145,29 @@ def test_a_claim_outlives_a_crash(point: str, fuse: Fuse) -> None:
         assert bob.answer.reason == "wait-taken"
 
 
-def test_a_wait_of_a_workflow_that_is_a_node_can_be_claimed() -> None:
+def approve(event: Event[Step], ctx: Context) -> Complete:
+    ctx.reply(event.data.by)
+    return Complete(event.data.by)
+
+
+def test_a_wait_of_a_workflow_that_is_a_node_can_be_claimed(fuse: Fuse) -> None:
+    inner = Workflow("approving")
+    orders = inner.source(ChannelSource(Order, capacity=10, key="id"))
+    messages = inner.source(MessageSource("step", Step))
+    wait = inner.wait(messages)
+    orders.to(wait)
+    wait.to(inner.node(approve))
     outer = Workflow("outer")
-    orders = outer.source(RequestSource(Order, key="id"))
-    words = outer.source(MessageSource("step", Step))
-    inner, _, _ = _inner()
-    node = outer.node(inner)
-    orders.to(node)
-    del words, node
+    asked = outer.source(RequestSource(Order, key="id"))
+    node = outer.node(inner, name="step")
+    asked.to(node)
+    node.on(Complete).to(None)
+    with Harness(outer, fuse=fuse) as harness:
+        harness.ask(asked, Order("o1"))
+        first = harness.runs["o1"].wait_ids[0]
+        ann = harness.ask(messages, Step("a"), key="o1", wait=first)
+        harness.ask(asked, Order("o1"))
+        bob = harness.ask(messages, Step("b"), key="o1", wait=first)
+        cid = harness.ask(messages, Step("c"), key="o1", wait=harness.runs["o1"].wait_ids[0])
+
+        assert [ann.answer.data, bob.answer.reason, cid.answer.data] == ["a", "wait-taken", "c"]

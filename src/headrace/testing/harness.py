@@ -251,16 +251,17 @@ class Harness(Operations):
         return self.ask(source, data, key=key, id=id).reply()
 
     def ask(
-        self, source: SourceHandle[D], data: D, *, key: str | None = None, id: str | None = None, wait: str | None = None
+        self,
+        source: SourceHandle[D],
+        data: D,
+        *,
+        key: str | None = None,
+        id: str | None = None,
+        wait: str | None = None,
     ) -> Asked:
         """Send a request, or a message that wants an answer, as a caller of the gateway does; see `Asked.answer`.
 
-        Args:
-            source: A `RequestSource` or `MessageSource`.
-            data: Of its type.
-            key: The run, where the data don't say it.
-            id: Of the event; by default it gets one.
-            wait: Of a message: id of the wait that it is for and no later one, from an answer's `wait_id`.
+        With `wait`, an id from `RunView.wait_ids`, a message is for that wait and for no later one.
         """
         if self._batching:
             raise HarnessError("a request inside batch() would wait for ever: make it outside")

@@ -116,11 +116,13 @@ class Senders:
     ) -> None:  # fmt: skip
         """Append to a channel, or to the inbox."""
         origin = f"channel:{source.name}" if source.source.kind == "channel" else INBOX
-        headers = () if claim is None else ((CLAIM, claim.encode()),)
-        self._engine.store.append(
-            partition, origin, data, key=run, event=id, time=self._engine.now, source=source.name, reply=reply,
-            headers=headers,
+        now, store = self._engine.now, self._engine.store
+        place = store.append(
+            partition, origin, data, key=run, event=id, time=now, source=source.name, reply=reply
         )  # fmt: skip
+        last = store.stream(partition, origin)[-1]
+        if claim is not None and last.id == place:
+            last.headers = ((CLAIM, claim.encode()),)
 
     def encoded(self, source: SourcePlan, data: Any) -> bytes:
         """The data as JSON, if it is of the source's type."""
