@@ -61,7 +61,7 @@ class Asking:
         self._senders = senders
         self._count = 0
 
-    def ask(self, plan: SourcePlan, data: Any, key: str | None, id: str | None, wait: str | None) -> Asked:
+    def ask(self, plan: SourcePlan, data: Any, key: str | None, id: str | None, wait: str | None = None) -> Asked:
         """Put a request into the inbox."""
         if plan.source.kind not in ("requests", "messages"):
             raise HarnessError(f"{plan.name} is no RequestSource and no MessageSource: nobody can reply. Use send")

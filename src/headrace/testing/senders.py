@@ -120,9 +120,10 @@ class Senders:
         place = store.append(
             partition, origin, data, key=run, event=id, time=now, source=source.name, reply=reply
         )  # fmt: skip
-        last = store.stream(partition, origin)[-1]
-        if claim is not None and last.id == place:
-            last.headers = ((CLAIM, claim.encode()),)
+        if claim is not None:
+            for entry in store.stream(partition, origin):
+                if entry.id == place:
+                    entry.headers = ((CLAIM, claim.encode()),)
 
     def encoded(self, source: SourcePlan, data: Any) -> bytes:
         """The data as JSON, if it is of the source's type."""
