@@ -169,7 +169,7 @@ def openapi_for(app: FastAPI, workflow: WorkflowDescriptor) -> dict[str, Any]:
     for source in workflow.sources:
         if source.schema is not None:
             name = f"{source.kind}.{source.name}"
-            schemas[name] = _moved(source.schema, f"#/components/schemas/{name}")
+            schemas[name] = moved(source.schema, f"#/components/schemas/{name}")
             bodies.setdefault(source.kind, {})[source.name] = f"#/components/schemas/{name}"
     base = f"/v1/workflows/{workflow.name}"
     paths: dict[str, Any] = {}
@@ -190,14 +190,14 @@ def openapi_for(app: FastAPI, workflow: WorkflowDescriptor) -> dict[str, Any]:
     return document
 
 
-def _moved(schema: Any, base: str) -> Any:
+def moved(schema: Any, base: str) -> Any:
     """A schema whose references lead into itself, where it lies now."""
     if isinstance(schema, list):
-        return [_moved(each, base) for each in schema]
+        return [moved(each, base) for each in schema]
     if not isinstance(schema, dict):
         return schema
     return {
-        name: f"{base}{value.removeprefix('#')}" if name == "$ref" and isinstance(value, str) else _moved(value, base)
+        name: f"{base}{value.removeprefix('#')}" if name == "$ref" and isinstance(value, str) else moved(value, base)
         for name, value in schema.items()
         if name != "$schema"
     }
