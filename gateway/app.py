@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from headrace.gateway import routes_documents, routes_events, routes_health, routes_letters, routes_runs
+from headrace.gateway import routes_aliases, routes_documents, routes_events, routes_health, routes_letters, routes_runs
 from headrace.gateway.ending import on_signals
 from headrace.gateway.gateway import Gateway
 from headrace.gateway.meter import Metered
@@ -19,8 +19,12 @@ from headrace.gateway.settings import DEFAULTS, GatewaySettings
 from headrace.tracing.options import Tracing
 
 _ROUTERS = (
-    routes_events.router, routes_runs.router, routes_letters.router, routes_health.router,
+    routes_events.router,
+    routes_runs.router,
+    routes_letters.router,
+    routes_health.router,
     routes_documents.router,
+    routes_aliases.router,
 )
 
 

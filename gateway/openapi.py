@@ -20,6 +20,14 @@ Events to workflows, and what comes of them. Every error is a problem document (
 * What is answered 2xx is as durable as the header `Headrace-Durability` says.
 """.strip()
 _TIME: Final = {"type": ["string", "null"], "format": "date-time"}
+_WAIT: Final = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string"},
+        "id": {"type": "string", "description": "Another one each time; a message may claim it (`If-Match`)."},
+        "until": _TIME,
+    },
+}
 _LINKS: Final = {"type": "object", "additionalProperties": {"type": "string", "format": "uri-reference"}}
 _FIELD_ERROR: Final = {
     "type": "object",
@@ -61,13 +69,13 @@ _SCHEMAS: Final[dict[str, Any]] = {
                 "description": "The wait that it stands at.",
                 "oneOf": [
                     {"type": "null"},
-                    {"type": "object", "properties": {"name": {"type": "string"}, "until": _TIME}},
+                    _WAIT,
                 ],
             },
             "waits": {
                 "type": "array",
                 "description": "All that it stands at, if it is several: those of workflows that are nodes, too.",
-                "items": {"type": "object", "properties": {"name": {"type": "string"}, "until": _TIME}},
+                "items": _WAIT,
             },
             "result": {"description": "Of a completed run."},
             "reason": {"description": "Of a run that ended otherwise."},

@@ -334,7 +334,7 @@ class StoreContract(Upkeep, Protocol):
         ...
 
     async def outbox(self, partition: int, after: int, limit: int) -> list[Chunk]:
-        """Outputs after the sequence `after`: whole commits, some `limit` at most, fewer if they are large; or no more."""
+        """Outputs after the sequence `after`: whole commits, `limit` at most, fewer if large; none: no more."""
         ...
 
     async def trim_outbox(self, partition: int, owner: str, through: int) -> Answer:
