@@ -29,7 +29,7 @@ _AT_ONCE: Final = 1000
 _KEPT: Final = (
     "head", "positions", "from", "inbox", "internal", "control", "outbox", "dead", "letters", "channels",
 )  # fmt: skip
-_KEPT_OF: Final = ("channel:", "credits:", "sender:", "request:", "starting:", "reply:", "asked:")
+_KEPT_OF: Final = ("channel:", "credits:", "sender:", "request:", "starting:", "claimed:", "reply:", "asked:")
 """What is no state, and stays when states are dropped."""
 _REASON: Final = "a reset was broken off: type the same `headrace reset` again"
 

@@ -31,6 +31,7 @@ from headrace.workflows.runs import (
 )  # fmt: skip
 from headrace.workflows.state_versions import split_version
 from headrace.workflows.store import WorkflowDescriptor
+from headrace.workflows.wait_claims import wait_ids
 
 AT_ONCE: Final = 1000
 """Keys of the server that one step looks at: about a millisecond."""
@@ -106,6 +107,8 @@ class WaitRow(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     until: int | None
     """When it has stood there for too long: milliseconds since 1970 UTC; None: never."""
+    id: str = ""
+    """Which time it stands there; see `wait_claims`."""
 
 
 class RunView(msgspec.Struct, frozen=True, kw_only=True):
@@ -236,7 +239,8 @@ async def get_run(registry: Registry, descriptor: WorkflowDescriptor, key: str) 
         return None
     fields = {name.decode(): value for name, value in found.items()}
     stands = stands_of(fields) if fields[STATUS_FIELD] == RUNNING.encode() else []
-    waits = [WaitRow(name=stand.wait, until=stand.due or None) for stand in stands]
+    ids = wait_ids(fields, stands)
+    waits = [WaitRow(name=stand.wait, until=stand.due or None, id=id_) for stand, id_ in zip(stands, ids, strict=True)]
     began, ended, by = (fields.get(name) for name in (BEGAN_FIELD, ENDED_FIELD, ENDED_BY_FIELD))
     return RunView(
         workflow=descriptor.name,

@@ -18,6 +18,7 @@ from headrace.workflows.durability import FAST, Durability
 from headrace.workflows.effects import Effect
 from headrace.workflows.keyspace import PartitionKeys
 from headrace.workflows.records import Headers
+from headrace.workflows.wait_claims import CLAIM
 
 _FOLDER: Final = Path(headrace.sources.__file__).parent / "scripts"
 _APPEND: Final = Script(_FOLDER / "request_append.lua")
@@ -50,6 +51,8 @@ class Admission(Enum):
     """Refused: the run of its key has ended; or the workflow has."""
     UNKNOWN = "UNKNOWN"
     """Refused: there is no run of its key."""
+    TAKEN = "TAKEN"
+    """Refused: the wait that it is for is over, or another one is on its way to it."""
 
     @property
     def is_in(self) -> bool:
@@ -88,6 +91,8 @@ class Request:
     fingerprint: str = ""
     """Of all that makes it this request: another one with the same id is refused."""
     condition: Condition = Condition.ANY
+    claim: str = ""
+    """Id of the wait that it is for, see `wait_claims`; empty: for the next one on its name."""
 
 
 class RequestStore(Registry):
@@ -197,9 +202,10 @@ class RequestStore(Registry):
 
 def _fields(request: Request) -> tuple[str | bytes, ...]:
     """As the script has them."""
+    headers = (*request.headers, (CLAIM, request.claim.encode())) if request.claim else request.headers
     return (
-        request.id, request.key, request.source, request.body,
-        encode_headers(request.headers) if request.headers else b"", request.fingerprint, request.condition.value,
+        request.id, request.key, request.source, request.body, encode_headers(headers) if headers else b"",
+        request.fingerprint, request.condition.value, request.claim,
     )  # fmt: skip
 
 

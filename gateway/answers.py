@@ -8,8 +8,10 @@ from typing import Any, Final
 import msgspec
 from fastapi import Response
 
+from headrace.gateway.claims import WAIT, wait_taken
 from headrace.gateway.problems import ProblemError
 from headrace.workflows import envelope
+from headrace.workflows.wait_claims import TAKEN
 
 STATUS: Final = "Headrace-Status"
 """Header of answers: how the request came to its answer. `reply`: by `ctx.reply`, and the run goes on; `waiting`: the
@@ -31,6 +33,8 @@ def answer_response(blob: bytes, home: str, headers: Mapping[str, str]) -> Respo
     answer = envelope.decode(blob)
     extra: dict[str, Any] = {"run": home}
     if answer.kind == "failed":
+        if answer.reason == TAKEN:
+            raise wait_taken(home, headers)
         if answer.reason == _LATE:
             raise ProblemError("run_ended", answer.error, headers=headers, extra=extra)
         extra |= {"node": answer.node, "reason": answer.reason, "attempts": answer.attempts}
@@ -39,8 +43,10 @@ def answer_response(blob: bytes, home: str, headers: Mapping[str, str]) -> Respo
         extra |= {"run_status": answer.outcome, "reason": answer.data}
         raise ProblemError("run_not_completed", f"the run is {answer.outcome}", headers=headers, extra=extra)
     status = answer.outcome if answer.kind == "ended" else answer.kind
-    all_headers = {**headers, STATUS: status}
+    all_headers = {**headers, STATUS: status, **({WAIT: answer.wait_id} if answer.wait_id else {})}
     if answer.value is msgspec.UNSET:
-        document = {"status": status, **({"wait": answer.wait} if answer.wait else {})}
+        document = {"status": status}
+        if answer.wait:
+            document |= {"wait": answer.wait, **({"wait_id": answer.wait_id} if answer.wait_id else {})}
         return Response(msgspec.json.encode(document), headers=all_headers, media_type="application/json")
     return Response(bytes(answer.value), headers=all_headers, media_type="application/json")

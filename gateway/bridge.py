@@ -109,6 +109,7 @@ class Bridge:
         headers: Headers = (),
         fingerprint: str = "",
         condition: Condition = Condition.ANY,
+        claim: str = "",
     ) -> tuple[Admission, bytes | None]:
         """Put a request into the inbox and wait for its reply.
 
@@ -124,6 +125,7 @@ class Bridge:
             headers: Of the event.
             fingerprint: Of all that makes it this request, where its id is chosen by the caller.
             condition: What must be so of the run.
+            claim: Id of the wait that it is for; empty: of none in particular.
 
         Returns:
             What became of the request, and its answer (JSON of a `RequestAnswer`); None when it did not come in time.
@@ -138,7 +140,7 @@ class Bridge:
         try:
             admission = await self._append(waiter, Request(
                 id=request, key=key, source=source, body=body, reply=self._channel, headers=headers,
-                fingerprint=fingerprint, condition=condition,
+                fingerprint=fingerprint, condition=condition, claim=claim,
             ))  # fmt: skip
             if not admission.is_in:
                 return admission, None

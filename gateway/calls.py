@@ -13,6 +13,7 @@ from fastapi import Response
 from headrace.actors.store_requests import Admission, Condition
 from headrace.gateway.addresses import links_of, partition, run_address
 from headrace.gateway.answers import answer_response
+from headrace.gateway.claims import wait_taken
 from headrace.gateway.gateway import Gateway
 from headrace.gateway.idempotency import REPLAYED, Identity
 from headrace.gateway.preferences import Preference
@@ -39,6 +40,8 @@ class Call:
     preference: Preference
     headers: Headers
     """Of the event."""
+    claim: str = ""
+    """Id of the wait that it is for; empty: of none in particular."""
 
     @property
     def home(self) -> str:
@@ -58,7 +61,7 @@ async def send(gateway: Gateway, call: Call) -> Response:
     admission, blob = await gateway.bridge.ask(
         workflow.name, partition(workflow, call.key), call.key, call.source.name, call.body,
         request=call.identity.id, wait=call.preference.wait, durability=durability, headers=call.headers,
-        fingerprint=call.identity.fingerprint, condition=call.condition,
+        fingerprint=call.identity.fingerprint, condition=call.condition, claim=call.claim,
     )  # fmt: skip
     if not admission.is_in:
         raise refusal(admission, workflow, call.key)
@@ -92,6 +95,8 @@ def refusal(admission: Admission, workflow: WorkflowDescriptor, key: str) -> Pro
             return ProblemError(
                 "run_exists", f"run {key!r} is running, or about to begin", headers={"Location": home}, extra=where
             )
+        case Admission.TAKEN:
+            return wait_taken(home)
         case Admission.UNKNOWN:
             return ProblemError("unknown_run", f"there is no run {key!r}", extra={**where, "delivered": False})
         case Admission.ENDED if workflow.keyed:

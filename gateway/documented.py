@@ -36,7 +36,7 @@ RUN_EXAMPLE: Final[dict[str, Any]] = {
     "began": "2026-11-27T12:00:00.000Z",
     "ended": None,
     "ended_by": None,
-    "wait": {"name": "approval", "until": "2026-11-27T14:00:00.000Z"},
+    "wait": {"name": "approval", "id": "12.1", "until": "2026-11-27T14:00:00.000Z"},
     "links": LINKS,
 }
 _RUN_SCHEMA: Final[dict[str, Any]] = {"$ref": "#/components/schemas/Run"}

@@ -20,6 +20,14 @@ Events to workflows, and what comes of them. Every error is a problem document (
 * What is answered 2xx is as durable as the header `Headrace-Durability` says.
 """.strip()
 _TIME: Final = {"type": ["string", "null"], "format": "date-time"}
+_WAIT: Final = {
+    "type": "object",
+    "properties": {
+        "name": {"type": "string"},
+        "id": {"type": "string", "description": "Another one each time; a message may claim it (`If-Match`)."},
+        "until": _TIME,
+    },
+}
 _LINKS: Final = {"type": "object", "additionalProperties": {"type": "string", "format": "uri-reference"}}
 _FIELD_ERROR: Final = {
     "type": "object",
@@ -61,13 +69,13 @@ _SCHEMAS: Final[dict[str, Any]] = {
                 "description": "The wait that it stands at.",
                 "oneOf": [
                     {"type": "null"},
-                    {"type": "object", "properties": {"name": {"type": "string"}, "until": _TIME}},
+                    _WAIT,
                 ],
             },
             "waits": {
                 "type": "array",
                 "description": "All that it stands at, if it is several: those of workflows that are nodes, too.",
-                "items": {"type": "object", "properties": {"name": {"type": "string"}, "until": _TIME}},
+                "items": _WAIT,
             },
             "result": {"description": "Of a completed run."},
             "reason": {"description": "Of a run that ended otherwise."},
@@ -169,7 +177,7 @@ def openapi_for(app: FastAPI, workflow: WorkflowDescriptor) -> dict[str, Any]:
     for source in workflow.sources:
         if source.schema is not None:
             name = f"{source.kind}.{source.name}"
-            schemas[name] = _moved(source.schema, f"#/components/schemas/{name}")
+            schemas[name] = moved(source.schema, f"#/components/schemas/{name}")
             bodies.setdefault(source.kind, {})[source.name] = f"#/components/schemas/{name}"
     base = f"/v1/workflows/{workflow.name}"
     paths: dict[str, Any] = {}
@@ -190,14 +198,14 @@ def openapi_for(app: FastAPI, workflow: WorkflowDescriptor) -> dict[str, Any]:
     return document
 
 
-def _moved(schema: Any, base: str) -> Any:
+def moved(schema: Any, base: str) -> Any:
     """A schema whose references lead into itself, where it lies now."""
     if isinstance(schema, list):
-        return [_moved(each, base) for each in schema]
+        return [moved(each, base) for each in schema]
     if not isinstance(schema, dict):
         return schema
     return {
-        name: f"{base}{value.removeprefix('#')}" if name == "$ref" and isinstance(value, str) else _moved(value, base)
+        name: f"{base}{value.removeprefix('#')}" if name == "$ref" and isinstance(value, str) else moved(value, base)
         for name, value in schema.items()
         if name != "$schema"
     }

@@ -39,6 +39,10 @@ _TYPES: Final = (
         "Send one header, of 1 to 255 visible ASCII characters.",
     ),
     ProblemType("invalid_parameter", _S.BAD_REQUEST, "A parameter can't be used", "See `errors`."),
+    ProblemType(
+        "invalid_wait", _S.BAD_REQUEST, "If-Match names no wait",
+        'Send `If-Match: "<id>"`, the `id` of a run\'s `wait`.'
+    ),
     ProblemType("invalid_cursor", _S.BAD_REQUEST, "The cursor is of no list", "Begin without one."),
     ProblemType("bad_request", _S.BAD_REQUEST, "The request can't be read", "Send what HTTP allows."),
     ProblemType(
@@ -94,6 +98,10 @@ _TYPES: Final = (
     # It is at odds with what is there.
     ProblemType("run_exists", _S.CONFLICT, "A run with this key is running", "It is at `run`; or take another key."),
     ProblemType("run_ended", _S.CONFLICT, "The run has ended", "Its end is at `run`; begin another one."),
+    ProblemType(
+        "wait_taken", _S.CONFLICT, "The wait is over, or about to be",
+        "Something else came first: look at `run` for the wait that it stands at now.",
+    ),
     ProblemType(
         "run_not_completed", _S.CONFLICT, "The run has ended without a result",
         "`run_status` and `reason` say how it ended.",

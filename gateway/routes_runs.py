@@ -16,6 +16,7 @@ from headrace.actors.store_requests import Condition
 from headrace.gateway.addresses import BASE, key_of, run_address
 from headrace.gateway.bodies import decode_json, read_body
 from headrace.gateway.calls import Call, json_response, send
+from headrace.gateway.claims import CLAIMING, claim_in
 from headrace.gateway.documented import IDEMPOTENT, KNOWN, WAITING, answers, body_of, extra
 from headrace.gateway.gateway import Gateway, OfProcess, message_source
 from headrace.gateway.idempotency import idempotency_key, identity_of
@@ -114,12 +115,12 @@ async def get_result(gateway: OfProcess, principal: Caller, name: Name, key_text
     summary="Send a message to a run",
     responses=answers(
         "reply", "accepted",
-        "invalid_json", "too_deep", "invalid_key", "invalid_idempotency_key", "body_too_slow", "body_too_large",
-        "unsupported_encoding", "invalid_data", "idempotency_key_reused", "unknown_workflow", "unknown_message",
-        "unknown_run", "run_ended", "workflow_ended", "inbox_full", "too_many_waiting", "store_unavailable",
-        "store_full", "not_durable",
+        "invalid_json", "too_deep", "invalid_key", "invalid_idempotency_key", "invalid_wait", "body_too_slow",
+        "body_too_large", "unsupported_encoding", "invalid_data", "idempotency_key_reused", "unknown_workflow",
+        "unknown_message", "unknown_run", "run_ended", "wait_taken", "workflow_ended", "inbox_full",
+        "too_many_waiting", "store_unavailable", "store_full", "not_durable",
     ),
-    openapi_extra=extra(WAITING, IDEMPOTENT, body=body_of({"approved": True, "by": "ann"})),
+    openapi_extra=extra(WAITING, IDEMPOTENT, CLAIMING, body=body_of({"approved": True, "by": "ann"})),
 )  # fmt: skip
 async def post_message(
     gateway: OfProcess,
@@ -132,7 +133,8 @@ async def post_message(
     """Send a message to a run that is there, for a wait on that name; it is kept until the run gets to it.
 
     Without `Prefer: wait=<seconds>` it is answered at once (202). The Idempotency-Key is the message's id: sent again
-    it is delivered once.
+    it is delivered once. With `If-Match: "<id>"`, the `id` of the `wait` that the run stands at, it is for that one:
+    of all that name it one goes on, the others are refused (409 `wait_taken`), and none is left for the next wait.
     """
 
     async def work(headers: Headers) -> Response:
@@ -149,7 +151,7 @@ async def post_message(
         identity = identity_of(chosen, (principal.tenant, name, run, "messages", source.name), body)
         return await send(gateway, Call(
             workflow=workflow, source=source, key=run, body=body, identity=identity, condition=Condition.RUNNING,
-            preference=preference, headers=headers,
+            preference=preference, headers=headers, claim=claim_in(request),
         ))  # fmt: skip
 
     return await traced(gateway, request, name, work)

@@ -19,7 +19,7 @@ COMPLETED = "completed"
 def run_document(workflow: WorkflowDescriptor, run: RunView) -> dict[str, Any]:
     """All of a run that callers may see: not the states of its nodes."""
     document = row_document(workflow, run)
-    waits = [{"name": row.name, "until": written(row.until)} for row in run.waits]
+    waits = [{"name": row.name, "id": row.id, "until": written(row.until)} for row in run.waits]
     document |= {"ended_by": run.ended_by, "wait": waits[0] if waits else None}
     if len(waits) > 1:
         document["waits"] = waits

@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Final
 from .commit import Reply
 from .envelope import DONE, RequestAnswer, encode, raw
 from .late import LATE
+from .timers import NOWHERE
+from .wait_claims import wait_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -104,12 +106,15 @@ def _weigh(epoch: Epoch, of_epoch: dict[int, tuple[str, str]], parking: Parking,
     ends = {end.root: end for end in pending.ended.values()}
     for root, asked in of_epoch.items():
         run = epoch.runs[root]
-        wait = "" if run is None or root in ends else epoch.stood.get(root, run.stand.wait)
+        stand = NOWHERE if run is None or root in ends else epoch.stood.get(root, run.stand)
+        wait, id_ = stand.wait, wait_id(run.number, stand.generation) if run is not None and stand.wait else ""
         if root in epoch.passed_over and run in pending.ended:
             end = pending.ended[run]
             found.add(end.root, _END, asked, ended(end))
         elif root in said:
-            answer = RequestAnswer(kind="waiting" if wait else "reply", wait=wait, value=raw(said[root]))
+            answer = RequestAnswer(
+                kind="waiting" if wait else "reply", wait=wait, wait_id=id_, value=raw(said[root])
+            )  # fmt: skip
             found.add(root, _REPLY, asked, answer)
         elif root in ends:
             found.add(root, _END, asked, ended(ends[root]))
@@ -118,7 +123,7 @@ def _weigh(epoch: Epoch, of_epoch: dict[int, tuple[str, str]], parking: Parking,
         elif root in epoch.turned_away:
             found.add(root, _FAILURE, asked, _TOO_LATE)
         elif run is not None and not parking.has_of(asked[0]):
-            silent = RequestAnswer(kind="waiting", wait=wait) if wait else DONE
+            silent = RequestAnswer(kind="waiting", wait=wait, wait_id=id_) if wait else DONE
             found.add(_SETTLED - root, _END, asked, silent)
 
 

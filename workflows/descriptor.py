@@ -9,6 +9,7 @@ from .fields import encoded_path
 from .plan import Plan, SourcePlan
 from .schemas import schema_of
 from .store import SourceDescriptor, WorkflowDescriptor
+from .topics import topics_of
 
 _TAKEN_IN: Final = ("requests", "messages")
 """Kinds of the sources whose data come in by the gateway."""
@@ -47,4 +48,5 @@ def descriptor_of(plan: Plan, partitions: int, version: str = "", *, durability:
     return WorkflowDescriptor(
         name=plan.name, partitions=partitions, keyed=plan.keyed, version=version, sources=sources,
         durability=durability, nodes=tuple(node.name for node in plan.nodes), id_retention=plan.id_retention,
+        topics=topics_of(plan),
     )  # fmt: skip

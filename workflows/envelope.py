@@ -19,6 +19,8 @@ class RequestAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """JSON: the reply; with `waiting` too, if there is one; with `ended` the run's result, or why it ended."""
     wait: str = ""
     """With `waiting`: name of the wait."""
+    wait_id: str = ""
+    """With `waiting`: which time the run stands there; a message may claim it, see `wait_claims`."""
     outcome: str = ""
     """With `ended`: `completed`, `terminated`, `timed out`, `source closed`, or `deleted`: nothing of it is kept."""
     node: str = ""

@@ -132,7 +132,7 @@ class Epoch:
         """By source's event, of those that are traced; `headers` is there then."""
         self.replies: dict[int, tuple[str, str]] = {}
         """Id of the request and reply channel, by slot of the source's event."""
-        self.stood: dict[int, str] = {}
+        self.stood: dict[int, Stand] = {}
         """By slot of a request's event: the wait that its run stood at when it was done, where it no longer does."""
         self.passed_over: set[int] = set()
         """Slots of events that stood still in the midst of a run, and were not processed, as it had ended before."""

@@ -10,6 +10,7 @@ import msgspec
 
 from headrace.workflows.commit import Answer, Commit, Head, Output
 from headrace.workflows.errors import HeadraceError
+from headrace.workflows.topics import TopicDescriptor
 from headrace.workflows.upkeep import Upkeep
 
 Chunk: TypeAlias = tuple[int, list[Output]]
@@ -259,6 +260,8 @@ class WorkflowDescriptor(msgspec.Struct, frozen=True, kw_only=True):
     """Names of its nodes."""
     id_retention: int = 24 * 3600 * 1000
     """Milliseconds that ids are known that senders have chosen."""
+    topics: tuple[TopicDescriptor, ...] = ()
+    """Of its Kafka sources and sinks."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -331,10 +334,7 @@ class StoreContract(Upkeep, Protocol):
         ...
 
     async def outbox(self, partition: int, after: int, limit: int) -> list[Chunk]:
-        """The outputs after the sequence `after`: whole commits, some `limit` of them at most.
-
-        There may be fewer than there are: a store bounds what it reads at once. None says that there are no more.
-        """
+        """Outputs after the sequence `after`: whole commits, `limit` at most, fewer if large; none: no more."""
         ...
 
     async def trim_outbox(self, partition: int, owner: str, through: int) -> Answer:

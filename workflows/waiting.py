@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Final
 
 from .commit import DeadLetter
 from .epoch import Epoch, Item
-from .inner_places import STANDS
+from .inner_places import STANDS, WAIT_PLACE
 from .parking import is_kept, kept_before
 from .plan import ARRIVALS, OVERS, WAITS, StandPlan, Target, WaitPlan
 from .runs import RunRecord
 from .timers import Stand, timers_of
+from .wait_claims import TAKEN, TAKEN_ERROR, claim_of, wait_id
 
 if TYPE_CHECKING:
     from .partition import PartitionCore
@@ -98,7 +99,7 @@ class Waiting:
     def _stand(epoch: Epoch, slot: int, run: RunRecord, stand: Stand) -> None:
         for root in epoch.replies.keys() & epoch.flows[0].begun if epoch.replies and 0 in epoch.flows else ():
             if epoch.runs[root] is run and root != epoch.roots[slot]:
-                epoch.stood.setdefault(root, run.stand.wait)
+                epoch.stood.setdefault(root, run.stand)
         run.stand = epoch.pending.stands[run] = stand
 
     def _leave(self, epoch: Epoch, slot: int, run: RunRecord) -> None:
@@ -116,6 +117,11 @@ class Waiting:
             standing.release(epoch, queue, run.key, now)
             return []
         wait = self._awaits(run, source)
+        if is_message and self._is_too_late(epoch, slot, run, wait):
+            self.refuse(epoch, slot, TAKEN, TAKEN_ERROR)
+            standing.gone_on(epoch, (slot,), now)
+            standing.release(epoch, queue, run.key, now)
+            return []
         if wait is not None and parking.is_first(queue, run.key, ticket):
             standing.gone_on(epoch, (slot,), now)
             if isinstance(wait, StandPlan):
@@ -129,6 +135,18 @@ class Waiting:
         else:
             standing.keep(epoch, slot, queue, now)
         return []
+
+    def _is_too_late(self, epoch: Epoch, slot: int, run: RunRecord, wait: WaitPlan | StandPlan | None) -> bool:
+        """The message is for one time that its run stood at a wait, and that is over."""
+        claim = claim_of(epoch.headers[epoch.roots[slot]]) if epoch.headers else ""
+        if not claim:
+            return False
+        if wait is None:
+            return True
+        if isinstance(wait, StandPlan):
+            generation, _ = timers_of(run.timers).set_[wait.name][STANDS]
+            return claim != wait_id(run.number, generation, wait.name.removesuffix(WAIT_PLACE))
+        return claim != wait_id(run.number, run.stand.generation)
 
     def _is_over(self, epoch: Epoch, slot: int, run: RunRecord, index: int, now: int) -> list[Item]:
         wait, stand = self._plan.waits[index], run.stand

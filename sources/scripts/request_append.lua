@@ -2,15 +2,17 @@
 -- Requests and messages into the inbox, in one step with the looks that decide whether they may come in.
 -- KEYS[1] head; ARGV[1] reply channel, [2] quota of the inbox, [3] milliseconds that ids are remembered, then for each
 -- request: id, key, source, body, headers or '', fingerprint of the request or '', what must be so of its run:
--- 'any'; 'new': none is running or about to begin; 'open': its last one has not ended; 'running': there is one.
+-- 'any'; 'new': none is running or about to begin; 'open': its last one has not ended; 'running': there is one;
+-- id of the wait that it is for, see workflows/wait_claims.py, or ''.
 -- Answers a word for each: APPENDED, ALREADY (same id), OTHER (same id, another fingerprint), FULL, RUNNING, ENDED,
--- UNKNOWN. A run that is to begin by a request that still lies here is noted, so that a second start finds it.
+-- UNKNOWN, TAKEN (another one has claimed the wait, or it is over). A run that is to begin by a request that still lies here is noted, so that a second start finds it.
 -- include: settled.lua
 local base = string.sub(KEYS[1], 1, -5)
 if moving(base) then return redis.error_reply(MOVING) end
 local inbox, reply, quota, remembered = base .. 'inbox', ARGV[1], tonumber(ARGV[2]), ARGV[3]
 local STARTING_MILLISECONDS = '3600000'
-local FIELDS = 7
+local CLAIMED_MILLISECONDS = '3600000'
+local FIELDS = 8
 local CONDITIONS = {any = 1, new = 1, open = 1, running = 1}
 if (#ARGV - 3) % FIELDS ~= 0 then return redis.error_reply('INVALID request: fields') end
 for first = 4, #ARGV, FIELDS do
@@ -49,7 +51,17 @@ local function refused(condition, found)
   return false
 end
 
-local function admit(id, key, source, body, headers, fingerprint, condition)
+local function is_taken(key, claim)
+  local before = redis.call('GET', base .. 'claimed:' .. key .. ':' .. claim)
+  if before and not is_done(before) then return true end
+  local number, generation = string.match(claim, '^(%d+)%.(%d+)$')
+  if not number then return false end -- of a workflow that is a node: only workers know
+  local run = redis.call('HMGET', base .. 'run:' .. key, 'number', 'wait')
+  local stand = run[2] and cjson.decode(run[2]) or {'', 0}
+  return stand[1] == '' or run[1] ~= number or string.format('%.0f', stand[2]) ~= generation
+end
+
+local function admit(id, key, source, body, headers, fingerprint, condition, claim)
   local seen = base .. 'request:' .. id
   local before = redis.call('GET', seen)
   if before then
@@ -60,6 +72,7 @@ local function admit(id, key, source, body, headers, fingerprint, condition)
   if over then return 'ENDED' end
   local found = key == '' and 'RUNNING' or stand(key)
   if key ~= '' and refused(condition, found) then return found end
+  if claim ~= '' and is_taken(key, claim) then return 'TAKEN' end
   if length >= quota then return 'FULL' end
   local entry = {'id', id, 'key', key, 'source', source, 'data', body, 'reply', reply, 'time', milliseconds}
   if headers ~= '' then
@@ -69,6 +82,9 @@ local function admit(id, key, source, body, headers, fingerprint, condition)
   local place = redis.call('XADD', inbox, '*', unpack(entry))
   length = length + 1
   redis.call('SET', seen, fingerprint, 'PX', remembered)
+  if claim ~= '' then
+    redis.call('SET', base .. 'claimed:' .. key .. ':' .. claim, place, 'PX', CLAIMED_MILLISECONDS)
+  end
   if found ~= 'RUNNING' and condition ~= 'running' then
     redis.call('SET', base .. 'starting:' .. key, place, 'PX', STARTING_MILLISECONDS)
   end

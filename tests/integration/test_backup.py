@@ -35,7 +35,7 @@ KEYS = PartitionKeys("orders", 0)
 
 @pytest.fixture(scope="module")
 async def append_request(store: Store, id_: str, body: bytes) -> None:
-    fields = (id_, "k", "s", body, "", "", "any")
+    fields = (id_, "k", "s", body, "", "", "any", "")
     await REQUEST.write(store.client, Effect.REQUEST_APPEND, KEYS.head, "", 10, 600_000, *fields)
 
 

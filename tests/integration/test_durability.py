@@ -296,7 +296,7 @@ SCRIPTS = Path(headrace.sources.__file__).parent / "scripts"
     [
         ("channel_append.lua", ("lines", "sender", "1", "1", "s1", "0", b"1")),
         ("channel_close.lua", ("lines",)),
-        ("request_append.lua", ("", "9", "600000", "r1", "s1", "requests", b"1", "", "", "any")),
+        ("request_append.lua", ("", "9", "600000", "r1", "s1", "requests", b"1", "", "", "any", "")),
         ("replies.lua", ("r1",)),
     ],
 )

@@ -85,6 +85,52 @@ async def test_B05_B06_a_run_waits_and_goes_on_by_a_message(http: httpx.AsyncCli
     assert (result.status_code, result.json()) == (200, {"by": "ann"})
 
 
+async def test_B25_of_fifty_resumes_of_one_wait_sent_at_once_one_advances_and_the_others_are_told(
+    http: httpx.AsyncClient, key: str
+) -> None:
+    asked = await http.post(f"/runs/{key}/events", json={"what": "wait"})
+    wait = (await run_of(http, key))["wait"]["id"]
+    headers = {"If-Match": f'"{wait}"', "Prefer": "wait=20"}
+    answers = await asyncio.gather(
+        *(http.post(f"/runs/{key}/messages/approval", json={"by": "nobody"}, headers=headers) for _ in range(50))
+    )
+    again = await http.post(f"/runs/{key}/events", json={"what": "wait"})
+    standing = await run_of(http, key)
+
+    assert (asked.headers["headrace-wait"], asked.headers["headrace-status"]) == (wait, "waiting")
+    assert Counter(answer.status_code for answer in answers) == {200: 1, 409: 49}
+    refused = next(answer for answer in answers if answer.status_code == 409)
+    assert (refused.json()["code"], refused.json()["delivered"]) == ("wait_taken", False)
+    assert refused.json()["run"].endswith(f"/runs/{key}")
+    assert (again.status_code, standing["wait"]["name"]) == (200, "approval"), "the next wait is not skipped"
+    assert standing["wait"]["id"] == again.headers["headrace-wait"] != wait
+
+
+async def test_a_message_that_claims_a_wait_may_be_beaten_by_one_that_does_not(
+    http: httpx.AsyncClient, key: str
+) -> None:
+    asked = await http.post(f"/runs/{key}/events", json={"what": "wait"})
+    claim = {"If-Match": f'"{asked.headers["headrace-wait"]}"'}
+    sent = [
+        http.post(f"/runs/{key}/messages/approval", json={"by": "nobody"}, headers={"Prefer": "wait=20", **headers})
+        for headers in [{}, claim] * 5
+    ]
+    answers = await asyncio.gather(*sent)
+    again = await http.post(f"/runs/{key}/events", json={"what": "wait"})
+
+    claimed = Counter(answer.status_code for answer in answers[1::2])
+    assert claimed[200] <= 1
+    assert claimed[200] + claimed[409] == 5
+    assert again.status_code == 200
+
+
+@pytest.mark.parametrize("text", ["x", "1", '"1.2", "1.3"', "1.2.3", "", "1.2.xyzxyzxy"])
+async def test_a_claim_names_one_wait(http: httpx.AsyncClient, key: str, text: str) -> None:
+    answer = await http.post(f"/runs/{key}/messages/approval", json={"by": "ann"}, headers={"If-Match": text})
+
+    assert (answer.status_code, answer.json()["code"]) == (400, "invalid_wait")
+
+
 async def test_M02_a_message_goes_to_a_run_that_is_there(http: httpx.AsyncClient, key: str) -> None:
     unknown = await http.post(f"/runs/{key}/messages/approval", json={"by": "ann"})
     await http.post(f"/runs/{key}/events", json={"what": "finish"})

@@ -183,3 +183,68 @@ async def test_who_waits_is_let_go_when_the_process_is_to_end(redis_url: str, re
 
     assert await asyncio.wait_for(call, 10) == (Admission.APPENDED, None)
     await bridge.close()
+
+
+async def standing(store: Store, owner: str, sequence: int, wait: str = "approval", generation: int = 3) -> None:
+    """The run stands at a wait, for the how-manieth time."""
+    fields = ["status", "running", "number", "12", "wait", f'["{wait}",{generation},5,9]']
+    await commit(store, owner, sequence, runs={"4711": fields})
+
+
+def claiming(id_: str, claim: str, fingerprint: str = "") -> Request:
+    return Request(
+        id=id_, key="4711", source="approval", body=b"{}", condition=Condition.RUNNING, claim=claim,
+        fingerprint=fingerprint,
+    )  # fmt: skip
+
+
+async def test_B25_of_fifty_that_claim_a_wait_at_once_one_is_taken_in(store: Store, requests: RequestStore) -> None:
+    head = await store.acquire(0, term=1, placement=1, worker="worker/0")
+    await standing(store, head.owner, 1)
+
+    found = await asyncio.gather(
+        *(requests.append_request("orders", 0, claiming(str(number), "12.3")) for number in range(50))
+    )
+
+    assert Counter(found) == {Admission.APPENDED: 1, Admission.TAKEN: 49}
+    assert await store.client.xlen(store.keys(0).inbox) == 1
+
+
+@pytest.mark.parametrize("claim", ["12.2", "12.4", "11.3"])
+async def test_a_claim_is_of_the_time_that_the_run_stands_there_now(
+    claim: str, store: Store, requests: RequestStore
+) -> None:
+    head = await store.acquire(0, term=1, placement=1, worker="worker/0")
+    await standing(store, head.owner, 1)
+
+    assert await admit(requests, claiming("1", claim), claiming("2", "12.3")) == [Admission.TAKEN, Admission.APPENDED]
+
+
+async def test_a_run_that_stands_at_no_wait_has_none_to_be_claimed(store: Store, requests: RequestStore) -> None:
+    head = await store.acquire(0, term=1, placement=1, worker="worker/0")
+    await standing(store, head.owner, 1, wait="")
+
+    assert await admit(requests, claiming("1", "12.3")) == [Admission.TAKEN]
+
+
+async def test_a_claim_that_came_to_nothing_does_not_keep_others_from_the_wait(
+    store: Store, requests: RequestStore
+) -> None:
+    head = await store.acquire(0, term=1, placement=1, worker="worker/0")
+    await standing(store, head.owner, 1)
+    first = await admit(requests, claiming("1", "12.3"), claiming("2", "12.3"))
+    entry = await last_entry(store)
+
+    # It was a dead letter: its epoch is committed, and the run stands where it stood.
+    await commit(store, head.owner, 2, positions={"inbox": entry}, trims={"inbox": (entry, 1)})
+
+    assert first == [Admission.APPENDED, Admission.TAKEN]
+    assert await admit(requests, claiming("3", "12.3")) == [Admission.APPENDED]
+
+
+async def test_a_claim_that_is_sent_again_is_the_same_request(store: Store, requests: RequestStore) -> None:
+    head = await store.acquire(0, term=1, placement=1, worker="worker/0")
+    await standing(store, head.owner, 1)
+    sent = claiming("1", "12.3", fingerprint="a")
+
+    assert await admit(requests, sent, sent) == [Admission.APPENDED, Admission.ALREADY]

@@ -1,8 +1,9 @@
-"""`serve` and `openapi`: runs the gateway, or prints what its interface is."""
+"""`serve`, `openapi` and `asyncapi`: runs the gateway, or prints what there is to be sent and read."""
 
 from __future__ import annotations
 
 import asyncio
+from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ from headrace.cli.screen import Screen
 from headrace.cli.signals import Signals
 from headrace.gateway import serving
 from headrace.gateway.app import create_app
+from headrace.gateway.asyncapi import asyncapi_of
 from headrace.gateway.openapi import openapi_for
 from headrace.gateway.settings import gateway_settings
 from headrace.settings import Loaded
@@ -70,10 +72,20 @@ def show_openapi(workflow: str | None, loaded: Loaded, screen: Screen) -> ExitCo
     if workflow is None:
         screen.json(app.openapi())
         return ExitCode.OK
-    screen.json(openapi_for(app, asyncio.run(_descriptor(workflow, loaded))))
+    screen.json(openapi_for(app, asyncio.run(_descriptor(workflow, loaded, "openapi"))))
     return ExitCode.OK
 
 
-async def _descriptor(workflow: str, loaded: Loaded) -> WorkflowDescriptor:
-    async with found_workflow(workflow, loaded, Project(Path.cwd()), "openapi") as (_, descriptor):
+def show_asyncapi(workflow: str, loaded: Loaded, screen: Screen) -> ExitCode:
+    """Print the AsyncAPI document of a workflow.
+
+    Raises:
+        HeadraceError: See `found_workflow`.
+    """
+    screen.json(asyncapi_of([asyncio.run(_descriptor(workflow, loaded, "asyncapi"))], version("headrace")))
+    return ExitCode.OK
+
+
+async def _descriptor(workflow: str, loaded: Loaded, verb: str) -> WorkflowDescriptor:
+    async with found_workflow(workflow, loaded, Project(Path.cwd()), verb) as (_, descriptor):
         return descriptor

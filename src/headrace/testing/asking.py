@@ -61,7 +61,7 @@ class Asking:
         self._senders = senders
         self._count = 0
 
-    def ask(self, plan: SourcePlan, data: Any, key: str | None, id: str | None) -> Asked:
+    def ask(self, plan: SourcePlan, data: Any, key: str | None, id: str | None, wait: str | None = None) -> Asked:
         """Put a request into the inbox."""
         if plan.source.kind not in ("requests", "messages"):
             raise HarnessError(f"{plan.name} is no RequestSource and no MessageSource: nobody can reply. Use send")
@@ -70,5 +70,5 @@ class Asking:
         run = self._senders.run_of(plan, data, key)
         partition = self._senders.home(run)
         blob = self._senders.encoded(plan, data)
-        self._senders.append(plan, blob, partition, run=run, id=chosen, reply=_CALLER)
+        self._senders.append(plan, blob, partition, run=run, id=chosen, reply=_CALLER, claim=wait)
         return Asked(self._engine, partition, chosen, data)

@@ -250,11 +250,22 @@ class Harness(Operations):
         """
         return self.ask(source, data, key=key, id=id).reply()
 
-    def ask(self, source: SourceHandle[D], data: D, *, key: str | None = None, id: str | None = None) -> Asked:
-        """Send a request, or a message that wants an answer, as a caller of the gateway does; see `Asked.answer`."""
+    def ask(
+        self,
+        source: SourceHandle[D],
+        data: D,
+        *,
+        key: str | None = None,
+        id: str | None = None,
+        wait: str | None = None,
+    ) -> Asked:
+        """Send a request, or a message that wants an answer, as a caller of the gateway does; see `Asked.answer`.
+
+        With `wait`, an id from `RunView.wait_ids`, a message is for that wait and for no later one.
+        """
         if self._batching:
             raise HarnessError("a request inside batch() would wait for ever: make it outside")
-        asked = self._asking.ask(self._senders.source(source), data, key, id)
+        asked = self._asking.ask(self._senders.source(source), data, key, id, wait)
         self._settle()
         return asked
 

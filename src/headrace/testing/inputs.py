@@ -166,6 +166,8 @@ def _topic(source: SourcePlan) -> str:
 
 def _add(records: Records, entry: StreamEntry) -> None:
     offsets: list[str] = records.offsets  # type: ignore[assignment]  # of a stream they are its ids
+    if entry.headers or records.headers is not None:
+        records.headers = [*(records.headers or [()] * len(offsets)), entry.headers]
     offsets.append(entry.id)
     records.times.append(entry.time)
     records.keys.append(entry.key.encode() or None)

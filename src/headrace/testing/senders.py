@@ -17,6 +17,7 @@ from headrace.workflows.fields import field_of
 from headrace.workflows.handles import SourceHandle
 from headrace.workflows.keyspace import partition_of
 from headrace.workflows.plan import Plan, SourcePlan
+from headrace.workflows.wait_claims import CLAIM
 
 GivenHeaders: TypeAlias = Mapping[str, str | bytes] | None
 
@@ -110,12 +111,19 @@ class Senders:
             self.append(source, value or b"", partition, run=run, id=id)
 
     def append(
-        self, source: SourcePlan, data: bytes, partition: int, *, run: str, id: str | None, reply: str | None = None
-    ) -> None:
+        self, source: SourcePlan, data: bytes, partition: int, *, run: str, id: str | None,
+        reply: str | None = None, claim: str | None = None,
+    ) -> None:  # fmt: skip
         """Append to a channel, or to the inbox."""
         origin = f"channel:{source.name}" if source.source.kind == "channel" else INBOX
-        now = self._engine.now
-        self._engine.store.append(partition, origin, data, key=run, event=id, time=now, source=source.name, reply=reply)
+        now, store = self._engine.now, self._engine.store
+        place = store.append(
+            partition, origin, data, key=run, event=id, time=now, source=source.name, reply=reply
+        )  # fmt: skip
+        if claim is not None:
+            for entry in store.stream(partition, origin):
+                if entry.id == place:
+                    entry.headers = ((CLAIM, claim.encode()),)
 
     def encoded(self, source: SourcePlan, data: Any) -> bytes:
         """The data as JSON, if it is of the source's type."""

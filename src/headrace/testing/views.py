@@ -32,6 +32,7 @@ from headrace.workflows.runs import (
     find_former,
 )  # fmt: skip
 from headrace.workflows.values import values_in
+from headrace.workflows.wait_claims import wait_ids
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,11 @@ class RunView:
     def stands_at(self) -> list[str]:
         """All waits that it stands at: its own one first, then those of its inner runs."""
         return [stand.wait for stand in stands_of(self._fields)] if self.status == RUNNING else []
+
+    @property
+    def wait_ids(self) -> list[str]:
+        """Of each of `stands_at`: its id, which a message may claim (`Harness.ask(..., wait=)`)."""
+        return wait_ids(self._fields, stands_of(self._fields)) if self.status == RUNNING else []
 
     @property
     def ended(self) -> datetime | None:

@@ -1,4 +1,4 @@
-"""`serve` and `openapi`: the gateway, and what its interface is."""
+"""`serve`, `openapi` and `asyncapi`: the gateway, what its interface is, and which topics workflows have."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ def register(app: typer.Typer) -> None:
     """Add the verbs of this module."""
     app.command(rich_help_panel=OPERATE)(serve)
     app.command(rich_help_panel=OPERATE)(openapi)
+    app.command(rich_help_panel=OPERATE)(asyncapi)
 
 
 def serve(
@@ -60,3 +61,17 @@ def openapi(
     from headrace.cli import serving  # noqa: PLC0415
 
     raise typer.Exit(int(serving.show_openapi(workflow, configure(ctx, redis=redis), Screen())))
+
+
+def asyncapi(
+    ctx: typer.Context,
+    workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="Name; the store has to know it.")],
+    redis: Redis = None,
+) -> None:
+    """Print the Kafka topics that a workflow reads from and sends to, with the types of its data, as AsyncAPI 3.0.
+
+    Example:  headrace asyncapi orders > orders-topics.json
+    """
+    from headrace.cli import serving  # noqa: PLC0415
+
+    raise typer.Exit(int(serving.show_asyncapi(workflow, configure(ctx, redis=redis), Screen())))
