@@ -28,6 +28,8 @@ _log = structlog.get_logger(__name__)
 
 _DESCRIPTOR_TTL: Final = 2.0
 """Seconds that a workflow's descriptor is taken as it was read."""
+_CONNECTIONS: Final = 16
+"""To the store, beside those that listen: what is asked takes less than a millisecond, and events go together."""
 _MOST_KNOWN: Final = 1000
 _LONGEST_NAME: Final = 200
 
@@ -53,7 +55,7 @@ class Gateway:
     def __init__(self, redis_url: str, settings: GatewaySettings = DEFAULTS, traces: Tracing | None = None) -> None:
         self.settings = settings
         self.traces = GatewayTraces(traces)
-        self.store = RequestStore(redis_url, connections=64)
+        self.store = RequestStore(redis_url, connections=_CONNECTIONS)
         self.bridge = Bridge(redis_url, self.store, remembered=settings.idempotency_seconds)
         self.watcher = RunWatcher(self.store)
         self.meter = GatewayMeter(lambda: self.waiting)
