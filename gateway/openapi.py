@@ -20,7 +20,11 @@ Events to workflows, and what comes of them. Every error is a problem document (
 * What is answered 2xx is as durable as the header `Headrace-Durability` says.
 """.strip()
 _TIME: Final = {"type": ["string", "null"], "format": "date-time"}
-_LINKS: Final = {"type": "object", "additionalProperties": {"type": "string", "format": "uri-reference"}}
+_LINKS: Final = {
+    "type": "object",
+    "description": "Addresses of what belongs to it; with a name to fill in, they are templates (RFC 6570).",
+    "additionalProperties": {"type": "string", "format": "uri-template"},
+}
 _FIELD_ERROR: Final = {
     "type": "object",
     "required": ["path", "message"],
