@@ -95,7 +95,7 @@ class Appender:
     async def _take(self, rows: list[_Waiting], place: Place) -> None:
         try:
             admissions = await self._asked([row.request for row in rows], place)
-        except (NotDurable, StoreFull, StoreUnavailable) as error:
+        except (NotDurable, StoreFull, StoreUnavailable):
             # Each has an exception of its own: one that several tasks raise would gather all their traces.
             _fail(rows, lambda: copy.copy(error))
         except BaseException as error:

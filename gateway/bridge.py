@@ -16,8 +16,8 @@ from typing import Any, Final
 
 import structlog
 
-from headrace.gateway.appending import Appender, Place
 from headrace.actors.store_requests import REMEMBERED, Admission, Condition, Request, RequestStore
+from headrace.gateway.appending import Appender, Place
 from headrace.sources.connection import connect, store_errors
 from headrace.sources.routing import subscription
 from headrace.workflows.durability import FAST, Durability
