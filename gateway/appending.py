@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import copy
 from collections import deque
-from collections.abc import Callable, Hashable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -17,7 +17,7 @@ import structlog
 
 from headrace.actors.store_requests import BYTES_AT_ONCE, REMEMBERED, REQUESTS_AT_ONCE, Admission, Request, RequestStore
 from headrace.workflows.durability import Durability
-from headrace.workflows.store import NotDurable, StoreFull, StoreUnavailable
+from headrace.workflows.store import StoreError, StoreUnavailable
 
 _log = structlog.get_logger(__name__)
 
@@ -90,16 +90,15 @@ class Appender:
                 await self._take(_next(queue), place)
         finally:
             del self._queues[place]
-            _fail(queue, lambda: StoreUnavailable(self._store.address, "the gateway ends"))
+            _fail(queue, StoreUnavailable(self._store.address, "the gateway ends"))
 
     async def _take(self, rows: list[_Waiting], place: Place) -> None:
         try:
             admissions = await self._asked([row.request for row in rows], place)
-        except (NotDurable, StoreFull, StoreUnavailable):
-            # Each has an exception of its own: one that several tasks raise would gather all their traces.
-            _fail(rows, lambda: copy.copy(error))
+        except StoreError as error:
+            _fail(rows, error)
         except BaseException as error:
-            _fail(rows, lambda: StoreUnavailable(self._store.address, str(error) or type(error).__name__))
+            _fail(rows, StoreUnavailable(self._store.address, str(error) or type(error).__name__))
             if not isinstance(error, Exception):
                 raise
             _log.exception("requests_not_appended", workflow=place.workflow, partition=place.partition)
@@ -136,7 +135,8 @@ def _next(queue: deque[_Waiting]) -> list[_Waiting]:
     return rows
 
 
-def _fail(rows: list[_Waiting] | deque[_Waiting], made: Callable[[], Exception]) -> None:
+def _fail(rows: Iterable[_Waiting], error: Exception) -> None:
     for row in rows:
         if not row.done.done():
-            row.done.set_exception(made())
+            # Each has one of its own: one that several tasks raise would gather the traces of all.
+            row.done.set_exception(copy.copy(error))

@@ -122,7 +122,7 @@ class _Compiled:
             self._made[name] = holder = list[Look]()
             holder.append(self.look(self._definitions[name]))
         found = self._made[name]
-        return lambda data: found[0](data)
+        return lambda data: found[0](data)  # noqa: PLW0108  it is not there yet, where a type has itself
 
 
 _FIELDS: Final = frozenset({"properties", "required", "additionalProperties"})

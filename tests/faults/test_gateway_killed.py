@@ -160,8 +160,7 @@ async def test_G4_what_was_answered_202_survives_a_kill_of_gateway_worker_and_st
         await until_ready(http)
         calls = [asyncio.create_task(call_again_and_again(http)) for _ in range(20)]
         await until_async(lambda: len(accepted) > 100 * seed, "many are accepted")
-        for process in (site.gateways[0].process, site.worker.process):
-            process.kill()
+        site.kill(site.gateways[0], site.worker)
         site.store.kill()
         await asyncio.gather(*calls)
 
