@@ -6,7 +6,7 @@ PROCESSES ?= 2
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test lint versions format docs bench bench-sinks bench-patience clean
+.PHONY: help venv demo test lint versions format docs bench bench-sinks bench-patience bench-gateway clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ bench-sinks: $(STAMP) ## Measure exactly-once sinks beside quixstreams; last lin
 
 bench-patience: $(STAMP) ## Measure a million timers, a storm of retries, a hot key; last line is JSON
 	$(BIN)/python benchmarks/patience.py
+
+bench-gateway: $(STAMP) ## Measure calls over HTTP beside a bare bridge, at most five minutes; last line is JSON
+	$(BIN)/python benchmarks/gateway.py
 
 clean: ## Remove everything that was made here, .venv and fetched servers included
 	rm -rf $(VENV) .cache .headrace .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

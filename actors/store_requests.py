@@ -30,8 +30,8 @@ INBOX_QUOTA: Final = 10_000
 
 REMEMBERED: Final = 600.0
 """Seconds that the id of a request is known for, unless somebody says more: for those who lost the answer."""
-_AT_ONCE: Final = 100
-_BYTES_AT_ONCE: Final = 1 << 20
+REQUESTS_AT_ONCE: Final = 100
+BYTES_AT_ONCE: Final = 1 << 20
 """Requests, and their bytes, that one step takes in: the server is busy for about a millisecond."""
 
 
@@ -214,7 +214,7 @@ def _chunks(requests: Sequence[Request]) -> Iterator[list[Request]]:
     chunk: list[Request] = []
     size = 0
     for request in requests:
-        if chunk and (len(chunk) == _AT_ONCE or size + len(request.body) > _BYTES_AT_ONCE):
+        if chunk and (len(chunk) == REQUESTS_AT_ONCE or size + len(request.body) > BYTES_AT_ONCE):
             yield chunk
             chunk, size = [], 0
         chunk.append(request)

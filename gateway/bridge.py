@@ -12,12 +12,12 @@ import asyncio
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, Final
 
 import structlog
 
 from headrace.actors.store_requests import REMEMBERED, Admission, Condition, Request, RequestStore
+from headrace.gateway.appending import Appender, Place
 from headrace.sources.connection import connect, store_errors
 from headrace.sources.routing import subscription
 from headrace.workflows.durability import FAST, Durability
@@ -35,8 +35,6 @@ _SWEEP: Final = 1.0
 _FIRST_LOOK: Final = 0.02
 _LAST_LOOK: Final = 0.5
 """Seconds between two looks for the reply to a request that was sent before, at first and at last."""
-_TRIES: Final = 3
-"""How often a request is given to the store when the answer is lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +44,13 @@ class _Waiter:
     workflow: str
     partition: int
     durability: Durability
-    reply: asyncio.Future[bytes]
+    reply: asyncio.Future[bytes | None]
+    """None: there is none yet, and nobody waits any longer."""
+
+    def answer(self, body: bytes | None) -> None:
+        """Let the caller have it, unless it has got something."""
+        if not self.reply.done():
+            self.reply.set_result(body)
 
 
 class Bridge:
@@ -60,12 +64,13 @@ class Bridge:
 
     def __init__(self, url: str, store: RequestStore, *, remembered: float = REMEMBERED) -> None:
         self._store = store
-        self._remembered = remembered
+        self._appender = Appender(store, remembered=remembered)
         self._client = connect(url, connections=2, blocking=True)
         self._channel = f"hr:replies:{secrets.token_hex(8)}"
         self._waiters: dict[str, list[_Waiter]] = {}
         """By request: several callers may wait for one, if they have sent it with the same Idempotency-Key."""
-        self._stopping = asyncio.Event()
+        self._count = 0
+        self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
         self.listening = False
         """Wake-ups come in."""
@@ -73,11 +78,14 @@ class Bridge:
     @property
     def waiting(self) -> int:
         """Callers that wait."""
-        return sum(map(len, self._waiters.values()))
+        return self._count
 
     def stop_waiting(self) -> None:
         """All who wait get what is there now, from here on: this process is about to end."""
-        self._stopping.set()
+        self._stopping = True
+        for waiters in self._waiters.values():
+            for waiter in waiters:
+                waiter.answer(None)
 
     async def open(self) -> None:
         """Start listening; while the store is away, try again."""
@@ -93,6 +101,7 @@ class Bridge:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self._appender.close()
         await self._client.aclose()
 
     async def ask(  # noqa: PLR0913  each is a part of the request
@@ -137,8 +146,10 @@ class Bridge:
         """
         waiter = _Waiter(workflow, partition, durability, asyncio.get_running_loop().create_future())
         self._waiters.setdefault(request, []).append(waiter)
+        self._count += 1
         try:
-            admission = await self._append(waiter, Request(
+            place = Place(workflow, partition, durability, remembered=bool(fingerprint))
+            admission = await self._appender.append(place, Request(
                 id=request, key=key, source=source, body=body, reply=self._channel, headers=headers,
                 fingerprint=fingerprint, condition=condition, claim=claim,
             ))  # fmt: skip
@@ -149,41 +160,25 @@ class Bridge:
             self._forget(request, waiter)
 
     def _forget(self, request: str, waiter: _Waiter) -> None:
+        self._count -= 1
         left = [each for each in self._waiters[request] if each is not waiter]
         if left:
             self._waiters[request] = left
         else:
             del self._waiters[request]
 
-    async def _append(self, waiter: _Waiter, request: Request) -> Admission:
-        append = partial(
-            self._store.append_request, waiter.workflow, waiter.partition, request, durability=waiter.durability,
-            remembered=self._remembered if request.fingerprint else REMEMBERED,
-        )  # fmt: skip
-        pause = _FIRST_PAUSE
-        for _ in range(_TRIES - 1):
-            try:
-                return await append()
-            except StoreUnavailable as problem:
-                _log.info("request_asked_again", request=request.id, reason=problem.cause)
-            await asyncio.sleep(pause)
-            pause *= 4
-        return await append()
-
     async def _reply_within(self, wait: float, request: str, waiter: _Waiter, *, attached: bool) -> bytes | None:
         if wait <= 0 and not attached:
             return None
-        stopping = asyncio.create_task(self._stopping.wait())
         looking = asyncio.create_task(self._look_for(request, waiter)) if attached else None
+        ending = asyncio.get_running_loop().call_later(0.0 if self._stopping else wait, waiter.answer, None)
         try:
-            await asyncio.wait((waiter.reply, stopping), timeout=wait, return_when=asyncio.FIRST_COMPLETED)
+            body = await waiter.reply
         finally:
-            stopping.cancel()
+            ending.cancel()
             if looking is not None:
                 looking.cancel()
-        if waiter.reply.done():
-            return waiter.reply.result()
-        return await self._read(request, waiter)
+        return await self._read(request, waiter) if body is None else body
 
     async def _read(self, request: str, waiter: _Waiter) -> bytes | None:
         try:
@@ -264,5 +259,4 @@ class Bridge:
 
     def _answer(self, request: str, body: bytes) -> None:
         for waiter in self._waiters.get(request, ()):
-            if not waiter.reply.done():
-                waiter.reply.set_result(body)
+            waiter.answer(body)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Annotated, Final, TypeAlias
 
 import structlog
@@ -22,12 +25,14 @@ from headrace.gateway.validation import FieldErrors
 from headrace.gateway.watching import RunWatcher
 from headrace.tracing.options import Tracing
 from headrace.workflows.durability import Durability
-from headrace.workflows.store import SourceDescriptor, StoreUnavailable, WorkflowDescriptor
+from headrace.workflows.store import SourceDescriptor, StoreError, StoreUnavailable, WorkflowDescriptor
 
 _log = structlog.get_logger(__name__)
 
 _DESCRIPTOR_TTL: Final = 2.0
 """Seconds that a workflow's descriptor is taken as it was read."""
+_CONNECTIONS: Final = 16
+"""To the store, beside those that listen: what is asked takes less than a millisecond, and events go together."""
 _MOST_KNOWN: Final = 1000
 _LONGEST_NAME: Final = 200
 
@@ -53,13 +58,14 @@ class Gateway:
     def __init__(self, redis_url: str, settings: GatewaySettings = DEFAULTS, traces: Tracing | None = None) -> None:
         self.settings = settings
         self.traces = GatewayTraces(traces)
-        self.store = RequestStore(redis_url, connections=64)
+        self.store = RequestStore(redis_url, connections=_CONNECTIONS)
         self.bridge = Bridge(redis_url, self.store, remembered=settings.idempotency_seconds)
         self.watcher = RunWatcher(self.store)
         self.meter = GatewayMeter(lambda: self.waiting)
         self.stopping = False
         """It takes what comes, but nobody waits any more."""
         self._known: dict[str, _Known] = {}
+        self._reading: dict[str, asyncio.Task[_Known | None]] = {}
 
     @property
     def waiting(self) -> int:
@@ -107,10 +113,30 @@ class Gateway:
         known = self._known.get(name)
         if known is not None and time.monotonic() - known.read < _DESCRIPTOR_TTL:
             return known
+        reading = self._reading.get(name)
+        if reading is None:
+            # One reads for all who ask meanwhile: thousands would want a connection each.
+            self._reading[name] = reading = asyncio.create_task(self._read(name), name="workflow-read")
+            reading.add_done_callback(partial(self._has_read, name))
+        try:
+            found = await asyncio.shield(reading)
+        except StoreError as error:
+            raise copy.copy(error) from None
+        if found is None:
+            raise ProblemError("unknown_workflow", f"there is no workflow {name[:_LONGEST_NAME]!r}")
+        return found
+
+    def _has_read(self, name: str, reading: asyncio.Task[_Known | None]) -> None:
+        del self._reading[name]
+        if not reading.cancelled():
+            reading.exception()  # those who asked may have gone
+
+    async def _read(self, name: str) -> _Known | None:
         found = await self.store.workflow(name) if len(name) <= _LONGEST_NAME else None
+        known = self._known.get(name)
         if found is None:
             self._known.pop(name, None)
-            raise ProblemError("unknown_workflow", f"there is no workflow {name[:_LONGEST_NAME]!r}")
+            return None
         if known is not None and known.descriptor == found:
             known.read = time.monotonic()
             return known

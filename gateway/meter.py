@@ -34,13 +34,18 @@ class GatewayMeter:
             "headrace_gateway_request_seconds", "Time until the answer began, waiting included.", ["method", "route"],
             registry=self._registry, buckets=_BUCKETS,
         )  # fmt: skip
+        self._rows: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
         gauge = Gauge("headrace_gateway_waiting", "Callers that wait for an answer.", registry=self._registry)
         gauge.set_function(waiting)
 
     def answered(self, method: str, route: str, status: int, seconds: float) -> None:
         """A request was answered."""
-        self._requests.labels(method, route, str(status)).inc()
-        self._seconds.labels(method, route).observe(seconds)
+        row = self._rows.get((method, route, status))
+        if row is None:
+            row = (self._requests.labels(method, route, str(status)), self._seconds.labels(method, route))
+            self._rows[method, route, status] = row
+        row[0].inc()
+        row[1].observe(seconds)
 
     def rows(self) -> list[tuple[dict[str, str], Family]]:
         """All counts, with the labels of this process."""

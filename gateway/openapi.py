@@ -28,7 +28,11 @@ _WAIT: Final = {
         "until": _TIME,
     },
 }
-_LINKS: Final = {"type": "object", "additionalProperties": {"type": "string", "format": "uri-reference"}}
+_LINKS: Final = {
+    "type": "object",
+    "description": "Addresses of what belongs to it; with a name to fill in, they are templates (RFC 6570).",
+    "additionalProperties": {"type": "string", "format": "uri-template"},
+}
 _FIELD_ERROR: Final = {
     "type": "object",
     "required": ["path", "message"],

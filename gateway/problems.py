@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
+from urllib.parse import quote
 
 import msgspec
 import structlog
@@ -22,6 +23,8 @@ from headrace.workflows.store import DestinationEnded, NotDurable, StoreFull, St
 log = structlog.get_logger(__name__)
 
 PROBLEM_JSON: Final = "application/problem+json"
+_PLAIN: Final = "/~:@!$&'()*+,;="
+"""Characters that stand for themselves in a path (RFC 3986, 3.3)."""
 _CODES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (BadCursor, "invalid_cursor"),
     (DestinationEnded, "workflow_ended"),
@@ -84,9 +87,9 @@ class ProblemError(Exception):
         }
 
     def response(self, instance: str) -> Response:
-        """The answer, about the address `instance`."""
+        """The answer, about the address `instance`, decoded."""
         return Response(
-            msgspec.json.encode(self.document(instance)),
+            msgspec.json.encode(self.document(quote(instance, safe=_PLAIN, errors="replace"))),
             status_code=self.status.value,
             headers=self.headers,
             media_type=PROBLEM_JSON,

@@ -16,6 +16,7 @@ from jsonschema.exceptions import ValidationError
 from jsonschema.protocols import Validator
 
 from headrace.gateway.problems import ProblemError
+from headrace.gateway.quick import Look, quick_look
 from headrace.workflows.store import SourceDescriptor
 
 MOST: Final = 100
@@ -64,7 +65,9 @@ class FieldErrors:
 
     def __init__(self, source: SourceDescriptor) -> None:
         self._validator: Validator | None = None
+        self._look: Look | None = None
         if source.schema is not None:
+            self._look = quick_look(source.schema)
             self._validator = _Strict(source.schema, format_checker=_Strict.FORMAT_CHECKER)
 
     def of(self, data: Any) -> list[dict[str, str]]:
@@ -73,7 +76,7 @@ class FieldErrors:
         Raises:
             ProblemError: `too_deep`.
         """
-        if self._validator is None:
+        if self._validator is None or (self._look is not None and self._look(data)):
             return []
         found: list[dict[str, str]] = []
         try:

@@ -16,6 +16,7 @@ from headrace.actors.store import Store
 from headrace.actors.store_requests import Admission, Request, RequestStore
 from headrace.gateway.app import create_app
 from headrace.gateway.bridge import Bridge
+from headrace.gateway.gateway import Gateway
 from headrace.sources.requests import RequestSource
 from headrace.sources.streams import StreamReader
 from headrace.tracing.options import Tracing
@@ -230,12 +231,30 @@ async def test_requests_that_nobody_will_process_are_told_that_the_workflow_has_
     answers = [(answer.status_code, answer.json()["reason"]) for answer in await asyncio.gather(*calls)]
     assert answers == [(409, "enough")] * 3
     later = await http.post(EVENTS.format("s1"), json=4)
-    assert (later.status_code, later.json()["code"]) == (409, "ended")
+    assert (later.status_code, later.json()["code"]) == (409, "run_ended")
     assert await store.client.xlen(inbox) == 3
 
 
 async def _has(store: Store, inbox: str, count: int) -> bool:
     return await store.client.xlen(inbox) == count
+
+
+async def test_callers_who_come_together_look_a_workflow_up_once(
+    app: FastAPI, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gateway: Gateway = app.state.gateway
+    looked: list[str] = []
+    look = gateway.store.workflow
+
+    async def counted(name: str) -> WorkflowDescriptor | None:
+        looked.append(name)
+        return await look(name)
+
+    monkeypatch.setattr(gateway.store, "workflow", counted)
+    found = await asyncio.gather(*(gateway.workflow("chat") for _ in range(1000)))
+
+    assert {each.name for each in found} == {"chat"}
+    assert looked == ["chat"]
 
 
 async def test_the_process_says_that_it_lives(http: httpx.AsyncClient) -> None:
