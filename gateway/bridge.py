@@ -18,6 +18,7 @@ from typing import Any, Final
 import structlog
 
 from headrace.actors.store_requests import REMEMBERED, Admission, Condition, Request, RequestStore
+from headrace.gateway.tasks import end
 from headrace.sources.connection import connect, store_errors
 from headrace.sources.routing import subscription
 from headrace.workflows.durability import FAST, Durability
@@ -90,9 +91,7 @@ class Bridge:
     async def close(self) -> None:
         """Stop listening; who still waits gets no reply. Idempotent."""
         tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(tasks)
         await self._client.aclose()
 
     async def ask(  # noqa: PLR0913  each is a part of the request
