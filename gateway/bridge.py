@@ -109,6 +109,7 @@ class Bridge:
         fingerprint: str = "",
         condition: Condition = Condition.ANY,
         claim: str = "",
+        admitted: asyncio.Future[Admission] | None = None,
     ) -> tuple[Admission, bytes | None]:
         """Put a request into the inbox and wait for its reply.
 
@@ -125,6 +126,7 @@ class Bridge:
             fingerprint: Of all that makes it this request, where its id is chosen by the caller.
             condition: What must be so of the run.
             claim: Id of the wait that it is for; empty: of none in particular.
+            admitted: Told what became of the request as soon as that is known.
 
         Returns:
             What became of the request, and its answer (JSON of a `RequestAnswer`); None when it did not come in time.
@@ -141,6 +143,8 @@ class Bridge:
                 id=request, key=key, source=source, body=body, reply=self._channel, headers=headers,
                 fingerprint=fingerprint, condition=condition, claim=claim,
             ))  # fmt: skip
+            if admitted is not None:
+                admitted.set_result(admission)
             if not admission.is_in:
                 return admission, None
             return admission, await self._reply_within(wait, request, waiter, attached=admission is Admission.ALREADY)
