@@ -23,7 +23,7 @@ from headrace.gateway.tasks import end
 from headrace.workflows.durability import Durability
 from headrace.workflows.run_streams import order_of
 
-LONGEST: Final = 86_400.0
+LONGEST: Final = 3_600.0
 """Seconds after which nobody waits for a reply any more, however alive the connection is."""
 
 
