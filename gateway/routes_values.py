@@ -14,6 +14,7 @@ from headrace.gateway.calls import JSON, json_response
 from headrace.gateway.documented import WAITING, answers, extra
 from headrace.gateway.documented_runs import KNOWN_VALUE
 from headrace.gateway.gateway import OfProcess
+from headrace.gateway.leaving import unless_gone
 from headrace.gateway.parameters import Key, Name
 from headrace.gateway.principal import Caller
 from headrace.gateway.problems import ProblemError
@@ -82,7 +83,7 @@ async def get_value(
         etag = _etag(found, value)
         return found.status != RUNNING or (etag is not None and (etag not in known or not is_asked))
 
-    found = await gateway.values.until(place, is_settled, preference.wait)
+    found = await unless_gone(request, gateway.values.until(place, is_settled, preference.wait))
     if found.status is None:
         raise _unknown(workflow, key)
     headers = {"Cache-Control": "no-cache"}
