@@ -177,7 +177,7 @@ class Page(NamedTuple):
 
     values: list[bytes]
     """JSON."""
-    count: int
+    total: int
     """How many the stream has."""
     last: str
     """Id to follow it on from."""

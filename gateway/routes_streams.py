@@ -10,11 +10,12 @@ from urllib.parse import quote
 import msgspec
 from fastapi import APIRouter, Path, Query, Request, Response
 
+from headrace.actors.store_followed import FIRST
 from headrace.gateway.addresses import BASE, key_of, partition, run_address
 from headrace.gateway.calls import json_response
 from headrace.gateway.documented import answers, extra
 from headrace.gateway.documented_runs import ACCEPT_EVENTS, LAST_EVENT_ID
-from headrace.gateway.following import FIRST, StreamPlace, Told, has_had_all, page_of
+from headrace.gateway.following import StreamPlace, Told, has_had_all, page_of
 from headrace.gateway.gateway import Gateway, OfProcess
 from headrace.gateway.parameters import Key, Name
 from headrace.gateway.principal import Caller
@@ -63,7 +64,7 @@ async def get_stream(  # noqa: PLR0913, PLR0917  each is a part of the request
         raise _unknown(workflow, key)
     document = {
         "values": [msgspec.Raw(value) for value in page.values],
-        "count": page.count,
+        "count": page.total,
         "last_event_id": None if page.last == FIRST else page.last,
         "ended": page.status,
     }
