@@ -131,10 +131,11 @@ class StreamStore:
             rows: Any = await self._registry.client.xrange(
                 stream, "-" if after == "0" else f"({after}", "+", count=limit
             )
-        return [_entry(id_.decode(), fields) for id_, fields in rows]
+        return [entry_of(id_.decode(), fields) for id_, fields in rows]
 
 
-def _entry(id_: str, fields: dict[bytes, bytes]) -> Streamed:
+def entry_of(id_: str, fields: dict[bytes, bytes]) -> Streamed:
+    """An entry of a stream, from its fields."""
     if b"v" in fields:
         return Streamed(id_, "value", fields[b"v"])
     if b"r" in fields:

@@ -27,6 +27,8 @@ def links_of(home: str) -> dict[str, str]:
         "self": home,
         "result": f"{home}/result",
         "messages": f"{home}/messages/{{name}}",
+        "values": f"{home}/values",
+        "stream": f"{home}/streams/{{name}}",
         "terminate": f"{home}/terminate",
     }
 

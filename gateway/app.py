@@ -8,7 +8,16 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from headrace.gateway import routes_aliases, routes_documents, routes_events, routes_health, routes_letters, routes_runs
+from headrace.gateway import (
+    routes_aliases,
+    routes_documents,
+    routes_events,
+    routes_health,
+    routes_letters,
+    routes_runs,
+    routes_streams,
+    routes_values,
+)
 from headrace.gateway.cors import add_cors
 from headrace.gateway.ending import on_signals
 from headrace.gateway.gateway import Gateway
@@ -17,11 +26,14 @@ from headrace.gateway.openapi import DESCRIPTION, described
 from headrace.gateway.principal import Authenticate, anybody
 from headrace.gateway.problems import add_problems
 from headrace.gateway.settings import DEFAULTS, GatewaySettings
+from headrace.gateway.tickets import accepting_tickets
 from headrace.tracing.options import Tracing
 
 _ROUTERS = (
     routes_events.router,
     routes_runs.router,
+    routes_values.router,
+    routes_streams.router,
     routes_letters.router,
     routes_health.router,
     routes_documents.router,
@@ -67,7 +79,7 @@ def create_app(
         redirect_slashes=False,
     )  # fmt: skip
     app.state.gateway = gateway
-    app.state.authenticate = authenticate
+    app.state.authenticate = accepting_tickets(gateway.tickets, authenticate)
     add_problems(app)
     for router in _ROUTERS:
         app.include_router(router)

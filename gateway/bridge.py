@@ -18,6 +18,7 @@ import structlog
 
 from headrace.actors.store_requests import REMEMBERED, Admission, Condition, Request, RequestStore
 from headrace.gateway.appending import Appender, Place
+from headrace.gateway.tasks import end
 from headrace.sources.connection import connect, store_errors
 from headrace.sources.routing import subscription
 from headrace.workflows.durability import FAST, Durability
@@ -98,9 +99,7 @@ class Bridge:
     async def close(self) -> None:
         """Stop listening; who still waits gets no reply. Idempotent."""
         tasks, self._tasks = self._tasks, []
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await end(tasks)
         await self._appender.close()
         await self._client.aclose()
 
@@ -119,6 +118,7 @@ class Bridge:
         fingerprint: str = "",
         condition: Condition = Condition.ANY,
         claim: str = "",
+        admitted: asyncio.Future[Admission] | None = None,
     ) -> tuple[Admission, bytes | None]:
         """Put a request into the inbox and wait for its reply.
 
@@ -135,6 +135,7 @@ class Bridge:
             fingerprint: Of all that makes it this request, where its id is chosen by the caller.
             condition: What must be so of the run.
             claim: Id of the wait that it is for; empty: of none in particular.
+            admitted: Told what became of the request as soon as that is known.
 
         Returns:
             What became of the request, and its answer (JSON of a `RequestAnswer`); None when it did not come in time.
@@ -153,6 +154,8 @@ class Bridge:
                 id=request, key=key, source=source, body=body, reply=self._channel, headers=headers,
                 fingerprint=fingerprint, condition=condition, claim=claim,
             ))  # fmt: skip
+            if admitted is not None:
+                admitted.set_result(admission)
             if not admission.is_in:
                 return admission, None
             return admission, await self._reply_within(wait, request, waiter, attached=admission is Admission.ALREADY)

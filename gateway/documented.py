@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from headrace.gateway.documented_runs import MORE_ANSWERS
 from headrace.gateway.idempotency import HEADER, REPLAYED
 from headrace.gateway.problem_types import PROBLEMS, ProblemType
 from headrace.gateway.problems import PROBLEM_JSON
@@ -26,6 +27,8 @@ LINKS: Final[dict[str, Any]] = {
     "self": _HOME,
     "result": f"{_HOME}/result",
     "messages": f"{_HOME}/messages/{{name}}",
+    "values": f"{_HOME}/values",
+    "stream": f"{_HOME}/streams/{{name}}",
     "terminate": f"{_HOME}/terminate",
 }
 RUN_EXAMPLE: Final[dict[str, Any]] = {
@@ -41,7 +44,7 @@ RUN_EXAMPLE: Final[dict[str, Any]] = {
 }
 _RUN_SCHEMA: Final[dict[str, Any]] = {"$ref": "#/components/schemas/Run"}
 
-_ANSWERS: Final[dict[str, tuple[int, dict[str, Any]]]] = {
+_ANSWERS: Final[dict[str, tuple[int, dict[str, Any]]]] = MORE_ANSWERS | {
     "reply": (200, {
         "description": "The workflow's reply to this event.",
         "headers": {"Content-Location": _WHERE, "Headrace-Durability": _DURABILITY, REPLAYED: _REPLAYED},

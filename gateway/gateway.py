@@ -14,14 +14,20 @@ import structlog
 from fastapi import Depends, Request
 
 from headrace.actors.store import Store
+from headrace.actors.store_followed import FollowedStreams
 from headrace.actors.store_requests import RequestStore
+from headrace.actors.store_values import ValueReader
 from headrace.gateway.bridge import Bridge
+from headrace.gateway.following import Follower
+from headrace.gateway.listening import Listener
 from headrace.gateway.meter import GatewayMeter
 from headrace.gateway.preferences import Preference, preference_of
 from headrace.gateway.problems import ProblemError
 from headrace.gateway.settings import DEFAULTS, GatewaySettings
+from headrace.gateway.tickets import Tickets
 from headrace.gateway.tracing import GatewayTraces
 from headrace.gateway.validation import FieldErrors
+from headrace.gateway.value_watch import ValueWatcher
 from headrace.gateway.watching import RunWatcher
 from headrace.tracing.options import Tracing
 from headrace.workflows.durability import Durability
@@ -61,6 +67,11 @@ class Gateway:
         self.store = RequestStore(redis_url, connections=_CONNECTIONS)
         self.bridge = Bridge(redis_url, self.store, remembered=settings.idempotency_seconds)
         self.watcher = RunWatcher(self.store)
+        self.listener = Listener(redis_url)
+        self.value_reader = ValueReader(self.store)
+        self.values = ValueWatcher(self.value_reader, self.listener)
+        self.follower = Follower(FollowedStreams(self.store), self.listener)
+        self.tickets = Tickets(self.store)
         self.meter = GatewayMeter(lambda: self.waiting)
         self.stopping = False
         """It takes what comes, but nobody waits any more."""
@@ -70,7 +81,7 @@ class Gateway:
     @property
     def waiting(self) -> int:
         """Callers that wait."""
-        return self.bridge.waiting + self.watcher.waiting
+        return self.bridge.waiting + self.watcher.waiting + self.values.waiting + self.follower.following
 
     async def open(self) -> None:
         """Connect. A store that is away is no reason not to start; one that is unsuitable is."""
@@ -83,7 +94,9 @@ class Gateway:
 
     async def close(self) -> None:
         """Disconnect."""
+        self.stop_waiting()
         await self.watcher.close()
+        await self.listener.close()
         await self.bridge.close()
         await self.store.close()
         await self.traces.close()
@@ -93,6 +106,8 @@ class Gateway:
         self.stopping = True
         self.bridge.stop_waiting()
         self.watcher.stop_waiting()
+        self.values.stop_waiting()
+        self.follower.stop_waiting()
 
     async def workflow(self, name: str) -> WorkflowDescriptor:
         """The descriptor of a workflow.
@@ -155,9 +170,18 @@ class Gateway:
         preference = preference_of(
             request.headers.getlist("prefer"), default=settings.wait_seconds, longest=settings.longest_wait_seconds
         )
-        if preference.wait and self.waiting >= settings.waiting:
-            raise ProblemError("too_many_waiting", f"{settings.waiting} callers wait in this process")
+        if preference.wait:
+            self.admit_one()
         return preference
+
+    def admit_one(self) -> None:
+        """Make sure that one more may wait.
+
+        Raises:
+            ProblemError: `too_many_waiting`.
+        """
+        if self.waiting >= self.settings.waiting:
+            raise ProblemError("too_many_waiting", f"{self.settings.waiting} callers wait in this process")
 
     @asynccontextmanager
     async def partitions(self, workflow: WorkflowDescriptor) -> AsyncIterator[Store]:

@@ -94,6 +94,14 @@ _TYPES: Final = (
     ),
     ProblemType("unknown_message", _S.NOT_FOUND, "The workflow has no MessageSource of this name", "See `messages`."),
     ProblemType("unknown_run", _S.NOT_FOUND, "There is no such run", "It never began, or is forgotten already."),
+    ProblemType(
+        "value_never_set", _S.NOT_FOUND, "The run has ended without having set this value",
+        "See /runs/{key}/values for what it has set.",
+    ),
+    ProblemType(
+        "invalid_ticket", _S.UNAUTHORIZED, "The ticket is not good for this stream, or not any more",
+        "Get another one: POST /runs/{key}/streams/{stream}/tickets.",
+    ),
     ProblemType("method_not_allowed", _S.METHOD_NOT_ALLOWED, "Not by this method", "See the header Allow."),
     # It is at odds with what is there.
     ProblemType("run_exists", _S.CONFLICT, "A run with this key is running", "It is at `run`; or take another key."),

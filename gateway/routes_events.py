@@ -17,7 +17,9 @@ from headrace.gateway.ingest import take_in
 from headrace.gateway.parameters import Key, Name
 from headrace.gateway.principal import Caller
 from headrace.gateway.problems import ProblemError
+from headrace.gateway.sse import wants_events
 from headrace.gateway.traced import traced
+from headrace.gateway.turns import send_followed
 from headrace.workflows.late import NEW_RUN
 from headrace.workflows.records import Headers
 from headrace.workflows.store import SourceDescriptor, WorkflowDescriptor
@@ -27,6 +29,10 @@ router = APIRouter(tags=["events"])
 Source = Annotated[
     str | None,
     Query(description="Name of the RequestSource that takes it; by default the workflow's first.", max_length=200),
+]
+StreamOfEvent = Annotated[
+    str | None,
+    Query(description="With `Accept: text/event-stream`: the stream whose values the answer has.", max_length=200),
 ]
 
 
@@ -111,9 +117,19 @@ def _own_key(workflow: WorkflowDescriptor, source: SourceDescriptor, data: objec
     openapi_extra=extra(WAITING, IDEMPOTENT, body=body_of(EVENT_EXAMPLE)),
 )  # fmt: skip
 async def post_event(
-    gateway: OfProcess, principal: Caller, request: Request, name: Name, key_text: Key, source: Source = None
+    gateway: OfProcess,
+    principal: Caller,
+    request: Request,
+    name: Name,
+    key_text: Key,
+    source: Source = None,
+    stream: StreamOfEvent = None,
 ) -> Response:
-    """Send an event to a run, which begins if it is not there, and wait for the reply to this event."""
+    """Send an event to a run, which begins if it is not there, and wait for the reply to this event.
+
+    With `Accept: text/event-stream` and `?stream=` the answer is what nodes write into that stream for this event, as
+    they do (`value`, `reset`), and then the reply (`reply`, or `error`).
+    """
 
     async def work(headers: Headers) -> Response:
         workflow = await gateway.workflow(name)
@@ -126,10 +142,13 @@ async def post_event(
         _check_key(workflow, port, run, data)
         await (await gateway.checks(workflow, port)).check(data, len(body))
         identity = identity_of(chosen, (principal.tenant, name, run, "events", port.name), body)
-        return await send(gateway, Call(
+        call = Call(
             workflow=workflow, source=port, key=run, body=body, identity=identity, condition=late_condition(port),
             preference=preference, headers=headers,
-        ))  # fmt: skip
+        )  # fmt: skip
+        if stream is not None and wants_events(request):
+            return await send_followed(gateway, call, stream)
+        return await send(gateway, call)
 
     return await traced(gateway, request, name, work)
 

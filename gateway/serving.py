@@ -127,10 +127,10 @@ class GatewayThread:
 
     def __init__(self, redis_url: str, settings: GatewaySettings, traces: Tracing | None = None) -> None:
         self._settings = settings
-        self._app = create_app(redis_url, settings=settings, traces=traces)
+        self.app = create_app(redis_url, settings=settings, traces=traces)
         self._server = _Told(
             uvicorn.Config(
-                self._app, log_config=None, access_log=False, server_header=False, lifespan="on",
+                self.app, log_config=None, access_log=False, server_header=False, lifespan="on",
                 timeout_graceful_shutdown=int(settings.body_seconds) + _MORE,
             )
         )  # fmt: skip

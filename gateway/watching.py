@@ -9,6 +9,7 @@ import structlog
 
 from headrace.actors.run_heads import RunHead, RunPlace, run_heads
 from headrace.actors.store_registry import Registry
+from headrace.gateway.tasks import end
 from headrace.workflows.store import StoreUnavailable
 
 log = structlog.get_logger(__name__)
@@ -69,8 +70,7 @@ class RunWatcher:
         self.stop_waiting()
         task, self._task = self._task, None
         if task is not None:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
+            await end([task])
 
     async def _look_forever(self) -> None:
         try:

@@ -153,6 +153,10 @@ class PartitionKeys:
         """List with a token for each free place of a channel."""
         return f"{self.prefix}credits:{channel}"
 
+    def starting(self, key: str) -> str:
+        """Place in the inbox of the event that a run is about to begin with."""
+        return f"{self.prefix}starting:{key}"
+
     def reply(self, request: str) -> str:
         """The answer to a request; the first one written stays."""
         return f"{self.prefix}reply:{request}"

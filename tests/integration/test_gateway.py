@@ -218,20 +218,23 @@ async def test_B29_no_reply_is_lost_with_the_gateways_connection(redis_url: str,
 async def test_requests_that_nobody_will_process_are_told_that_the_workflow_has_ended(
     redis_url: str, http: httpx.AsyncClient, store: Store
 ) -> None:
-    head = await store.acquire(partition_of("s1", PARTITIONS), term=1, placement=1, worker="worker/0")
-    calls = [asyncio.create_task(http.post(EVENTS.format("s1"), json=number)) for number in range(3)]
-    inbox = store.keys(partition_of("s1", PARTITIONS)).inbox
+    requests = SourceDescriptor(kind="requests", name="requests")
+    only = WorkflowDescriptor(name="chat", partitions=1, sources=(requests,), keyed=False)  # only such ones end
+    await store.publish_workflow(only)
+    head = await store.acquire(0, term=1, placement=1, worker="worker/0")
+    calls = [asyncio.create_task(http.post(EVENTS.format("-"), json=number)) for number in range(3)]
+    inbox = store.keys(0).inbox
     await until_async(lambda: _has(store, inbox, 3), "the requests are in the inbox")
 
     ended = encode(RequestAnswer(kind="ended", outcome="terminated", value=msgspec.Raw(b'"enough"')))
     farewell = Reply("", EVERYBODY, ended)
     commit = Commit(sequence=1, counters={"ended": 1}, farewell=farewell)
-    await store.commit(partition_of("s1", PARTITIONS), head.owner, commit)
+    await store.commit(0, head.owner, commit)
 
     answers = [(answer.status_code, answer.json()["reason"]) for answer in await asyncio.gather(*calls)]
     assert answers == [(409, "enough")] * 3
-    later = await http.post(EVENTS.format("s1"), json=4)
-    assert (later.status_code, later.json()["code"]) == (409, "run_ended")
+    later = await http.post(EVENTS.format("-"), json=4)
+    assert (later.status_code, later.json()["code"]) == (409, "workflow_ended")
     assert await store.client.xlen(inbox) == 3
 
 

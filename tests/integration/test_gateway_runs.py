@@ -177,7 +177,7 @@ async def test_B28_a_result_that_takes_longer_is_found_at_the_run(http: httpx.As
     assert answer.status_code == 202
     assert answer.headers["location"].endswith(f"/runs/{key}")
     assert answer.json()["key"] == key
-    assert set(links) == {"self", "result", "messages", "terminate"}
+    assert set(links) == {"self", "result", "messages", "values", "stream", "terminate"}
     base = http.base_url.copy_with(raw_path=links["result"].encode())
 
     async def is_running() -> bool:
