@@ -16,6 +16,7 @@ from typing import Final
 import structlog
 
 from headrace.actors.store_requests import BYTES_AT_ONCE, REMEMBERED, REQUESTS_AT_ONCE, Admission, Request, RequestStore
+from headrace.gateway.tasks import end
 from headrace.workflows.durability import Durability
 from headrace.workflows.store import StoreError, StoreUnavailable
 
@@ -78,9 +79,7 @@ class Appender:
 
     async def close(self) -> None:
         """Take in no more; who still waits is told that it is not known. Idempotent."""
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await end(list(self._tasks))
 
     async def _work(self, place: Place) -> None:
         """Until nothing of a place waits."""
