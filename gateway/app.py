@@ -8,7 +8,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from headrace.gateway import routes_events, routes_health, routes_letters, routes_runs
+from headrace.gateway import routes_callbacks, routes_events, routes_health, routes_letters, routes_runs
 from headrace.gateway.cors import add_cors
 from headrace.gateway.ending import on_signals
 from headrace.gateway.gateway import Gateway
@@ -19,7 +19,13 @@ from headrace.gateway.problems import add_problems
 from headrace.gateway.settings import DEFAULTS, GatewaySettings
 from headrace.tracing.options import Tracing
 
-_ROUTERS = (routes_events.router, routes_runs.router, routes_letters.router, routes_health.router)
+_ROUTERS = (
+    routes_events.router,
+    routes_runs.router,
+    routes_letters.router,
+    routes_health.router,
+    routes_callbacks.router,
+)
 
 
 def create_app(

@@ -13,6 +13,7 @@ from fastapi import Depends, Request
 from headrace.actors.store import Store
 from headrace.actors.store_requests import RequestStore
 from headrace.gateway.bridge import Bridge
+from headrace.gateway.callbacks import Callbacks
 from headrace.gateway.meter import GatewayMeter
 from headrace.gateway.preferences import Preference, preference_of
 from headrace.gateway.problems import ProblemError
@@ -56,6 +57,7 @@ class Gateway:
         self.store = RequestStore(redis_url, connections=64)
         self.bridge = Bridge(redis_url, self.store, remembered=settings.idempotency_seconds)
         self.watcher = RunWatcher(self.store)
+        self.callbacks = Callbacks(self.store, settings)
         self.meter = GatewayMeter(lambda: self.waiting)
         self.stopping = False
         """It takes what comes, but nobody waits any more."""
@@ -73,11 +75,13 @@ class Gateway:
         except StoreUnavailable as problem:
             _log.warning("store_unreachable", reason=str(problem))
         await self.bridge.open()
+        await self.callbacks.open()
         self.traces.open()
 
     async def close(self) -> None:
         """Disconnect."""
         await self.watcher.close()
+        await self.callbacks.close()
         await self.bridge.close()
         await self.store.close()
         await self.traces.close()

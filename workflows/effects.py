@@ -74,6 +74,13 @@ class Effect(Enum):
     """A line on what a person has done."""
     CONTROL = "control"
     """Runs that are to end, or to be forgotten, by a person."""
+    CALLBACK_CLAIM = "callback-claim"
+    """Callbacks taken in hand by a sender."""
+    CALLBACK_SEND = "callback-send"
+    CALLBACK_SETTLE = "callback-settle"
+    """What came of a callback."""
+    CALLBACK_AGAIN = "callback-again"
+    """A callback that is to be told once more."""
     PAUSE = "pause"
     """Sources paused, or let go on, by a person."""
 
