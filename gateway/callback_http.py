@@ -32,7 +32,7 @@ class _Guarded(httpcore.AsyncNetworkBackend):
         self,
         host: str,
         port: int,
-        timeout: float | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109  of the interface
         local_address: str | None = None,
         socket_options: _OPTIONS | None = None,
     ) -> httpcore.AsyncNetworkStream:

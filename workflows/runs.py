@@ -19,9 +19,8 @@ class RunRecord:
     """One run: what is committed of it and what the epochs in flight have made of it."""
 
     __slots__ = ("absent", "blobs", "busy", "callback", "ended", "forgotten", "former", "fresh", "hash", "idle_set",
-                 "key", "loading", "next", "number", "replaces", "seen", "seen_kept", "sent", "shared", "stand", "stand_kept",
-                 "timers",
-                 "timers_kept", "values", "versions", "wanted")  # fmt: skip
+                 "key", "loading", "next", "number", "replaces", "seen", "seen_kept", "sent", "shared", "stand",
+                 "stand_kept", "timers", "timers_kept", "values", "versions", "wanted")  # fmt: skip
 
     def __init__(self, key: str, units: int, *, wanted: bool = True) -> None:
         self.key = key

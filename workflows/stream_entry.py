@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .records import Headers
+
 
 @dataclass(slots=True)
 class StreamEntry:
@@ -19,6 +21,7 @@ class StreamEntry:
     """Milliseconds since 1970 UTC."""
     source: str = ""
     reply: str | None = None
+    headers: Headers = ()
 
 
 def order(stream_id: str) -> tuple[int, int]:
