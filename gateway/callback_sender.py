@@ -80,6 +80,7 @@ class CallbackSender:
         self._chance = chance
         self._receivers = Receivers(per_target)
         self._calls: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._known: dict[str, tuple[float, WorkflowDescriptor]] = {}
 
@@ -90,22 +91,20 @@ class CallbackSender:
 
     async def close(self) -> None:
         """Take nothing more in hand; calls under way get a moment. Idempotent."""
+        self._stopping.set()
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
-        if self._calls:
-            await asyncio.wait(self._calls, timeout=_ENDING)
-        left = list(self._calls)
-        for call in left:
-            call.cancel()
-        await asyncio.gather(*left, return_exceptions=True)
+        under_way = {*self._calls, *([] if task is None else [task])}
+        if under_way:
+            _, left = await asyncio.wait(under_way, timeout=_ENDING)
+            for each in left:
+                each.cancel()
+            if left:
+                await asyncio.wait(left, timeout=_ENDING)
         await self._client.close()
 
     async def _look_forever(self) -> None:
         pause = _PERIOD
-        while True:
+        while not self._stopping.is_set():
             try:
                 await self.look()
                 pause = _PERIOD
@@ -116,7 +115,9 @@ class CallbackSender:
             except Exception:  # noqa: BLE001  a sender that ended would tell nobody anything
                 _log.exception("callbacks_not_looked_at")
                 pause = _LONGEST_PERIOD
-            await asyncio.sleep(pause)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._stopping.wait()
 
     async def look(self) -> None:
         """Take in hand what is due, as far as there is room, and begin to call.
