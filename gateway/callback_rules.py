@@ -18,6 +18,7 @@ FAILURES: Final = 5
 FIRST_REST: Final = 30.0
 LONGEST_REST: Final = 600.0
 """Seconds that it is left alone, at first and at most."""
+_MOST_KNOWN: Final = 10_000
 
 
 def is_delivered(status: int) -> bool:
@@ -70,6 +71,8 @@ class Receivers:
         Returns:
             0: it may, and `leave` is to follow. Else seconds after which to ask again.
         """
+        if len(self._states) > _MOST_KNOWN:
+            self._states = {known: state for known, state in self._states.items() if state.busy}
         state = self._states.setdefault(name, _State())
         if now < state.closed_until:
             return state.closed_until - now
@@ -101,8 +104,3 @@ class Receivers:
                 state.closed_until = max(state.closed_until, now + min(asked, LONGEST_REST))
         if not (state.busy or state.failures):
             del self._states[name]
-
-    def is_resting(self, name: str, now: float) -> bool:
-        """It is left alone now."""
-        state = self._states.get(name)
-        return state is not None and now < state.closed_until

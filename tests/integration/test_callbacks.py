@@ -140,9 +140,7 @@ async def test_B44_400_is_one_delivery_and_a_dead_letter_which_may_be_told_again
 
 
 @pytest.mark.parametrize("status", [405, 410, 413, 415, 422])
-async def test_what_is_refused_for_good_is_not_tried_again(
-    owner: Owner, http: httpx.AsyncClient, status: int
-) -> None:
+async def test_what_is_refused_for_good_is_not_tried_again(owner: Owner, http: httpx.AsyncClient, status: int) -> None:
     with Hooks([status]) as hooks:
         await owner.occurs("a", hooks.url)
         row = await until_status(http, "a", "dead")
@@ -306,9 +304,7 @@ async def test_the_connection_goes_to_the_address_that_was_looked_at(owner: Owne
     ["https://127.0.0.1/", "https://[::1]/", "https://[::ffff:10.0.0.1]/", "https://169.254.169.254/latest",
      "https://2130706433/", "https://localhost/", "ftp://shop.example/", "https://user@shop.example/", "no address"],
 )  # fmt: skip
-async def test_an_address_that_may_not_be_called_is_refused_as_it_comes(
-    owner: Owner, redis_url: str, url: str
-) -> None:
+async def test_an_address_that_may_not_be_called_is_refused_as_it_comes(owner: Owner, redis_url: str, url: str) -> None:
     settings = GatewaySettings(callback_secrets=SECRET)
     async with serving(redis_url, settings) as http:
         answer = await http.post(f"{BASE}/runs", json={"n": 1}, headers={"Headrace-Callback": url})
@@ -318,10 +314,11 @@ async def test_an_address_that_may_not_be_called_is_refused_as_it_comes(
         assert await owner.store.client.xlen("hr:{orders/1}:inbox") == 0
 
 
-async def test_callbacks_are_not_promised_without_secrets_or_where_too_many_wait(
-    owner: Owner, redis_url: str
-) -> None:
-    asking: dict[str, Any] = {"json": {"n": 1}, "headers": {"Headrace-Callback": "http://127.0.0.1:9/", "Prefer": "wait=0"}}
+async def test_callbacks_are_not_promised_without_secrets_or_where_too_many_wait(owner: Owner, redis_url: str) -> None:
+    asking: dict[str, Any] = {
+        "json": {"n": 1},
+        "headers": {"Headrace-Callback": "http://127.0.0.1:9/", "Prefer": "wait=0"},
+    }
     async with serving(redis_url, GatewaySettings()) as http:
         unsigned = await http.post(f"{BASE}/runs/a/events", **asking)
         await owner.occurs("a", "http://127.0.0.1:9/", 2)

@@ -18,7 +18,6 @@ from headrace import (
     RequestSource,
     Retry,
     Terminate,
-    Timeout,
     Workflow,
 )
 from headrace.testing import Harness
