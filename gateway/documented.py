@@ -113,7 +113,7 @@ _ANSWERS: Final[dict[str, tuple[int, dict[str, Any]]]] = {
             "links": {"redeliver": f"{_HOME}/callbacks/msg_5e0f8c2d9a1b4f7e/redeliver"},
         }]}}},
     }),
-    "redelivered": (202, {
+    "redelivered": (200, {
         "description": "It is to be told once more.",
         "headers": {"Location": _header("Where its attempts are listed.", f"{_HOME}/callbacks")},
         "content": {_JSON: {"schema": {

@@ -59,7 +59,6 @@ async def get_dead_callbacks(gateway: OfProcess, principal: Caller, name: Name, 
 @router.post(
     f"{BASE}/runs/{{key}}/callbacks/{{id}}/redeliver",
     summary="Tell it once more",
-    status_code=HTTPStatus.ACCEPTED.value,
     responses=answers("redelivered", "invalid_key", "unknown_callback", "store_full", "not_durable", *_READING),
 )
 async def post_redeliver(
@@ -81,7 +80,7 @@ async def post_redeliver(
         )
     await audit(gateway.store, workflow.name, "callbacks redelivered", 1, principal.name, "by request")
     home = run_address(workflow, key)
-    return json_response({"id": id, "status": "pending"}, HTTPStatus.ACCEPTED, {"Location": f"{home}/callbacks"})
+    return json_response({"id": id, "status": "pending"}, HTTPStatus.OK, {"Location": f"{home}/callbacks"})
 
 
 def _document(workflow: WorkflowDescriptor, row: CallbackView) -> dict[str, Any]:
