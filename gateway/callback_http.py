@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import Final, cast
 
 import certifi
 import httpcore
@@ -26,7 +26,7 @@ class _Guarded(httpcore.AsyncNetworkBackend):
 
     def __init__(self, rules: TargetRules) -> None:
         self._rules = rules
-        self._backend = httpcore.AnyIOBackend()
+        self._backend = cast("httpcore.AsyncNetworkBackend", httpcore.AnyIOBackend())
 
     async def connect_tcp(
         self,
