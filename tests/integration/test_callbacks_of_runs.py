@@ -7,7 +7,6 @@ import secrets
 from pathlib import Path
 
 import httpx
-import pytest
 
 from command_line import commands_in
 from headrace.embedded import Valkey
@@ -17,15 +16,19 @@ from waiting import until
 FLOW = (Path(__file__).parents[1] / "support" / "flows" / "desk.py").read_text()
 DATABASE = 4001
 """Of the session's Valkey; other tests count theirs from 1 on."""
+OPTIONS = f"""
+[gateway]
+callback_secrets = "{SECRET}"
+callback_networks = "127.0.0.0/8"
+callback_plain = true
+callback_first_pause = 0.2
+"""
 
 
 def test_B44_a_run_tells_that_it_waits_and_how_it_ends_and_is_not_touched_by_a_receiver_that_fails(
-    valkey: Valkey, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    valkey: Valkey, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("HEADRACE_GATEWAY__CALLBACK_SECRETS", SECRET)
-    monkeypatch.setenv("HEADRACE_GATEWAY__CALLBACK_NETWORKS", "127.0.0.0/8")
-    monkeypatch.setenv("HEADRACE_GATEWAY__CALLBACK_PLAIN", "true")
-    monkeypatch.setenv("HEADRACE_GATEWAY__CALLBACK_FIRST_PAUSE", "0.2")
+    (tmp_path / "headrace.toml").write_text(OPTIONS)
     key = f"r{secrets.token_hex(4)}"
     url = f"redis://127.0.0.1:{valkey.port}/{DATABASE}"
     with commands_in(tmp_path, FLOW) as start, Hooks([500, 500, 200, 400]) as hooks:
