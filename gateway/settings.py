@@ -8,9 +8,9 @@ from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 
-from headrace.gateway.cors import origins_of
 from headrace.gateway.callback_signing import secrets_of
 from headrace.gateway.callback_targets import networks_of
+from headrace.gateway.cors import origins_of
 from headrace.workflows.errors import HeadraceError
 
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]
