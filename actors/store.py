@@ -221,6 +221,7 @@ class Store(Registry):
                 rows_of(commit.sealed),
                 rows_of(commit.void),
                 _as_text(commit.ended_runs),
+                commit.callbacks,
             )
         )
         blobs: list[str | bytes] = [_msgpack.encode((self._sinks, commit.outputs)) if commit.outputs else b""]
@@ -396,5 +397,4 @@ def _as_text(numbers: Mapping[str, int]) -> dict[str, str]:
 
 
 def _text_pairs(flat: list[bytes]) -> dict[str, str]:
-    pairs = iter(flat)
-    return {name.decode(): value.decode() for name, value in zip(pairs, pairs, strict=True)}
+    return {name.decode(): value.decode() for name, value in zip(flat[::2], flat[1::2], strict=True)}

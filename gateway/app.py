@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from headrace.gateway import (
     routes_aliases,
+    routes_callbacks,
     routes_documents,
     routes_events,
     routes_health,
@@ -38,6 +39,7 @@ _ROUTERS = (
     routes_health.router,
     routes_documents.router,
     routes_aliases.router,
+    routes_callbacks.router,
 )
 
 

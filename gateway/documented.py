@@ -103,6 +103,27 @@ _ANSWERS: Final[dict[str, tuple[int, dict[str, Any]]]] = MORE_ANSWERS | {
             },
         }}},
     }),
+    "callbacks": (200, {
+        "description": "The callbacks.",
+        "content": {_JSON: {"schema": {
+            "type": "object", "required": ["callbacks"],
+            "properties": {"callbacks": {"type": "array", "items": {"$ref": "#/components/schemas/Callback"}}},
+        }, "example": {"callbacks": [{
+            "id": "msg_5e0f8c2d9a1b4f7e", "run": _HOME, "type": "run.completed",
+            "url": "https://shop.example/hooks/orders", "status": "delivered",
+            "occurred": "2026-11-27T12:00:00.000Z", "next_attempt": None, "attempts": 1,
+            "log": [{"at": "2026-11-27T12:00:00.120Z", "milliseconds": 48, "status": 204, "error": None}],
+            "links": {"redeliver": f"{_HOME}/callbacks/msg_5e0f8c2d9a1b4f7e/redeliver"},
+        }]}}},
+    }),
+    "redelivered": (200, {
+        "description": "It is to be told once more.",
+        "headers": {"Location": _header("Where its attempts are listed.", f"{_HOME}/callbacks")},
+        "content": {_JSON: {"schema": {
+            "type": "object", "required": ["id", "status"],
+            "properties": {"id": {"type": "string"}, "status": {"type": "string"}},
+        }, "example": {"id": "msg_5e0f8c2d9a1b4f7e", "status": "pending"}}},
+    }),
     "replayed": (200, {
         "description": "What became of them.",
         "content": {_JSON: {"schema": {

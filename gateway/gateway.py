@@ -18,6 +18,7 @@ from headrace.actors.store_followed import FollowedStreams
 from headrace.actors.store_requests import RequestStore
 from headrace.actors.store_values import ValueReader
 from headrace.gateway.bridge import Bridge
+from headrace.gateway.callbacks import Callbacks
 from headrace.gateway.following import Follower
 from headrace.gateway.listening import Listener
 from headrace.gateway.meter import GatewayMeter
@@ -72,6 +73,7 @@ class Gateway:
         self.values = ValueWatcher(self.value_reader, self.listener)
         self.follower = Follower(FollowedStreams(self.store), self.listener)
         self.tickets = Tickets(self.store)
+        self.callbacks = Callbacks(self.store, settings)
         self.meter = GatewayMeter(lambda: self.waiting)
         self.stopping = False
         """It takes what comes, but nobody waits any more."""
@@ -90,6 +92,7 @@ class Gateway:
         except StoreUnavailable as problem:
             _log.warning("store_unreachable", reason=str(problem))
         await self.bridge.open()
+        await self.callbacks.open()
         self.traces.open()
 
     async def close(self) -> None:
@@ -97,6 +100,7 @@ class Gateway:
         self.stop_waiting()
         await self.watcher.close()
         await self.listener.close()
+        await self.callbacks.close()
         await self.bridge.close()
         await self.store.close()
         await self.traces.close()

@@ -119,6 +119,34 @@ _SCHEMAS: Final[dict[str, Any]] = {
             },
         },
     },
+    "Callback": {
+        "type": "object",
+        "required": ["id", "run", "type", "url", "status", "occurred", "next_attempt", "attempts", "log", "links"],
+        "properties": {
+            "id": {"type": "string", "description": "The same in every attempt: `webhook-id`."},
+            "run": {"type": "string", "format": "uri-reference"},
+            "type": {"type": "string", "example": "run.completed"},
+            "url": {"type": "string"},
+            "status": {"type": "string", "enum": ["pending", "delivered", "dead"]},
+            "occurred": _TIME,
+            "next_attempt": _TIME,
+            "attempts": {"type": "integer"},
+            "log": {
+                "type": "array",
+                "description": "The last fifty attempts.",
+                "items": {
+                    "type": "object",
+                    "properties": {
+                        "at": _TIME,
+                        "milliseconds": {"type": "integer"},
+                        "status": {"type": ["integer", "null"], "description": "Of the answer."},
+                        "error": {"type": ["string", "null"], "description": "Where there was no answer."},
+                    },
+                },
+            },
+            "links": _LINKS,
+        },
+    },
     "DeadLetter": {
         "type": "object",
         "required": ["address", "id", "key", "source", "node", "reason", "error", "time"],

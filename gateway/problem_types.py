@@ -138,6 +138,19 @@ _TYPES: Final = (
         "not_durable", _S.SERVICE_UNAVAILABLE, "It is taken, but not as durable as it has to be",
         "Send it again, with the same Idempotency-Key.",
     ),
+    ProblemType(
+        "no_callbacks", _S.UNPROCESSABLE_ENTITY, "This gateway makes no callbacks",
+        "Ask for the result; the operator sets `gateway.callback_secrets`.",
+    ),
+    ProblemType(
+        "callback_refused", _S.UNPROCESSABLE_ENTITY, "The address may not be called",
+        "Give an https address that everybody reaches; the operator sets `gateway.callback_networks`.",
+    ),
+    ProblemType(
+        "callbacks_full", _S.SERVICE_UNAVAILABLE, "Too many callbacks wait in this partition",
+        "Send it again after Retry-After, or without a callback.",
+    ),
+    ProblemType("unknown_callback", _S.NOT_FOUND, "The run has no such callback", "See its list."),
     ProblemType("stopping", _S.SERVICE_UNAVAILABLE, "This process is about to end", "Ask another one."),
     ProblemType(
         "internal_error", _S.INTERNAL_SERVER_ERROR, "The gateway has failed", "Tell the operator; its log says why."

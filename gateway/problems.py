@@ -36,7 +36,15 @@ _CODES: Final[tuple[tuple[type[Exception], str], ...]] = (
     (RestoreUnfinished, "store_unavailable"),
 )
 """Codes of problems that are errors elsewhere; the first that fits counts."""
-_LATER: Final = ("inbox_full", "too_many_waiting", "store_unavailable", "store_full", "not_durable", "run_starting")
+_LATER: Final = (
+    "inbox_full",
+    "too_many_waiting",
+    "store_unavailable",
+    "store_full",
+    "not_durable",
+    "run_starting",
+    "callbacks_full",
+)
 """Codes of problems that pass: their answers have Retry-After."""
 
 

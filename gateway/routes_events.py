@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from headrace.actors.store_requests import Condition
 from headrace.gateway.addresses import BASE, checked_key, key_of
 from headrace.gateway.bodies import decode_json, key_in, read_body
+from headrace.gateway.callbacks import CALLBACK, CALLBACK_PROBLEMS
 from headrace.gateway.calls import Call, send
 from headrace.gateway.documented import EVENT_EXAMPLE, IDEMPOTENT, WAITING, answers, body_of, body_of_many, extra
 from headrace.gateway.gateway import OfProcess, request_source
@@ -44,9 +45,9 @@ StreamOfEvent = Annotated[
         "invalid_json", "too_deep", "invalid_key", "invalid_idempotency_key", "body_too_slow", "body_too_large",
         "unsupported_encoding", "invalid_data", "other_key", "no_key", "computed_key", "idempotency_key_reused",
         "unknown_workflow", "no_requests", "run_exists", "run_ended", "workflow_ended", "inbox_full",
-        "too_many_waiting", "store_unavailable", "store_full", "not_durable",
+        "too_many_waiting", "store_unavailable", "store_full", "not_durable", *CALLBACK_PROBLEMS,
     ),
-    openapi_extra=extra(WAITING, IDEMPOTENT, body=body_of(EVENT_EXAMPLE)),
+    openapi_extra=extra(WAITING, IDEMPOTENT, CALLBACK, body=body_of(EVENT_EXAMPLE)),
 )  # fmt: skip
 async def post_run(
     gateway: OfProcess,
@@ -76,10 +77,11 @@ async def post_run(
         condition = Condition.ANY if own is None or not workflow.keyed else Condition.NEW
         run = minted_key(chosen, principal.tenant, name) if own is None else own
         await (await gateway.checks(workflow, port)).check(data, len(body))
+        callback = await gateway.callbacks.asked(request, workflow, run)
         identity = identity_of(chosen, (principal.tenant, name, run, "runs", port.name), body)
         return await send(gateway, Call(
             workflow=workflow, source=port, key=run, body=body, identity=identity, condition=condition,
-            preference=preference, headers=headers,
+            preference=preference, headers=(*headers, *callback),
         ))  # fmt: skip
 
     return await traced(gateway, request, name, work)
@@ -112,9 +114,9 @@ def _own_key(workflow: WorkflowDescriptor, source: SourceDescriptor, data: objec
         "invalid_json", "too_deep", "invalid_key", "invalid_idempotency_key", "body_too_slow", "body_too_large",
         "unsupported_encoding", "invalid_data", "other_key", "idempotency_key_reused",
         "unknown_workflow", "no_requests", "run_ended", "workflow_ended", "inbox_full", "too_many_waiting",
-        "store_unavailable", "store_full", "not_durable",
+        "store_unavailable", "store_full", "not_durable", *CALLBACK_PROBLEMS,
     ),
-    openapi_extra=extra(WAITING, IDEMPOTENT, body=body_of(EVENT_EXAMPLE)),
+    openapi_extra=extra(WAITING, IDEMPOTENT, CALLBACK, body=body_of(EVENT_EXAMPLE)),
 )  # fmt: skip
 async def post_event(
     gateway: OfProcess,
@@ -141,10 +143,11 @@ async def post_event(
         data = decode_json(body, gateway.settings)
         _check_key(workflow, port, run, data)
         await (await gateway.checks(workflow, port)).check(data, len(body))
+        callback = await gateway.callbacks.asked(request, workflow, run)
         identity = identity_of(chosen, (principal.tenant, name, run, "events", port.name), body)
         call = Call(
             workflow=workflow, source=port, key=run, body=body, identity=identity, condition=late_condition(port),
-            preference=preference, headers=headers,
+            preference=preference, headers=(*headers, *callback),
         )  # fmt: skip
         if stream is not None and wants_events(request):
             return await send_followed(gateway, call, stream)

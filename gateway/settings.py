@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 
+from headrace.gateway.callback_signing import secrets_of
+from headrace.gateway.callback_targets import networks_of
 from headrace.gateway.cors import origins_of
 from headrace.workflows.errors import HeadraceError
 
@@ -57,6 +59,23 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     """How long an Idempotency-Key is remembered."""
     cors_origins: str = ""
     """Origins whose pages may ask from browsers, separated by spaces: `http://localhost:8000`; `*`: any."""
+    callback_secrets: str = ""
+    """Secrets that callbacks are signed with: `whsec_...`, the newest first; two while one is changed. None: there are
+    no callbacks."""
+    callback_networks: str = ""
+    """Networks that callbacks may go to though they are not public: `10.0.0.0/8, fd00::/8`."""
+    callback_plain: bool = False
+    """Callbacks may go to `http://`."""
+    callback_seconds: _Seconds = 15.0
+    """Time for a receiver to answer."""
+    callback_first_pause: _Seconds = 5.0
+    """Seconds before the second attempt, at most; each pause is longer than the one before."""
+    callback_give_up: _Seconds = 86_400.0
+    """Seconds for which a callback is tried."""
+    callback_per_target: _Count = 8
+    """Calls to one receiver at the same time, by one process."""
+    callbacks_waiting: _Count = 10_000
+    """Callbacks of one partition that may wait; beyond, no more are promised."""
 
 
 DEFAULTS: Final = GatewaySettings()
@@ -82,9 +101,14 @@ def gateway_settings(table: Mapping[str, Any]) -> GatewaySettings:
             msgspec.convert({name: table[name]}, GatewaySettings, strict=False)
         except msgspec.ValidationError as error:
             raise GatewayOptionError(name, f"{table[name]!r} can't be used. {error}") from None
-    settings = msgspec.convert(dict(table), GatewaySettings, strict=False)
+    _check("callback_secrets", secrets_of, table)
+    _check("callback_networks", networks_of, table)
+    _check("cors_origins", origins_of, table)
+    return msgspec.convert(dict(table), GatewaySettings, strict=False)
+
+
+def _check(option: str, parse: Callable[[str], object], table: Mapping[str, Any]) -> None:
     try:
-        origins_of(settings.cors_origins)
+        parse(str(table.get(option, "")))
     except ValueError as error:
-        raise GatewayOptionError("cors_origins", str(error)) from None
-    return settings
+        raise GatewayOptionError(option, str(error)) from None

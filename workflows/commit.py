@@ -83,6 +83,20 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """Where it goes if it is replayed; None: in by its source again."""
 
 
+class Callback(msgspec.Struct, frozen=True, array_like=True):
+    """Something that occurred to a run, to be told to an address."""
+
+    id: str
+    """The same for ever, for this occurrence."""
+    run: str
+    """Key of the run."""
+    type: str
+    """`run.completed`, `run.waiting`, ..."""
+    url: str
+    body: str
+    """JSON text."""
+
+
 @dataclass(slots=True)
 class Commit:
     """All effects of one epoch (or several, one after the other), applied in one step or not at all."""
@@ -107,6 +121,7 @@ class Commit:
     outputs: list[Output] = field(default_factory=list)
     dead: list[DeadLetter] = field(default_factory=list)
     replies: list[Reply] = field(default_factory=list)
+    callbacks: list[Callback] = field(default_factory=list)
     farewell: Reply | None = None
     """To all requests that lie in the inbox: the run of an unkeyed workflow has ended, and nobody will process them."""
     trims: dict[str, tuple[str, int]] = field(default_factory=dict)

@@ -76,6 +76,13 @@ class Effect(Enum):
     """Runs that are to end, or to be forgotten, by a person."""
     TICKET = "ticket"
     """A browser's way to one stream, for a short time."""
+    CALLBACK_CLAIM = "callback-claim"
+    """Callbacks taken in hand by a sender."""
+    CALLBACK_SEND = "callback-send"
+    CALLBACK_SETTLE = "callback-settle"
+    """What came of a callback."""
+    CALLBACK_AGAIN = "callback-again"
+    """A callback that is to be told once more."""
     PAUSE = "pause"
     """Sources paused, or let go on, by a person."""
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 
 import msgspec
 
-from headrace.workflows.commit import Commit, DeadLetter, Reply
+from headrace.workflows.commit import Callback, Commit, DeadLetter, Reply
 from headrace.workflows.retention import CAPS, Kept, LettersKept, Retention, trimmed
 from headrace.workflows.run_streams import RunStreams
 from headrace.workflows.store import Chunk
@@ -30,6 +30,8 @@ class Partition:
     """By limit: dead letters that were dropped for it."""
     replies: dict[str, str] = field(default_factory=dict)
     run_streams: RunStreams = field(default_factory=RunStreams)
+    callbacks: dict[str, Callback] = field(default_factory=dict)
+    """By id; nobody sends them."""
     replies_until: dict[str, int] = field(default_factory=dict)
     streams: dict[str, list[StreamEntry]] = field(default_factory=dict)
     origins: dict[str, int] = field(default_factory=dict)

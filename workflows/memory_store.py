@@ -184,6 +184,7 @@ class MemoryStore:
         held.fields.update({name: str(number) for name, number in commit.counters.items()})
         held.fields.update(outbox=str(outbox + len(commit.outputs)), sequence=str(commit.sequence))
         held.settle_streams(commit, self.now)
+        held.callbacks.update({callback.id: callback for callback in commit.callbacks})
         for reply in held.answer(commit, self.now):
             if self._on_reply is not None:
                 self._on_reply(reply)

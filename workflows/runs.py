@@ -18,10 +18,9 @@ RUNNING: Final = "running"
 class RunRecord:
     """One run: what is committed of it and what the epochs in flight have made of it."""
 
-    __slots__ = ("absent", "blobs", "busy", "ended", "forgotten", "former", "fresh", "hash", "idle_set", "key",
-                 "loading", "next", "number", "replaces", "seen", "seen_kept", "sent", "shared", "stand", "stand_kept",
-                 "timers",
-                 "timers_kept", "values", "versions", "wanted")  # fmt: skip
+    __slots__ = ("absent", "blobs", "busy", "callback", "ended", "forgotten", "former", "fresh", "hash", "idle_set",
+                 "key", "loading", "next", "number", "replaces", "seen", "seen_kept", "sent", "shared", "stand",
+                 "stand_kept", "timers", "timers_kept", "values", "versions", "wanted")  # fmt: skip
 
     def __init__(self, key: str, units: int, *, wanted: bool = True) -> None:
         self.key = key
@@ -61,6 +60,8 @@ class RunRecord:
         """The wait that it stands at; and as it is in the store."""
         self.values: Known | None = None
         """What it has published; None: nothing."""
+        self.callback = ""
+        """Address that is told what becomes of it; "": none."""
         self.next: RunRecord | None = None
         """The run that took its key over: held as long as this one is, for epochs that still name this one."""
 
@@ -84,6 +85,8 @@ class RunTable:
         self._renamed = {former: node.name for node in plan.nodes for former in node.renamed_from}
         self.have_values = False
         """Some run has published something."""
+        self.have_callbacks = False
+        """Some run has an address that is told what becomes of it."""
         self._runs: dict[str, RunRecord] = {}
 
     def __len__(self) -> int:
@@ -115,6 +118,8 @@ class RunTable:
         run.stand = run.stand_kept = stand_of(fields.get(WAIT_FIELD))
         run.values = known_in(fields)
         self.have_values = self.have_values or run.values is not None
+        run.callback = fields.get(CALLBACK_FIELD, b"").decode()
+        self.have_callbacks = self.have_callbacks or bool(run.callback)
         run.seen_kept = int(fields.get(SEEN_FIELD) or b"0")
         run.idle_set = bool(run.seen_kept)
         run.seen = max(run.seen, run.seen_kept)
@@ -202,5 +207,7 @@ ENDED_FIELD: Final = "ended"
 """Milliseconds since 1970 UTC."""
 ENDED_BY_FIELD: Final = "ended_by"
 """Name of the node that ended it; a run that was ended from outside, or by its sources, has none."""
+CALLBACK_FIELD: Final = "callback"
+"""Address that is told what becomes of it."""
 VOID_FIELD: Final = "void"
 """How many of its events stood still when it was ended from outside: they are no more."""

@@ -8,6 +8,7 @@ from operator import itemgetter
 from typing import Final
 
 from .answering import ended, replies_of
+from .calling_back import CallbackWriter
 from .calls import Path
 from .commit import EVERYBODY, Commit, Head, Output, Reply
 from .envelope import encode as encode_answer
@@ -68,6 +69,7 @@ class CommitBuilder:
         self._partitions = partitions
         self._now = 0
         self._numbering = Numbering(head.counters)
+        self._callbacks = CallbackWriter(plan.name)
         self._links = {row.index: row.sink for row in plan.sinks if getattr(row.sink, "kind", "") == LINK}
 
     def build(self, epoch: Epoch, run_count: int, now: int) -> Save:
@@ -85,6 +87,8 @@ class CommitBuilder:
         if pending.values:
             self._runs.have_values = True
             write_values(epoch, last, commit, self._runs.get, self._start_of)
+        if epoch.replies and self._callbacks.register(epoch, last, lambda run: self._start_of(run, commit)):
+            self._runs.have_callbacks = True
         self._ends(commit, epoch)
         commit.void = pending.void + [place for root, place in pending.written if root > last]
         commit.sealed = [place for root, place in pending.written if root <= last]
@@ -101,6 +105,8 @@ class CommitBuilder:
             commit.outputs += self._numbering.sent(sent, self._partitions, commit.counters)
         commit.dead = [letter for root, _, letter in sorted(pending.dead, key=_order) if root <= last]
         commit.replies = replies_of(epoch, self._parking, self._plan.reply_retention)
+        if self._runs.have_callbacks:
+            self._callbacks.write(epoch, last, commit, now)
         first = self._outbox + 1
         self._outbox += len(commit.outputs)
         return Save(commit, first, epoch.count, epoch.began, epoch.dropped)

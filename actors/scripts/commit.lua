@@ -5,7 +5,7 @@
 -- those not due any more, timers (member -> milliseconds), timers that are no more, the answer to all requests that lie in
 -- the inbox (channel to publish on is their own, or empty, body, milliseconds to keep it), or empty, JSON list of runs that
 -- readers may wait for, or empty, attempts whose stream entries stay (run, number, stream, place), those whose go, runs that
--- have ended (run -> number)], numbers as strings; ARGV[2] blob of all outputs (may be empty); then for each dead letter its
+-- have ended (run -> number), what is to be told of runs (id, run, type, address, body)], numbers as strings; ARGV[2] blob of all outputs (may be empty); then for each dead letter its
 -- id and its blob, and for each parked event its field and its blob. Answers APPLIED, ALREADY, FENCED,
 -- ROLLED_BACK, or {TORN, sequence, reason}.
 -- A script is isolated, but an error in the middle leaves what was written before it. So everything is checked
@@ -14,6 +14,7 @@
 -- include: settled.lua
 -- include: letters.lua
 -- include: streams.lua
+-- include: callbacks.lua
 local head = KEYS[1]
 local base = string.sub(head, 1, -5)
 if moving(base) then return redis.error_reply(MOVING) end
@@ -23,6 +24,7 @@ local outputs, dead, replies, trims, counters = asked[7], asked[8], asked[9], as
 local parked, unparked, due, not_due = asked[12], asked[13], asked[14], asked[15]
 local timers, no_timers, farewell, changed = asked[16], asked[17], asked[18], asked[19]
 local sealed, cut, streams_ended = asked[20], asked[21], asked[22]
+local callbacks = asked[23]
 local FIELDS_AT_ONCE = 2000
 local RESERVED = {owner = 1, sequence = 1, term = 1, placement = 1, worker = 1, since = 1, torn = 1,
   torn_reason = 1, outbox = 1, deployment = 1, acquirer = 1, attempt = 1, touched = 1, falls = 1, released = 1}
@@ -73,6 +75,9 @@ local function invalid()
     end
   end
   for key, number in pairs(streams_ended) do if not (text(key) and digits(number)) then return 'streams' end end
+  for _, row in ipairs(callbacks) do
+    for i = 1, 5 do if not text(row[i]) then return 'callbacks' end end
+  end
   for origin, through in pairs(trims) do
     if not text(origin) or not (origin == 'inbox' or origin == 'internal' or origin == 'control' or string.find(origin, '^channel:.')) then return 'trims' end
     if not text(through) or not string.find(through, '^%d+%-%d+$') then return 'trims' end
@@ -182,6 +187,7 @@ local function apply()
   apply_parked(first_parked)
   apply_timers()
   apply_streams()
+  for _, row in ipairs(callbacks) do add_callback(base, unpack(row, 1, 5)) end
   apply_trims()
   if counters['ended'] == '1' then close_all() end
   local fields = pairs_list(counters)

@@ -1,0 +1,224 @@
+"""Callbacks of runs in the store: what is to be told, by when, who has it in hand, and what came of each attempt.
+
+A commit puts them there. A sender takes some in hand for a while (a lease); if it ends before it has said what came of
+them, they fall due again. So each is told at least once, and by one sender at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, Literal, TypeAlias
+
+import msgspec
+
+from headrace.actors.store_requests import RequestStore
+from headrace.sources.connection import Script, store_errors
+from headrace.sources.routing import is_cluster
+from headrace.workflows.durability import Durability
+from headrace.workflows.effects import Effect
+from headrace.workflows.keyspace import PartitionKeys
+
+_FOLDER: Final = Path(__file__).parent / "scripts"
+_CLAIM: Final = Script(_FOLDER / "callback_claim.lua")
+_SETTLE: Final = Script(_FOLDER / "callback_settle.lua")
+_AGAIN: Final = Script(_FOLDER / "callback_again.lua")
+_LIST: Final = Script(_FOLDER / "callback_list.lua")
+_ATTEMPT: Final = "attempt:"
+KEPT: Final = 30 * 24 * 3600.0
+"""Seconds that callbacks are kept once they were told, or given up."""
+MOST_DEAD: Final = 10_000
+"""How many of a partition are kept that were given up."""
+
+Outcome: TypeAlias = Literal["delivered", "dead", "retry", "postponed"]
+"""What came of one that was in hand. `postponed`: nothing was sent."""
+Queued: TypeAlias = Literal["QUEUED", "PENDING", "UNKNOWN"]
+
+
+class Claimed(msgspec.Struct, frozen=True, kw_only=True):
+    """One that a sender has in hand."""
+
+    workflow: str
+    partition: int
+    token: str
+    id: str
+    run: str
+    type: str
+    url: str
+    body: bytes
+    queued: int
+    """When it occurred, or was queued again: milliseconds since 1970 UTC."""
+    tries: int
+    """Attempts since it was queued."""
+    attempts: int
+    """Attempts of all time."""
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One try to tell it."""
+
+    at: int
+    """Milliseconds since 1970 UTC."""
+    milliseconds: int
+    """How long it took."""
+    status: int = 0
+    """Of the answer; 0: there was none."""
+    error: str = ""
+
+
+class CallbackView(msgspec.Struct, frozen=True, kw_only=True):
+    """One as people look at it."""
+
+    id: str
+    run: str
+    type: str
+    url: str
+    status: str
+    """`pending`, `delivered` or `dead`."""
+    made: int
+    due: int | None
+    """When it is tried next; None: it isn't."""
+    attempts: int
+    log: list[Attempt]
+    """The last fifty attempts, the first of them first."""
+
+
+class CallbackStore:
+    """Callbacks of all workflows of a store.
+
+    Args:
+        store: Connection to it.
+    """
+
+    def __init__(self, store: RequestStore) -> None:
+        self._store = store
+
+    async def first_due(self, workflow: str, partitions: int) -> list[int | None]:
+        """By partition, when its first callback is due: milliseconds since 1970 UTC; None: there is none.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+        """
+        keys = [f"{PartitionKeys(workflow, partition).prefix}callbacks" for partition in range(partitions)]
+        client: Any = self._store.client
+        with store_errors(self._store.address):
+            if is_cluster(client):
+                await client.initialize()
+                rows = await asyncio.gather(*(client.zrange(key, 0, 0, withscores=True) for key in keys))
+            else:
+                pipe = client.pipeline(transaction=False)
+                for key in keys:
+                    pipe.zrange(key, 0, 0, withscores=True)
+                rows = await pipe.execute()
+        return [int(row[0][1]) if row else None for row in rows]
+
+    async def waiting(self, workflow: str, partition: int) -> int:
+        """How many of a partition are still to be told.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+        """
+        client: Any = self._store.client
+        with store_errors(self._store.address):
+            return int(await client.zcard(f"{PartitionKeys(workflow, partition).prefix}callbacks"))
+
+    async def claim(
+        self, workflow: str, partition: int, most: int, *, lease: float, durability: Durability
+    ) -> list[Claimed]:
+        """Take some in hand that are due; returns once all that they speak of is durable.
+
+        Args:
+            workflow: Name of the workflow.
+            partition: Of it.
+            most: How many.
+            lease: Seconds that they are in hand.
+            durability: Of the workflow.
+
+        Raises:
+            NotDurable, StoreUnavailable: None is in hand, or some are for as long as the lease.
+        """
+        token = secrets.token_hex(8)
+        rows = await self._store.at(durability).write(
+            _CLAIM, Effect.CALLBACK_CLAIM, PartitionKeys(workflow, partition).head,
+            token, str(round(lease * 1000)), str(most),
+        )  # fmt: skip
+        return [
+            Claimed(
+                workflow=workflow, partition=partition, token=token, id=id_.decode(), run=run.decode(),
+                type=kind.decode(), url=url.decode(), body=body, queued=int(queued), tries=int(tries),
+                attempts=int(attempts),
+            )
+            for id_, run, kind, url, body, queued, tries, attempts in rows
+        ]  # fmt: skip
+
+    async def settle(self, row: Claimed, outcome: Outcome, after: float = 0, attempt: Attempt | None = None) -> bool:
+        """Say what came of one that was in hand.
+
+        Args:
+            row: It.
+            outcome: What came of it.
+            after: Seconds until it is due again, if it is to be.
+            attempt: For its log.
+
+        Returns:
+            Whether it was still in this hand.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+        """
+        with store_errors(self._store.address):
+            answer = await _SETTLE.write(
+                self._store.client, Effect.CALLBACK_SETTLE, PartitionKeys(row.workflow, row.partition).head,
+                row.id, row.token, outcome, str(round(after * 1000)),
+                "" if attempt is None else msgspec.json.encode(attempt), str(round(KEPT * 1000)), str(MOST_DEAD),
+            )  # fmt: skip
+        return bool(answer == b"DONE")
+
+    async def again(self, workflow: str, partition: int, run: str, id: str, durability: Durability) -> Queued:
+        """One is to be told once more, also if it was told before.
+
+        Raises:
+            NotDurable, StoreUnavailable: Ask again.
+        """
+        head = PartitionKeys(workflow, partition).head
+        answer = await self._store.at(durability).write(_AGAIN, Effect.CALLBACK_AGAIN, head, id, run)
+        queued: Queued = msgspec.convert(answer.decode(), Queued)
+        return queued
+
+    async def of_run(self, workflow: str, partition: int, run: str, most: int) -> list[CallbackView]:
+        """Those of a key's runs, the newest first.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+        """
+        return await self._list(workflow, partition, f"callbacks_of:{run}", most)
+
+    async def dead(self, workflow: str, partitions: Sequence[int], most: int) -> list[CallbackView]:
+        """Those that were given up, the newest of each partition first.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+        """
+        found: list[CallbackView] = []
+        for partition in partitions:
+            found += await self._list(workflow, partition, "callbacks_dead", most)
+        return sorted(found, key=lambda row: -row.made)[:most]
+
+    async def _list(self, workflow: str, partition: int, name: str, most: int) -> list[CallbackView]:
+        with store_errors(self._store.address):
+            rows = await _LIST.ask(self._store.client, PartitionKeys(workflow, partition).head, name, str(most))
+        return [_view(id_.decode(), due, flat) for id_, _, due, flat in rows]
+
+
+def _view(id: str, due: bytes, flat: Sequence[bytes]) -> CallbackView:
+    fields = {name.decode(): value for name, value in zip(flat[::2], flat[1::2], strict=True)}
+    numbered = {int(name.removeprefix(_ATTEMPT)): value for name, value in fields.items() if name.startswith(_ATTEMPT)}
+    status = fields["status"].decode()
+    return CallbackView(
+        id=id, run=fields["run"].decode(), type=fields["type"].decode(), url=fields["url"].decode(), status=status,
+        made=int(fields["made"]), due=int(float(due)) if due and status == "pending" else None,
+        attempts=int(fields["attempts"]),
+        log=[msgspec.json.decode(numbered[number], type=Attempt) for number in sorted(numbered)],
+    )  # fmt: skip

@@ -1,0 +1,21 @@
+-- What is told of runs: `callback:<id>` is a hash (run, type, url, body, made, queued: when it was last queued,
+-- status, tries: since then, attempts: of all time, attempt:<n> JSON of one, claim: token of who has it in hand); `callbacks` are those to be
+-- told, by when (milliseconds); `callbacks_dead` those given up, by when; `callbacks_of:<run>` all of a run, by when
+-- they occurred.
+local CALLBACKS_OF_RUN = 1000
+local CALLBACKS_KEPT = '2592000000' -- 30 days
+
+local function callback_now()
+  local now = redis.call('TIME')
+  return string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
+end
+
+local function add_callback(base, id, run, kind, url, body)
+  local now, of_run = callback_now(), base .. 'callbacks_of:' .. run
+  redis.call('HSET', base .. 'callback:' .. id, 'run', run, 'type', kind, 'url', url, 'body', body, 'made', now,
+    'queued', now, 'status', 'pending', 'tries', '0', 'attempts', '0')
+  redis.call('ZADD', base .. 'callbacks', now, id)
+  redis.call('ZADD', of_run, now, id)
+  redis.call('ZREMRANGEBYRANK', of_run, 0, -CALLBACKS_OF_RUN - 1)
+  redis.call('PEXPIRE', of_run, CALLBACKS_KEPT)
+end
