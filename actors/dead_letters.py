@@ -22,6 +22,7 @@ from headrace.workflows.commit import DeadLetter
 from headrace.workflows.effects import Effect
 from headrace.workflows.keyspace import PartitionKeys
 from headrace.workflows.retention import CAPS
+from headrace.workflows.tenants import tenant_of
 from headrace.workflows.transfers import encode
 
 AT_ONCE: Final = 100
@@ -61,9 +62,13 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
 
     reason: str | None = None
     node: str | None = None
+    tenant: str | None = None
+    """To whose runs their events belong."""
 
     def fits(self, letter: DeadLetter) -> bool:
         """Whether it is one of them."""
+        if self.tenant not in (None, tenant_of(letter.key)):
+            return False
         return self.reason in (None, letter.reason) and self.node in (None, letter.node)
 
 

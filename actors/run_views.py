@@ -31,6 +31,7 @@ from headrace.workflows.runs import (
 )  # fmt: skip
 from headrace.workflows.state_versions import split_version
 from headrace.workflows.store import WorkflowDescriptor
+from headrace.workflows.tenants import tenant_of
 from headrace.workflows.wait_claims import wait_ids
 
 AT_ONCE: Final = 1000
@@ -79,10 +80,12 @@ class RunFilter(msgspec.Struct, frozen=True, kw_only=True):
     key_prefix: str = ""
     began_before: int | None = None
     ended_after: int | None = None
+    tenant: str | None = None
+    """Whose."""
 
     def fits(self, row: RunRow) -> bool:
         """Whether it is one of them."""
-        if self.status not in (None, row.status):
+        if self.status not in (None, row.status) or self.tenant not in (None, tenant_of(row.key)):
             return False
         if self.began_before is not None and not (row.began is not None and row.began < self.began_before):
             return False

@@ -6,9 +6,11 @@ from typing import Final
 from urllib.parse import quote
 
 from headrace.gateway.keys import decode_key, encode_key
+from headrace.gateway.principal import tenant_now
 from headrace.gateway.problems import ProblemError
 from headrace.workflows.keyspace import partition_of
 from headrace.workflows.store import WorkflowDescriptor
+from headrace.workflows.tenants import MARK, is_reserved, key_for, shown_key
 
 BASE: Final = "/v1/workflows/{workflow}"
 KEY_BYTES: Final = 1024
@@ -17,8 +19,9 @@ ONLY: Final = "-"
 
 
 def run_address(workflow: WorkflowDescriptor, key: str) -> str:
-    """Where a run is: `/v1/workflows/orders/runs/4711`."""
-    return f"/v1/workflows/{quote(workflow.name, safe='')}/runs/{encode_key(key) if workflow.keyed else ONLY}"
+    """Where a run is, to its tenant: `/v1/workflows/orders/runs/4711`."""
+    text = encode_key(shown_key(key)) if workflow.keyed else ONLY
+    return f"/v1/workflows/{quote(workflow.name, safe='')}/runs/{text}"
 
 
 def links_of(home: str) -> dict[str, str]:
@@ -34,7 +37,7 @@ def links_of(home: str) -> dict[str, str]:
 
 
 def key_of(workflow: WorkflowDescriptor, text: str) -> str:
-    """The key that an address speaks of; that of an unkeyed workflow's run is empty, whatever stands there.
+    """The key of the run that an address speaks of to who asks; that of an unkeyed workflow's run is empty, whatever stands there.
 
     Raises:
         ProblemError: `invalid_key`.
@@ -47,14 +50,19 @@ def key_of(workflow: WorkflowDescriptor, text: str) -> str:
 
 
 def checked_key(key: str) -> str:
-    """A key that is not too long.
+    """The key of the run that who asks calls `key`: theirs, of their tenant.
 
     Raises:
-        ProblemError: `invalid_key`.
+        ProblemError: `invalid_key`: it is too long, or looks like one of a tenant.
     """
-    if len(key.encode()) > KEY_BYTES:
-        raise ProblemError("invalid_key", f"the key has more than {KEY_BYTES} bytes")
-    return key
+    if is_reserved(key):
+        raise ProblemError("invalid_key", f"no key begins with {MARK!r}: so begin those of tenants, within")
+    own = key_for(tenant_now(), key)
+    if len(own.encode()) > KEY_BYTES:
+        raise ProblemError(
+            "invalid_key", f"the key has more than {KEY_BYTES - len(own.encode()) + len(key.encode())} bytes"
+        )
+    return own
 
 
 def partition(workflow: WorkflowDescriptor, key: str) -> int:

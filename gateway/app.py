@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from headrace.gateway import (
     routes_aliases,
@@ -19,28 +19,30 @@ from headrace.gateway import (
     routes_streams,
     routes_values,
 )
+from headrace.gateway.authentication import Credentials
 from headrace.gateway.cors import add_cors
 from headrace.gateway.ending import on_signals
 from headrace.gateway.gateway import Gateway
+from headrace.gateway.limits import Limits, Told
 from headrace.gateway.meter import Metered
 from headrace.gateway.openapi import DESCRIPTION, described
-from headrace.gateway.principal import Authenticate, anybody
+from headrace.gateway.principal import Authenticate, anybody, principal_of
 from headrace.gateway.problems import add_problems
 from headrace.gateway.settings import DEFAULTS, GatewaySettings
 from headrace.gateway.tickets import accepting_tickets
 from headrace.tracing.options import Tracing
 
-_ROUTERS = (
+_GUARDED = (
     routes_events.router,
     routes_runs.router,
     routes_values.router,
     routes_streams.router,
     routes_letters.router,
-    routes_health.router,
     routes_documents.router,
     routes_aliases.router,
     routes_callbacks.router,
 )
+"""Who asks is found out before anything else is done."""
 
 
 def create_app(
@@ -48,7 +50,7 @@ def create_app(
     *,
     settings: GatewaySettings = DEFAULTS,
     traces: Tracing | None = None,
-    authenticate: Authenticate = anybody,
+    authenticate: Authenticate | None = None,
 ) -> FastAPI:
     """The gateway over the store at `redis_url`; it connects when the server starts it.
 
@@ -56,9 +58,10 @@ def create_app(
         redis_url: Address of the store.
         settings: Limits; host, port and processes are the server's affair.
         traces: Where spans of requests go; by default as OpenTelemetry's variables say, if they do.
-        authenticate: Tells who asks.
+        authenticate: Tells who asks; by default keys and tokens do, if `settings` ask for credentials.
 
     Raises:
+        GatewayOptionError: An option can't be used.
         TraceOptionError: Something that a variable says can't be used.
         TracesNotInstalled: There are to be traces, but the extra `otel` is not installed.
 
@@ -81,10 +84,15 @@ def create_app(
         redirect_slashes=False,
     )  # fmt: skip
     app.state.gateway = gateway
-    app.state.authenticate = accepting_tickets(gateway.tickets, authenticate)
+    asks = settings.authentication == "required"
+    otherwise = authenticate or (Credentials(gateway.store, settings) if asks else anybody)
+    app.state.authenticate = accepting_tickets(gateway.tickets, otherwise)
+    app.state.limits = Limits(gateway.store, settings)
     add_problems(app)
-    for router in _ROUTERS:
-        app.include_router(router)
+    app.include_router(routes_health.router)
+    for router in _GUARDED:
+        app.include_router(router, dependencies=[Depends(principal_of)])
+    app.add_middleware(Told)
     app.add_middleware(Metered, meter=gateway.meter)
     add_cors(app, settings.cors_origins)
     described(app)

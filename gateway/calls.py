@@ -21,6 +21,7 @@ from headrace.gateway.problems import ProblemError
 from headrace.workflows.durability import Durability
 from headrace.workflows.records import Headers
 from headrace.workflows.store import SourceDescriptor, WorkflowDescriptor
+from headrace.workflows.tenants import shown_key
 
 DURABILITY: Final = "Headrace-Durability"
 """Header of answers: what request and reply have reached. `fast`: the store may lose them with its tail."""
@@ -74,7 +75,7 @@ async def send(gateway: Gateway, call: Call) -> Response:
         return answer_response(blob, home, {**headers, "Content-Location": home})
     document = {
         "id": call.identity.id,
-        "key": call.key,
+        "key": shown_key(call.key),
         "status": "accepted",
         "durability": str(durability),
         "links": links_of(home),
@@ -84,7 +85,7 @@ async def send(gateway: Gateway, call: Call) -> Response:
 
 def refusal(admission: Admission, workflow: WorkflowDescriptor, key: str) -> ProblemError:
     """The problem of a request that was not taken in."""
-    home = run_address(workflow, key)
+    home, number, key = run_address(workflow, key), partition(workflow, key), shown_key(key)
     where: dict[str, Any] = {"run": home}
     match admission:
         case Admission.OTHER:
@@ -106,7 +107,6 @@ def refusal(admission: Admission, workflow: WorkflowDescriptor, key: str) -> Pro
                 "workflow_ended", f"workflow {workflow.name!r} has ended", extra={**where, "delivered": False}
             )
         case _:
-            number = partition(workflow, key)
             return ProblemError(
                 "inbox_full", f"too many requests wait in partition {number} of {workflow.name!r}", extra=where
             )

@@ -23,6 +23,7 @@ from headrace.gateway.following import Follower
 from headrace.gateway.listening import Listener
 from headrace.gateway.meter import GatewayMeter
 from headrace.gateway.preferences import Preference, preference_of
+from headrace.gateway.principal import demand, tenant_now
 from headrace.gateway.problems import ProblemError
 from headrace.gateway.settings import DEFAULTS, GatewaySettings
 from headrace.gateway.tickets import Tickets
@@ -33,6 +34,7 @@ from headrace.gateway.watching import RunWatcher
 from headrace.tracing.options import Tracing
 from headrace.workflows.durability import Durability
 from headrace.workflows.store import SourceDescriptor, StoreError, StoreUnavailable, WorkflowDescriptor
+from headrace.workflows.tenants import DEFAULT_TENANT
 
 _log = structlog.get_logger(__name__)
 
@@ -42,6 +44,10 @@ _CONNECTIONS: Final = 16
 """To the store, beside those that listen: what is asked takes less than a millisecond, and events go together."""
 _MOST_KNOWN: Final = 1000
 _LONGEST_NAME: Final = 200
+
+
+def _unknown(name: str) -> ProblemError:
+    return ProblemError("unknown_workflow", f"there is no workflow {name[:_LONGEST_NAME]!r}")
 
 
 class _Known:
@@ -114,12 +120,17 @@ class Gateway:
         self.follower.stop_waiting()
 
     async def workflow(self, name: str) -> WorkflowDescriptor:
-        """The descriptor of a workflow.
+        """The descriptor of a workflow, for who asks.
 
         Raises:
-            ProblemError: `unknown_workflow`: nobody has started one of that name.
+            ProblemError: `forbidden`: they may not do this to it. `unknown_workflow`: nobody has started one of that
+                name; or it has one run only, which is of the tenant `default`.
         """
-        return (await self._find(name)).descriptor
+        demand(workflow=name)
+        found = (await self._find(name)).descriptor
+        if not found.keyed and tenant_now() != DEFAULT_TENANT:
+            raise _unknown(name)
+        return found
 
     async def checks(self, workflow: WorkflowDescriptor, source: SourceDescriptor) -> FieldErrors:
         """Checks the data of one source."""
@@ -142,7 +153,7 @@ class Gateway:
         except StoreError as error:
             raise copy.copy(error) from None
         if found is None:
-            raise ProblemError("unknown_workflow", f"there is no workflow {name[:_LONGEST_NAME]!r}")
+            raise _unknown(name)
         return found
 
     def _has_read(self, name: str, reading: asyncio.Task[_Known | None]) -> None:

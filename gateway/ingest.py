@@ -28,6 +28,7 @@ from headrace.workflows.keyspace import partition_of
 from headrace.workflows.late import NEW_RUN
 from headrace.workflows.records import Headers
 from headrace.workflows.store import SourceDescriptor, StoreFull, StoreUnavailable, WorkflowDescriptor
+from headrace.workflows.tenants import key_for
 
 _TRIES: Final = 3
 _PAUSE: Final = 0.1
@@ -127,7 +128,8 @@ class _Batch:
         )  # fmt: skip
         workflow = self._workflow
         # Where a function of the workflow says the key, any partition takes it and passes it on.
-        partition = partition_of(key or identity.id, workflow.partitions) if workflow.keyed else 0
+        placed_by = identity.id if self._source.computed_key else key
+        partition = partition_of(placed_by, workflow.partitions) if workflow.keyed else 0
         return _Placed(event.index, partition, key, entry)
 
     def _identity(self, event: Came) -> Identity:
@@ -139,8 +141,10 @@ class _Batch:
 
     def _key(self, event: Came, identity: Identity) -> str:
         source = self._source
-        if not self._workflow.keyed or source.computed_key:
+        if not self._workflow.keyed:
             return ""
+        if source.computed_key:
+            return key_for(self._scope[0], "")  # the worker adds what it computes
         if source.key is not None:
             key = key_in(event.data, source.key)
             if key is None:
@@ -148,7 +152,7 @@ class _Batch:
             return checked_key(key)
         if event.cloudevent is not None and event.cloudevent.subject:
             return checked_key(event.cloudevent.subject)
-        return digest("ingest", identity.id)  # sent again, it is for the same run
+        return checked_key(digest("ingest", identity.id))  # sent again, it is for the same run
 
     async def append(self) -> None:
         """Put all that are all right into their inboxes."""

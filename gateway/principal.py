@@ -1,16 +1,32 @@
-"""Who asks. Every route is handed one, whatever it does with it; so far all may do everything."""
+"""Who asks, and what they may do. Every route but those of `routes_health` is guarded, whatever it does with it.
+
+Who asks stands in the context of the request, so that addresses and keys are the caller's own in every route, also
+in one that does not think of tenants.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Final, Literal, TypeAlias
 
 from fastapi import Depends, Request
 
-DEFAULT_TENANT: Final = "default"
-ALL_SCOPES: Final = frozenset({"read", "write", "operate"})
-"""`read`: runs, results, dead letters. `write`: events and messages. `operate`: end runs, replay dead letters."""
+from headrace.actors.rates import Rate
+from headrace.gateway.problems import ProblemError
+from headrace.workflows.tenants import DEFAULT_TENANT
+
+Right: TypeAlias = Literal["read", "write", "admin"]
+READ: Final = "read"
+WRITE: Final = "write"
+ADMIN: Final = "admin"
+RIGHTS: Final = (READ, WRITE, ADMIN)
+"""`read`: runs, results, values, streams, dead letters. `write`: events and messages. `admin`: that, and to end runs
+and replay dead letters."""
+ALL_SCOPES: Final = frozenset({ADMIN})
+REALM: Final = 'Bearer realm="headrace"'
+_READING: Final = ("GET", "HEAD")
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +36,67 @@ class Principal:
     tenant: str = DEFAULT_TENANT
     """Whose runs they see: never taken from what a caller writes into address or body."""
     scopes: frozenset[str] = ALL_SCOPES
+    """A right for all workflows (`read`), or for one (`read:orders`)."""
     name: str = "gateway"
     """For the audit."""
+    id: str = ""
+    """By which they are counted; empty: nobody's credentials were asked for."""
+    rate: Rate | None = None
+    """How often they may ask; None: as often as the gateway says."""
+
+    def may(self, right: Right, workflow: str | None) -> bool:
+        """Whether they have a right: to this workflow or, for None, to any."""
+        held = {row.partition(":")[0] for row in self.scopes if workflow is None or _is_of(row, workflow)}
+        return right in held or ADMIN in held
+
+    def may_all(self, right: Right) -> bool:
+        """Whether they have a right to all workflows, those of other tenants included."""
+        return self.tenant == DEFAULT_TENANT and not self.scopes.isdisjoint({right, ADMIN})
+
+
+def _is_of(scope: str, workflow: str) -> bool:
+    _, colon, name = scope.partition(":")
+    return not colon or name == workflow
+
+
+@dataclass(frozen=True, slots=True)
+class Acting:
+    """For whom this process works now, and what they want."""
+
+    principal: Principal
+    right: Right
+
+
+_acting: Final[ContextVar[Acting]] = ContextVar("acting", default=Acting(Principal(), READ))
+
+
+def tenant_now() -> str:
+    """The tenant of who asks."""
+    return _acting.get().principal.tenant
+
+
+def demand(right: Right | None = None, workflow: str | None = None) -> None:
+    """Make sure that who asks has a right.
+
+    Args:
+        right: Which; by default that which the request's method needs.
+        workflow: To which workflow; None: to any.
+
+    Raises:
+        ProblemError: `forbidden`.
+    """
+    acting = _acting.get()
+    wanted = right or acting.right
+    if not acting.principal.may(wanted, workflow):
+        raise forbidden(wanted)
+
+
+def forbidden(right: Right) -> ProblemError:
+    """The problem of a credential that may not do this."""
+    return ProblemError(
+        "forbidden", f"this needs the scope {right!r} for this workflow",
+        headers={"WWW-Authenticate": f'{REALM}, error="insufficient_scope", scope="{right}"'}, extra={"scope": right},
+    )  # fmt: skip
 
 
 Authenticate: TypeAlias = Callable[[Request], Awaitable[Principal]]
@@ -34,10 +109,16 @@ async def anybody(request: Request) -> Principal:
     return Principal()
 
 
-async def _principal_of(request: Request) -> Principal:
-    authenticate: Authenticate = request.app.state.authenticate
-    return await authenticate(request)
+async def principal_of(request: Request) -> Principal:
+    """Find out who asks, count the request, and look at their rights: before anything else is done."""
+    state = request.app.state
+    authenticate: Authenticate = state.authenticate
+    principal = await authenticate(request)
+    _acting.set(Acting(principal, READ if request.method in _READING else WRITE))
+    await state.limits.count(request, principal)
+    demand(workflow=request.path_params.get("workflow"))
+    return principal
 
 
-Caller: TypeAlias = Annotated[Principal, Depends(_principal_of)]
+Caller: TypeAlias = Annotated[Principal, Depends(principal_of)]
 """Parameter of a route: who asks."""

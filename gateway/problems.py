@@ -44,6 +44,8 @@ _LATER: Final = (
     "not_durable",
     "run_starting",
     "callbacks_full",
+    "rate_limited",
+    "credentials_unavailable",
 )
 """Codes of problems that pass: their answers have Retry-After."""
 

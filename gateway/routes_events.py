@@ -24,6 +24,7 @@ from headrace.gateway.turns import send_followed
 from headrace.workflows.late import NEW_RUN
 from headrace.workflows.records import Headers
 from headrace.workflows.store import SourceDescriptor, WorkflowDescriptor
+from headrace.workflows.tenants import shown_key
 
 router = APIRouter(tags=["events"])
 
@@ -75,7 +76,7 @@ async def post_run(
         data = decode_json(body, gateway.settings)
         own = _own_key(workflow, port, data, key)
         condition = Condition.ANY if own is None or not workflow.keyed else Condition.NEW
-        run = minted_key(chosen, principal.tenant, name) if own is None else own
+        run = checked_key(minted_key(chosen, principal.tenant, name)) if own is None else own
         await (await gateway.checks(workflow, port)).check(data, len(body))
         callback = await gateway.callbacks.asked(request, workflow, run)
         identity = identity_of(chosen, (principal.tenant, name, run, "runs", port.name), body)
@@ -166,8 +167,8 @@ def _check_key(workflow: WorkflowDescriptor, source: SourceDescriptor, key: str,
     if not workflow.keyed or source.key is None:
         return
     own = key_in(data, source.key)
-    if own != key:
-        raise _other_key(key, source.key, own)
+    if own != shown_key(key):
+        raise _other_key(shown_key(key), source.key, own)
 
 
 def _other_key(asked: str, field: str, own: str | None) -> ProblemError:

@@ -7,6 +7,7 @@ from fastapi import APIRouter, Response
 from headrace.gateway.calls import json_response
 from headrace.gateway.documented import answers
 from headrace.gateway.gateway import OfProcess
+from headrace.gateway.principal import ADMIN, Caller, forbidden
 from headrace.gateway.problems import ProblemError
 from headrace.metrics.exposition import CONTENT_TYPE, exposition
 from headrace.sources.suitable import check_server
@@ -38,7 +39,12 @@ async def get_readiness(gateway: OfProcess) -> Response:
     summary="What all processes count",
     responses={200: {"description": "Prometheus' text format.", "content": {"text/plain": {}}}},
 )
-async def get_metrics(gateway: OfProcess) -> Response:
-    """What the workflows of the store count, and this gateway process, as Prometheus reads it."""
+async def get_metrics(gateway: OfProcess, principal: Caller) -> Response:
+    """What the workflows of the store count, and this gateway process, as Prometheus reads it.
+
+    Where credentials are asked for: with the scope `admin` for all workflows, of the tenant `default`.
+    """
+    if not principal.may_all(ADMIN):
+        raise forbidden(ADMIN)
     page = await exposition(gateway.store, more=gateway.meter.rows())
     return Response(page, headers={"Content-Type": CONTENT_TYPE})

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Final
 import msgspec
 from fastapi import APIRouter, Query, Request, Response
 
-from headrace.actors.dead_letters import Filter, list_letters, replay_letters
+from headrace.actors.dead_letters import Filter, get_letter, list_letters, replay_letters
 from headrace.actors.run_views import is_number
 from headrace.gateway.addresses import BASE
 from headrace.gateway.bodies import decode_json, read_body
@@ -15,10 +15,11 @@ from headrace.gateway.calls import json_response
 from headrace.gateway.documented import answers, body_of, extra
 from headrace.gateway.gateway import Gateway, OfProcess
 from headrace.gateway.parameters import Cursor, Limit, Name
-from headrace.gateway.principal import Caller
+from headrace.gateway.principal import ADMIN, Caller, demand
 from headrace.gateway.problems import ProblemError
 from headrace.gateway.run_documents import letter_document
 from headrace.workflows.store import WorkflowDescriptor
+from headrace.workflows.tenants import tenant_of
 
 router = APIRouter(tags=["dead letters"])
 AT_ONCE: Final = 1000
@@ -58,9 +59,8 @@ async def get_dead_letters(
     cursor: Cursor = "",
 ) -> Response:
     """List what could not be processed, the newest first: with its event, the reason, the error, attempts."""
-    del principal
     workflow = await gateway.workflow(name)
-    wanted = Filter(reason=reason, node=node)
+    wanted = Filter(reason=reason, node=node, tenant=principal.tenant)
     page = await list_letters(gateway.store, workflow.name, workflow.partitions, wanted, limit=limit, cursor=cursor)
     return json_response({"dead_letters": [letter_document(row) for row in page.letters], "cursor": page.cursor})
 
@@ -90,10 +90,11 @@ async def post_replay(gateway: OfProcess, principal: Caller, request: Request, n
 
     Each goes once, also if this is asked twice; those of a key go in their order. At most a thousand in one call.
     """
+    demand(ADMIN, name)
     workflow = await gateway.workflow(name)
     body = await read_body(request, gateway.settings, gateway.settings.body_bytes)
     order = _order(decode_json(body, gateway.settings))
-    places, more = await _places(gateway, workflow, order)
+    places, more = await _places(gateway, workflow, order, principal.tenant)
     done: Any = (0, 0)
     if places:
         why = "by request" if order.letters else f"reason={order.reason} node={order.node}"
@@ -116,14 +117,21 @@ def _order(data: Any) -> ReplayOrder:
 
 
 async def _places(
-    gateway: Gateway, workflow: WorkflowDescriptor, order: ReplayOrder
+    gateway: Gateway, workflow: WorkflowDescriptor, order: ReplayOrder, tenant: str
 ) -> tuple[list[tuple[int, str]], bool]:
     """Partition and entry of each, and whether there are more."""
     if order.letters:
-        return [_place(workflow, address) for address in dict.fromkeys(order.letters)], False
-    wanted = Filter(reason=order.reason, node=order.node)
+        places = [_place(workflow, address) for address in dict.fromkeys(order.letters)]
+        return [place for place in places if await _is_of(gateway, workflow, place, tenant)], False
+    wanted = Filter(reason=order.reason, node=order.node, tenant=tenant)
     page = await list_letters(gateway.store, workflow.name, workflow.partitions, wanted, limit=AT_ONCE)
     return [(row.partition, row.entry) for row in page.letters], page.cursor is not None
+
+
+async def _is_of(gateway: Gateway, workflow: WorkflowDescriptor, place: tuple[int, str], tenant: str) -> bool:
+    """Whether a letter is there, and the tenant's."""
+    found = await get_letter(gateway.store, workflow.name, *place)
+    return found is not None and tenant_of(found.letter.key) == tenant
 
 
 def _place(workflow: WorkflowDescriptor, address: str) -> tuple[int, str]:

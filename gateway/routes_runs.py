@@ -21,7 +21,7 @@ from headrace.gateway.documented import IDEMPOTENT, KNOWN, WAITING, answers, bod
 from headrace.gateway.gateway import Gateway, OfProcess, message_source
 from headrace.gateway.idempotency import idempotency_key, identity_of
 from headrace.gateway.parameters import Cursor, Key, Limit, Name
-from headrace.gateway.principal import Caller, Principal
+from headrace.gateway.principal import ADMIN, Caller, Principal, demand
 from headrace.gateway.problems import ProblemError
 from headrace.gateway.run_documents import COMPLETED, row_document, run_document
 from headrace.gateway.traced import traced
@@ -29,6 +29,7 @@ from headrace.workflows.control import TERMINATED, ControlEvent
 from headrace.workflows.records import Headers
 from headrace.workflows.runs import RUNNING
 from headrace.workflows.store import WorkflowDescriptor
+from headrace.workflows.tenants import key_for, shown_key
 
 router = APIRouter(tags=["runs"])
 _READING = ("unknown_workflow", "store_unavailable")
@@ -54,9 +55,9 @@ async def get_runs(
 
     Ended ones are kept for as long as the workflow's `retention=` says: a day, if nothing.
     """
-    del principal
     workflow = await gateway.workflow(name)
-    wanted = RunFilter(status=status, key_prefix=key_prefix)
+    own = key_for(principal.tenant, key_prefix)
+    wanted = RunFilter(status=status, key_prefix=own, tenant=principal.tenant)
     page = await list_runs(gateway.store, workflow.name, wanted, limit=limit, cursor=cursor)
     return json_response({"runs": [row_document(workflow, row) for row in page.runs], "cursor": page.cursor})
 
@@ -104,7 +105,7 @@ async def get_result(gateway: OfProcess, principal: Caller, name: Name, key_text
         return json_response(run_document(workflow, run), HTTPStatus.ACCEPTED, headers)
     if run.status != COMPLETED:
         raise ProblemError(
-            "run_not_completed", f"run {run.key!r} has ended: {run.status}",
+            "run_not_completed", f"run {shown_key(run.key)!r} has ended: {run.status}",
             extra={"run": home, "run_status": run.status, "reason": run.result},
         )  # fmt: skip
     return json_response(msgspec.Raw(b"null") if run.result is None else run.result, headers={"Content-Location": home})
@@ -179,6 +180,7 @@ async def post_terminate(
 
     What was committed before still leaves, nothing else does. A run that was terminated before is answered the same.
     """
+    demand(ADMIN, name)
     workflow = await gateway.workflow(name)
     preference = gateway.preference(request)
     reason = await _reason(gateway, request)
@@ -191,7 +193,9 @@ async def post_terminate(
             return json_response(run_document(workflow, run), HTTPStatus.ACCEPTED, headers)
     if run.status != TERMINATED:
         raise ProblemError(
-            "run_ended", f"run {run.key!r} has ended: {run.status}", extra={"run": home, "run_status": run.status}
+            "run_ended",
+            f"run {shown_key(run.key)!r} has ended: {run.status}",
+            extra={"run": home, "run_status": run.status},
         )
     return json_response(run_document(workflow, run), headers={"ETag": _etag(run), "Content-Location": home})
 
@@ -223,7 +227,9 @@ async def _terminate(
 async def _run(gateway: Gateway, workflow: WorkflowDescriptor, key: str) -> RunView:
     run = await get_run(gateway.store, workflow, key)
     if run is None:
-        raise ProblemError("unknown_run", f"there is no run {key!r}", extra={"run": run_address(workflow, key)})
+        raise ProblemError(
+            "unknown_run", f"there is no run {shown_key(key)!r}", extra={"run": run_address(workflow, key)}
+        )
     return run
 
 

@@ -12,6 +12,7 @@ from headrace.actors.dead_letters import Found
 from headrace.actors.run_views import RunRow, RunView
 from headrace.gateway.addresses import links_of, run_address
 from headrace.workflows.store import WorkflowDescriptor
+from headrace.workflows.tenants import shown_key
 
 COMPLETED = "completed"
 
@@ -34,7 +35,7 @@ def row_document(workflow: WorkflowDescriptor, run: RunView | RunRow) -> dict[st
     """What a list says of a run."""
     return {
         "workflow": run.workflow,
-        "key": run.key,
+        "key": shown_key(run.key),
         "number": run.number,
         "status": run.status,
         "began": written(run.began),
@@ -56,6 +57,7 @@ def letter_document(found: Found) -> dict[str, Any]:
     fields = msgspec.structs.asdict(found.letter)
     data: bytes | None = fields.pop("data")
     fields.pop("reentry", None)
+    fields["key"] = shown_key(found.letter.key)
     row: dict[str, Any] = {"address": found.address, **fields}
     row["headers"] = {name: value.decode(errors="replace") for name, value in found.letter.headers}
     row["time"], row["event_time"] = written(found.letter.time), written(found.letter.event_time)

@@ -12,7 +12,7 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from headrace.gateway.app import create_app
-from headrace.gateway.settings import GatewaySettings
+from headrace.gateway.settings import GatewaySettings, check_exposed
 from headrace.logs import configure_logs
 from headrace.settings.model import Format, Level
 from headrace.tracing.options import Tracing
@@ -54,7 +54,9 @@ def listen(settings: GatewaySettings) -> socket.socket:
 
     Raises:
         AddressTaken: Somebody else has it, or there is no such address.
+        GatewayOptionError: Other machines reach it, and nothing is said of credentials.
     """
+    check_exposed(settings)
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     found = socket.socket(family, socket.SOCK_STREAM)
     try:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import ipaddress
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Final, TypeAlias
+from typing import Annotated, Any, Final, Literal, TypeAlias
 
 import msgspec
 
+from headrace.actors.rates import Rate
 from headrace.gateway.callback_signing import secrets_of
 from headrace.gateway.callback_targets import networks_of
 from headrace.gateway.cors import origins_of
@@ -76,6 +78,37 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     """Calls to one receiver at the same time, by one process."""
     callbacks_waiting: _Count = 10_000
     """Callbacks of one partition that may wait; beyond, no more are promised."""
+    authentication: Literal["none", "required"] | None = None
+    """Whether callers need credentials; None: they don't, and the gateway listens to this machine's programs only."""
+    credentials_seconds: _Seconds = 5.0
+    """How long a key is taken for good, or for none, as it was looked up: a key that is revoked counts that long."""
+    rate: str = ""
+    """How often each caller with credentials may ask, as `100/s`; empty: as often as they want."""
+    total_rate: str = ""
+    """How often all together may."""
+    jwt_jwks_url: str = ""
+    """Where the keys of an issuer of JSON Web Tokens are."""
+    jwt_public_key: str = ""
+    """The key itself, in PEM: `file:/path`."""
+    jwt_secret: str = ""
+    """A secret that the issuer shares: `file:/path`, `env:NAME`."""
+    jwt_algorithms: str = ""
+    """How tokens may be signed, with commas between."""
+    jwt_issuer: str = ""
+    """Whose tokens count."""
+    jwt_audience: str = ""
+    """For whom they have to be made."""
+    jwt_tenant_claim: str = ""
+    """The claim that names the tenant; empty: all are of the tenant `default`."""
+    jwt_scopes_claim: str = "scope"
+    """The claim that has the scopes: text with blanks between, or a list."""
+    jwt_leeway_seconds: Annotated[float, msgspec.Meta(ge=0, le=600)] = 30.0
+    """How far clocks may be apart."""
+
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether JSON Web Tokens are credentials."""
+        return bool(self.jwt_jwks_url or self.jwt_public_key or self.jwt_secret)
 
 
 DEFAULTS: Final = GatewaySettings()
@@ -104,7 +137,13 @@ def gateway_settings(table: Mapping[str, Any]) -> GatewaySettings:
     _check("callback_secrets", secrets_of, table)
     _check("callback_networks", networks_of, table)
     _check("cors_origins", origins_of, table)
+    for option in ("rate", "total_rate"):
+        _check(option, _rate, table)
     return msgspec.convert(dict(table), GatewaySettings, strict=False)
+
+
+def _rate(text: str) -> object:
+    return Rate.parse(text) if text else None
 
 
 def _check(option: str, parse: Callable[[str], object], table: Mapping[str, Any]) -> None:
@@ -112,3 +151,27 @@ def _check(option: str, parse: Callable[[str], object], table: Mapping[str, Any]
         parse(str(table.get(option, "")))
     except ValueError as error:
         raise GatewayOptionError(option, str(error)) from None
+
+
+def check_exposed(settings: GatewaySettings) -> None:
+    """Make sure that nobody opens a gateway to other machines without having thought of who may use it.
+
+    Raises:
+        GatewayOptionError: It would listen there, and nothing is said of credentials.
+    """
+    if settings.authentication is None and not is_loopback(settings.host):
+        raise GatewayOptionError(
+            "authentication",
+            f"at {settings.host!r} other machines could do everything. Ask for credentials: --authentication required,"
+            " and `headrace keys create NAME`; or say --authentication none if a proxy or network keeps others out.",
+        )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs of this machine reach an address."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False

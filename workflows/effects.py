@@ -85,6 +85,10 @@ class Effect(Enum):
     """A callback that is to be told once more."""
     PAUSE = "pause"
     """Sources paused, or let go on, by a person."""
+    ACCESS_KEY = "access-key"
+    """Keys for callers of the gateway, made or taken back."""
+    RATE = "rate"
+    """A request counted against a limit."""
 
 
 STEPS: Final = ("after:pull", "before:call", "after:call", "after:load")

@@ -15,6 +15,7 @@ from .errors import HeadraceError
 from .fields import field_getter, part_decoder
 from .plan import Plan, SourcePlan
 from .records import Records
+from .tenants import key_within
 
 EVENT_CAP = 1 << 20
 """Bytes that the data of one event may have."""
@@ -39,6 +40,8 @@ class SourceIntake:
         self._data_type = without_tombstone(self._type.type)
         self._decode: Callable[[bytes], Any] = self._type.codec.decode
         self._key_of = self._getter(source.key) if plan.keyed else None
+        self._is_asked = getattr(source.source, "kind", "") == "requests"
+        """Its records come from callers, each of whom is of a tenant."""
         self._time_of = self._getter(source.time)
         self._reads = self.decodes or self._key_of is not None or self._time_of is not None
         """Something of the data is needed here."""
@@ -95,6 +98,8 @@ class SourceIntake:
                 keys = [_text(key) for key in keys]
         if self._keyed and "" in keys:
             raise ValueError("empty key")
+        if self._key_of is not None and self._is_asked:
+            keys = [key_within(came, key or "") for came, key in zip(taken.records.keys, keys, strict=True)]
         if self.source.tombstones == "deliver" and TOMBSTONE in values:
             raise ValueError("an empty value, which is no tombstone")
         if self._time_of is not None and data is not None:
@@ -152,6 +157,8 @@ class SourceIntake:
             return self._record_key(record_key)
         try:
             key = _text(self._key_of(data))
+            if key and self._is_asked:
+                key = key_within(record_key, key)
         except Exception as error:  # noqa: BLE001  the user's key function may raise anything
             return None, ("key", f"its key can't be had: {type(error).__name__}: {error}")
         return (key, None) if key else (None, ("key", "it has no key"))

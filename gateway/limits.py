@@ -1,0 +1,93 @@
+"""How often callers may ask: each by its credential, and all together; told in the headers of the IETF's draft.
+
+draft-ietf-httpapi-ratelimit-headers-11: `RateLimit-Policy: "caller";q=100;w=60` and `RateLimit: "caller";r=99;t=1`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Final
+
+from fastapi import Request
+from starlette.datastructures import MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from headrace.actors.rates import Rate, Standing, take
+from headrace.actors.store_registry import Registry
+from headrace.gateway.idempotency import digest
+from headrace.gateway.principal import Principal
+from headrace.gateway.problems import ProblemError
+from headrace.gateway.settings import GatewaySettings
+
+_SAID: Final = "headrace.rate_limits"
+"""Where a request's headers lie in its ASGI scope."""
+
+
+class Limits:
+    """The limits of one gateway.
+
+    Args:
+        store: Where they are counted, for all processes together.
+        settings: What they are.
+    """
+
+    def __init__(self, store: Registry, settings: GatewaySettings) -> None:
+        self._store = store
+        self._each = Rate.parse(settings.rate) if settings.rate else None
+        self._all = Rate.parse(settings.total_rate) if settings.total_rate else None
+
+    async def count(self, request: Request, principal: Principal) -> None:
+        """Count a request; where there are no limits, nothing is asked.
+
+        Raises:
+            ProblemError: `rate_limited`.
+            StoreUnavailable: Nothing can be counted, and nothing else done.
+        """
+        rates: list[tuple[str, str, Rate]] = []
+        own = principal.rate or self._each
+        if own is not None and principal.id:
+            rates.append(("caller", digest("caller", principal.id), own))
+        if self._all is not None:
+            rates.append(("all", "all", self._all))
+        if not rates:
+            return
+        allowed, standings = await take(self._store, [(bucket, rate) for _, bucket, rate in rates])
+        request.scope[_SAID] = _headers([(name, rate) for name, _, rate in rates], standings)
+        if not allowed:
+            wait = max(standing.wait for standing in standings)
+            reached = [name for (name, _, __), standing in zip(rates, standings, strict=True) if standing.wait > 0]
+            raise ProblemError(
+                "rate_limited", f"too many requests; the limit reached: {', '.join(reached)}",
+                headers={"Retry-After": str(max(1, math.ceil(wait)))},
+            )  # fmt: skip
+
+
+def _headers(rates: Sequence[tuple[str, Rate]], standings: Sequence[Standing]) -> dict[str, str]:
+    policies = [f'"{name}";q={rate.count};w={rate.seconds}' for name, rate in rates]
+    now = [
+        f'"{name}";r={standing.left};t={math.ceil(standing.full)}'
+        for (name, _), standing in zip(rates, standings, strict=True)
+    ]
+    return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(now)}
+
+
+class Told:
+    """Middleware: answers say how the limits of their callers stand, refusals included.
+
+    Args:
+        app: What answers.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Of ASGI."""
+
+        async def telling(message: Message) -> None:
+            if message["type"] == "http.response.start" and _SAID in scope:
+                MutableHeaders(scope=message).update(scope[_SAID])
+            await send(message)
+
+        await self._app(scope, receive, telling)
