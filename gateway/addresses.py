@@ -37,7 +37,7 @@ def links_of(home: str) -> dict[str, str]:
 
 
 def key_of(workflow: WorkflowDescriptor, text: str) -> str:
-    """The key of the run that an address speaks of to who asks; that of an unkeyed workflow's run is empty, whatever stands there.
+    """The key of the run that an address speaks of, to who asks; an unkeyed workflow's run has an empty one.
 
     Raises:
         ProblemError: `invalid_key`.

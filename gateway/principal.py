@@ -67,7 +67,8 @@ class Acting:
     right: Right
 
 
-_acting: Final[ContextVar[Acting]] = ContextVar("acting", default=Acting(Principal(), READ))
+_NOBODY: Final = Acting(Principal(), READ)
+_acting: Final[ContextVar[Acting]] = ContextVar("acting", default=_NOBODY)
 
 
 def tenant_now() -> str:

@@ -157,16 +157,19 @@ _TYPES: Final = (
     ),
     # Who asks.
     ProblemType(
-        "credentials_missing", _S.UNAUTHORIZED, "Credentials are needed", "Send Authorization: Bearer, with a key or token."
+        "credentials_missing", _S.UNAUTHORIZED, "Credentials are needed",
+        "Send Authorization: Bearer, with a key or token.",
     ),
     ProblemType(
-        "credentials_invalid", _S.UNAUTHORIZED, "The credentials don't count", "Take others; `detail` says what is wrong."
+        "credentials_invalid", _S.UNAUTHORIZED, "The credentials don't count",
+        "Take others; `detail` says what is wrong.",
     ),
     ProblemType(
         "credentials_repeated", _S.BAD_REQUEST, "There are several credentials", "Send one header Authorization."
     ),
     ProblemType(
-        "forbidden", _S.FORBIDDEN, "The credentials may not do this", "Take a key with the scope in `scope`, for this workflow."
+        "forbidden", _S.FORBIDDEN, "The credentials may not do this",
+        "Take a key with the scope in `scope`, for this workflow.",
     ),
     ProblemType(
         "rate_limited", _S.TOO_MANY_REQUESTS, "Too many requests", "Send it again after Retry-After; see RateLimit."

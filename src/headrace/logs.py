@@ -114,7 +114,13 @@ def _without_secrets(_: Any, __: str, line: Any) -> Any:
 
 
 def _people() -> list[Any]:
-    return [structlog.dev.ConsoleRenderer(timestamp_key="time", colors=sys.stderr.isatty())]
+    # Without local variables, which structlog shows by itself: they may be anybody's keys, tokens and data.
+    tracebacks = structlog.dev.RichTracebackFormatter(show_locals=False)
+    return [
+        structlog.dev.ConsoleRenderer(
+            timestamp_key="time", colors=sys.stderr.isatty(), exception_formatter=tracebacks
+        )
+    ]  # fmt: skip
 
 
 def _machines() -> list[Any]:

@@ -18,6 +18,7 @@ from headrace.cli.verbs import (
     creating,
     deploying,
     keeping,
+    keys,
     looking,
     managing,
     measuring,
@@ -106,7 +107,7 @@ def _is_explained(error: HeadraceError) -> bool:
 
 
 _GROUPS: Final = (
-    creating, looking, running, serving, deploying, operating, managing, keeping, browsing, measuring, configuring,
+    creating, looking, running, serving, keys, deploying, operating, managing, keeping, browsing, measuring, configuring,
 )  # fmt: skip
 """In the order of `headrace --help`."""
 

@@ -27,6 +27,7 @@ _PATHS: Final[dict[str, tuple[str, tuple[str, ...]]]] = {
     "host": ("--host", ("gateway", "host")),
     "port": ("--port", ("gateway", "port")),
     "processes": ("--processes", ("gateway", "processes")),
+    "authentication": ("--authentication", ("gateway", "authentication")),
     "log_level": ("--log-level", ("log_level",)),
     "log_format": ("--log-format", ("log_format",)),
 }

@@ -45,6 +45,8 @@ def serve(url: str, loaded: Loaded, screen: Screen, *, traces: Tracing | None) -
     found = serving.listen(settings)
     where = serving.address_of_socket(found)
     with found, Signals(lambda: None):  # a server has handlers of its own, and hands signals on once it has ended
+        if settings.authentication == "required":
+            screen.say("Callers need credentials: headrace keys create NAME", "dim")
         screen.say(f"Gateway at {where}/v1/workflows, documents at {where}/docs; Ctrl-C stops")
         serving.serve(
             url, settings, found, traces=traces, level=loaded.settings.log_level, form=loaded.settings.log_format

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -29,6 +29,10 @@ def serve(
     processes: Annotated[
         int | None, typer.Option("--processes", min=1, help="Processes that answer, all at one port.")
     ] = None,
+    authentication: Annotated[
+        Literal["none", "required"] | None,
+        typer.Option("--authentication", help="`required`: callers need a key or token; has to be said with `--host`."),
+    ] = None,
 ) -> None:
     """Answer requests over HTTP for all workflows of a store, wherever they run; needs no Ray, and none of your code.
 
@@ -40,7 +44,9 @@ def serve(
     from headrace.cli import overview, serving  # noqa: PLC0415
     from headrace.cli.project import Project  # noqa: PLC0415
 
-    loaded = configure(ctx, redis=redis, host=host, port=port, processes=processes)
+    loaded = configure(
+        ctx, redis=redis, host=host, port=port, processes=processes, authentication=authentication
+    )  # fmt: skip
     url = overview.urls_of(None, loaded, Project(Path.cwd()), "serve")[0]
     raise typer.Exit(int(serving.serve(url, loaded, Screen(), traces=traces_of(loaded))))
 
