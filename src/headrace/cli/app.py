@@ -107,7 +107,8 @@ def _is_explained(error: HeadraceError) -> bool:
 
 
 _GROUPS: Final = (
-    creating, looking, running, serving, keys, deploying, operating, managing, keeping, browsing, measuring, configuring,
+    creating, looking, running, serving, keys, deploying, operating, managing, keeping, browsing, measuring,
+    configuring,
 )  # fmt: skip
 """In the order of `headrace --help`."""
 

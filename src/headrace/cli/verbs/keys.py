@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(keys, name="keys", rich_help_panel=OPERATE)
 
 
-def create_key(
+def create_key(  # noqa: PLR0913, PLR0917  each is an option of the verb
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="Who has it, for people.")],
     tenant: Annotated[str, typer.Option("--tenant", metavar="TENANT", help="Whose runs it is for.")] = "default",
