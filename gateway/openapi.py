@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from headrace.gateway.documented import RUN_EXAMPLE
+from headrace.gateway.guarded import add_credentials
 from headrace.gateway.problem_types import PROBLEMS
 from headrace.workflows.store import WorkflowDescriptor
 
@@ -193,6 +194,7 @@ def openapi_of(app: FastAPI) -> dict[str, Any]:
             operation["responses"].pop("422", None) if _is_fastapis(operation) else None
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
+    add_credentials(document)
     return document
 
 
