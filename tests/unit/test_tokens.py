@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import hashlib
+import hmac
 import json
 import threading
 import time
@@ -59,9 +61,6 @@ def _segment(row: dict[str, Any]) -> str:
 
 def signed_by_the_public_key() -> str:
     """By HMAC, with the issuer's public key for a secret; the library won't do that, so by hand."""
-    import hashlib
-    import hmac
-
     text = f"{_segment({'alg': 'HS256', 'typ': 'JWT'})}.{_segment(claims())}"
     mac = hmac.digest(PEM, text.encode(), hashlib.sha256)
     return f"{text}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}"

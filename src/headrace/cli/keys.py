@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 from rich import box
@@ -26,7 +26,8 @@ from headrace.settings import Loaded
 from headrace.workflows.tenants import is_tenant
 
 T = TypeVar("T")
-_LONGEST_NAME = 100
+_LONGEST_NAME: Final = 100
+_SCOPES: Final = ("read", "write", "admin")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,9 @@ class Order:
             raise UsageError(f"A key's name has 1 to {_LONGEST_NAME} characters, all of which can be printed.")
         if not is_tenant(self.tenant):
             raise UsageError(f"{self.tenant!r} is no name of a tenant: a-z 0-9 _ -, at most 63.")
+        wrong = [scope for scope in self.scopes if scope not in _SCOPES]
+        if wrong:
+            raise UsageError(f"There is no scope {wrong[0]!r}. There are: {', '.join(_SCOPES)}")
         try:
             Rate.parse(self.rate or "1/s")
         except ValueError as error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -25,8 +25,10 @@ def create_key(  # noqa: PLR0913, PLR0917  each is an option of the verb
     name: Annotated[str, typer.Argument(metavar="NAME", help="Who has it, for people.")],
     tenant: Annotated[str, typer.Option("--tenant", metavar="TENANT", help="Whose runs it is for.")] = "default",
     scope: Annotated[
-        list[Literal["read", "write", "admin"]] | None,
-        typer.Option("--scope", help="What it may do; repeatable. By default `read` and `write`."),
+        list[str] | None,
+        typer.Option(
+            "--scope", metavar="SCOPE", help="`read`, `write`, `admin`; repeatable. By default `read` and `write`."
+        ),
     ] = None,
     workflow: Annotated[
         list[str] | None, typer.Option("--workflow", metavar="WORKFLOW", help="Only of this one; repeatable.")
@@ -46,8 +48,7 @@ def create_key(  # noqa: PLR0913, PLR0917  each is an option of the verb
     """
     from headrace.cli import keys  # noqa: PLC0415
 
-    scopes: list[str] = [*(scope or ("read", "write"))]
-    order = keys.Order(name, tenant, scopes, workflow or [], expires, rate)
+    order = keys.Order(name, tenant, scope or ["read", "write"], workflow or [], expires, rate)
     raise typer.Exit(int(keys.create(order, configure(ctx, redis=redis), Screen(), as_json=output == "json")))
 
 
