@@ -11,6 +11,7 @@ from typing import Any
 import httpx
 import pytest
 import structlog
+from fastapi import APIRouter
 
 from headrace.actors.access_keys import AccessKey, create_key, list_keys, revoke_key
 from headrace.actors.store import Store
@@ -107,6 +108,18 @@ def test_every_route_of_a_workflow_asks_for_credentials(redis_url: str) -> None:
         for operation in row.values():
             is_open = path in ("/healthz", "/readyz")
             assert ("401" in operation["responses"]) is not is_open, path
+
+
+async def test_a_route_that_does_not_ask_who_it_is_for_is_guarded_all_the_same(
+    redis_url: str, store: Store, key: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    router = APIRouter()
+    router.add_api_route("/v1/workflows/{workflow}/careless", lambda: "secret")
+    monkeypatch.setattr("headrace.gateway.app._GUARDED", (router,))
+    async with serving(redis_url) as http:
+        answers = [await http.get(f"{BASE}/careless", headers=row) for row in ({}, await key("write"), await key())]
+
+    assert [answer.status_code for answer in answers] == [401, 403, 200]
 
 
 async def test_whether_something_is_there_is_not_told_to_nobody(http: httpx.AsyncClient) -> None:
