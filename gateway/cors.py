@@ -12,7 +12,7 @@ ANY: Final = "*"
 _ORIGIN: Final = re.compile(r"https?://[^/\s?#@]+")
 _READABLE: Final = (
     "Location", "Content-Location", "ETag", "Retry-After", "Preference-Applied", "Idempotent-Replayed",
-    "Headrace-Status", "Headrace-Durability",
+    "Headrace-Status", "Headrace-Durability", "RateLimit", "RateLimit-Policy", "WWW-Authenticate",
 )  # fmt: skip
 """Headers that a page could not see otherwise."""
 
