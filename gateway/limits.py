@@ -38,12 +38,14 @@ class Limits:
         self._all = Rate.parse(settings.total_rate) if settings.total_rate else None
 
     async def count(self, request: Request, principal: Principal) -> None:
-        """Count a request; where there are no limits, nothing is asked.
+        """Count a request, once, also if it is handed on; where there are no limits, nothing is asked.
 
         Raises:
             ProblemError: `rate_limited`.
             StoreUnavailable: Nothing can be counted, and nothing else done.
         """
+        if _SAID in request.scope:
+            return
         rates: list[tuple[str, str, Rate]] = []
         own = principal.rate or self._each
         if own is not None and principal.id:

@@ -11,7 +11,7 @@ from headrace.gateway.asyncapi import asyncapi_of
 from headrace.gateway.calls import json_response
 from headrace.gateway.documented import answers
 from headrace.gateway.gateway import OfProcess
-from headrace.gateway.principal import Caller
+from headrace.gateway.principal import READ, Caller
 
 router = APIRouter(tags=["documents"])
 
@@ -30,10 +30,10 @@ async def get_asyncapi(
     name: Annotated[str | None, Query(alias="workflow", description="Only of this one.", examples=["orders"])] = None,
 ) -> Response:
     """Kafka topics that workflows read from and send to, with the types of what lies in them, as AsyncAPI 3.0."""
-    del principal
     if name is not None:
         found = [await gateway.workflow(name)]
     else:
-        rows = [await gateway.store.workflow(each) for each in sorted(await gateway.store.workflows())]
+        names = [each for each in sorted(await gateway.store.workflows()) if principal.may(READ, each)]
+        rows = [await gateway.store.workflow(each) for each in names]
         found = [row for row in rows if row is not None]
     return json_response(asyncapi_of(found, version("headrace")))

@@ -247,6 +247,25 @@ async def test_only_an_admin_ends_runs(http: httpx.AsyncClient, key: Make) -> No
     assert [answer.status_code for answer in answers] == [403, 403, 404]
 
 
+async def test_a_short_path_asks_for_the_same_and_counts_once(http: httpx.AsyncClient, store: Store, key: Make) -> None:
+    order = {"workflow": "orders", "data": {}}
+    nobody = await http.post("/workflow/start", json=order)
+    begun = await http.post("/workflow/start", json=order, headers={**await key(rate="5/h"), **LATER})
+    other = await http.post("/workflow/start", json=order, headers=await key("write:others"))
+    ended = await http.post("/workflow/terminate/orders:s1", headers=await key("write"))
+
+    assert [answer.status_code for answer in (nobody, begun, other, ended)] == [401, 202, 403, 403]
+    assert begun.headers["ratelimit"].startswith('"caller";r=4;')
+    assert await entries(store) == 1
+
+
+async def test_topics_of_other_workflows_are_not_told(http: httpx.AsyncClient, key: Make) -> None:
+    refused = await http.get("/asyncapi.json?workflow=others", headers=await key("read:orders"))
+
+    assert (await http.get("/asyncapi.json")).status_code == 401
+    assert refused.status_code == 403
+
+
 async def test_what_all_workflows_count_is_for_an_admin_of_all(http: httpx.AsyncClient, key: Make) -> None:
     assert (await http.get("/metrics")).status_code == 401
     refused = [await key("read"), await key("admin:orders"), await key("admin", tenant="acme")]
