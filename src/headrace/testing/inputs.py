@@ -176,5 +176,3 @@ def _add(records: Records, entry: StreamEntry) -> None:
     if records.ids is not None and records.replies is not None:
         records.ids.append(f"{records.origin}/{entry.id}" if entry.event == entry.id else entry.event)
         records.replies.append(entry.reply)
-    if entry.headers or records.headers is not None:
-        records.headers = [*(records.headers or [()] * (len(offsets) - 1)), entry.headers]
