@@ -27,6 +27,8 @@ and replay dead letters."""
 ALL_SCOPES: Final = frozenset({ADMIN})
 REALM: Final = 'Bearer realm="headrace"'
 _READING: Final = ("GET", "HEAD")
+_TICKETS: Final = "/streams/{stream}/tickets"
+"""What makes one gives no more than a look: who may look may have one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,8 @@ async def principal_of(request: Request) -> Principal:
     state = request.app.state
     authenticate: Authenticate = state.authenticate
     principal = await authenticate(request)
-    _acting.set(Acting(principal, READ if request.method in _READING else WRITE))
+    reads = request.method in _READING or getattr(request.scope.get("route"), "path", "").endswith(_TICKETS)
+    _acting.set(Acting(principal, READ if reads else WRITE))
     await state.limits.count(request, principal)
     demand(workflow=request.path_params.get("workflow"))
     return principal

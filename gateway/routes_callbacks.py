@@ -19,6 +19,7 @@ from headrace.gateway.problems import ProblemError
 from headrace.gateway.run_documents import written
 from headrace.workflows.durability import Durability
 from headrace.workflows.store import WorkflowDescriptor
+from headrace.workflows.tenants import shown_key, tenant_of
 
 router = APIRouter(tags=["callbacks"])
 _READING = ("unknown_workflow", "store_unavailable")
@@ -50,10 +51,10 @@ async def get_callbacks(
 )
 async def get_dead_callbacks(gateway: OfProcess, principal: Caller, name: Name, limit: Limit = 50) -> Response:
     """The dead letters among callbacks, the newest first: refused for good, or tried for too long."""
-    del principal
     workflow = await gateway.workflow(name)
     rows = await gateway.callbacks.store.dead(workflow.name, range(workflow.partitions), limit)
-    return json_response({"callbacks": [_document(workflow, row) for row in rows]})
+    own = [row for row in rows if tenant_of(row.run) == principal.tenant]
+    return json_response({"callbacks": [_document(workflow, row) for row in own]})
 
 
 @router.post(
@@ -76,7 +77,9 @@ async def post_redeliver(
     )
     if queued == "UNKNOWN":
         raise ProblemError(
-            "unknown_callback", f"run {key!r} has no callback {id!r}", extra={"run": run_address(workflow, key)}
+            "unknown_callback",
+            f"run {shown_key(key)!r} has no callback {id!r}",
+            extra={"run": run_address(workflow, key)},
         )
     await audit(gateway.store, workflow.name, "callbacks redelivered", 1, principal.name, "by request")
     home = run_address(workflow, key)

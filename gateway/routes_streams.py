@@ -23,6 +23,7 @@ from headrace.gateway.problems import ProblemError
 from headrace.gateway.sse import ALIVE, RETRY, last_event_id, sse_event, sse_response, wants_events
 from headrace.gateway.tickets import SECONDS, TICKET, Ticket
 from headrace.workflows.store import WorkflowDescriptor
+from headrace.workflows.tenants import shown_key
 
 router = APIRouter(tags=["runs"])
 StreamName = Annotated[str, Path(alias="stream", description="Name of the stream.", examples=["tokens"])]
@@ -115,7 +116,7 @@ def problem_data(problem: ProblemError, workflow: WorkflowDescriptor, key: str) 
 
 def _unknown(workflow: WorkflowDescriptor, key: str) -> ProblemError:
     where: dict[str, Any] = {"run": run_address(workflow, key)}
-    return ProblemError("unknown_run", f"there is no run {key!r}", extra=where)
+    return ProblemError("unknown_run", f"there is no run {shown_key(key)!r}", extra=where)
 
 
 @router.post(

@@ -21,6 +21,7 @@ from headrace.gateway.problems import ProblemError
 from headrace.gateway.value_watch import ValuePlace
 from headrace.workflows.runs import RUNNING
 from headrace.workflows.store import WorkflowDescriptor
+from headrace.workflows.tenants import shown_key
 
 router = APIRouter(tags=["runs"])
 VERSION = "Headrace-Version"
@@ -93,7 +94,7 @@ async def get_value(
     if etag is None:
         if found.status != RUNNING:
             raise ProblemError(
-                "value_never_set", f"run {key!r} has ended ({found.status}), and has never set {value!r}",
+                "value_never_set", f"run {shown_key(key)!r} has ended ({found.status}), and has never set {value!r}",
                 extra={"run": run_address(workflow, key), "run_status": found.status},
             )  # fmt: skip
         return Response(status_code=HTTPStatus.NO_CONTENT.value, headers=headers)
@@ -111,4 +112,4 @@ def _etag(found: RunValues, name: str) -> str | None:
 
 def _unknown(workflow: WorkflowDescriptor, key: str) -> ProblemError:
     extra: dict[str, Any] = {"run": run_address(workflow, key)}
-    return ProblemError("unknown_run", f"there is no run {key!r}", extra=extra)
+    return ProblemError("unknown_run", f"there is no run {shown_key(key)!r}", extra=extra)

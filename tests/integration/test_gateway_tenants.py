@@ -211,3 +211,20 @@ async def test_the_one_run_of_a_workflow_without_keys_is_of_the_default_tenant(
     assert (await default.get(address)).status_code == 200
     assert (await acme.get(address)).json()["code"] == "unknown_workflow"
     assert (await acme.post(f"{address}/-/events", {})).status_code == 404
+
+
+async def test_values_and_streams_of_another_tenants_run_are_not_there(
+    http: httpx.AsyncClient, tenants: Tenants, key: str
+) -> None:
+    default, acme, beta = tenants
+    await acme.post(f"/runs/{key}/events", {})
+    ticket = (await acme.post(f"/runs/{key}/streams/tokens/tickets", {})).json()["ticket"]
+
+    assert (await acme.get(f"/runs/{key}/values")).status_code == 200
+    for other in (default, beta):
+        for path in ("values", "values/progress", "streams/tokens"):
+            answer = await other.get(f"/runs/{key}/{path}")
+            assert (answer.status_code, answer.json()["code"]) == (404, "unknown_run")
+            assert "tenant:" not in answer.text
+    with_ticket = [await http.get(f"/runs/{run}/streams/tokens?ticket={ticket}") for run in (key, f"{key}x")]
+    assert [answer.status_code for answer in with_ticket] == [200, 401]
