@@ -233,3 +233,32 @@ async def test_a_slow_call_that_began_with_another_state_is_made_again() -> None
     slow.begin(0, "another")
     assert len(slow) == 0
     await asyncio.sleep(0)  # what was cancelled ends
+
+
+@pytest.mark.parametrize("fuse", ["all", None])
+def test_what_a_slow_call_has_written_into_a_stream_is_not_void_while_it_goes_on(fuse: Any) -> None:
+    gate = SimpleNamespace(open=False)
+
+    async def speak(event: Event[Ask], ctx: Context) -> None:
+        async with ctx.stream("tokens") as tokens:
+            await tokens.write("once")
+            while not gate.open:  # noqa: ASYNC110  another thread opens it
+                await asyncio.sleep(0.01)
+            await tokens.write("upon")
+        ctx.reply("done")
+
+    workflow = Workflow("chat", partitions=1, epoch_deadline=SECOND)
+    asks = workflow.source(KafkaSource("asks", Ask, key="user"))
+    asks.to(workflow.node(speak))
+    with Harness(workflow, fuse=fuse) as harness:
+        harness.send(asks, Ask("ada", "tell"))
+        assert [row.reason for row in harness.parked] == ["slow"]
+        assert harness.runs["ada"].streams == {"tokens": ["once"]}
+
+        gate.open = True
+        deadline = time.monotonic() + 10
+        while harness.parked and time.monotonic() < deadline:
+            harness.advance(SECOND)
+
+        assert harness.runs["ada"].streams == {"tokens": ["once", "upon"]}
+        assert [entry.kind for entry in harness.runs["ada"].entries("tokens")] == ["value", "value"]
