@@ -171,22 +171,24 @@ def timers(bench: Bench, pending: int) -> dict[str, object]:
     return figures
 
 
-def storm(bench: Bench, events: int, keys: int) -> dict[str, object]:
-    """Throughput where three of ten attempts fail, beside where none does."""
+def storm(bench: Bench, events: int, keys: int, work: int = 0) -> dict[str, object]:
+    """Throughput where three of ten attempts fail, beside where none does; each takes so many microseconds."""
     rates: dict[str, float] = {}
     for kind in ("calm", "storm"):
-        topic = f"bench-{kind}"
+        topic = f"bench-{kind}-{work}"
         bench.topic(topic)
-        asyncio.run(bench.fill(topic, (Wish(f"k{number % keys}", 0.0) for number in range(events))))
+        wishes = (Wish(f"k{number % keys}", 0.0, work=work) for number in range(events))
+        asyncio.run(bench.fill(topic, wishes))
         with bench.deployed(kind, topic) as (cluster, name):
             until(cluster, events)
             asyncio.run(_until_nothing_stands(bench.redis_url, name))
             seconds, _ = until(cluster, events)
         rates[kind] = events / seconds
-        say(f"{kind}: {rates[kind]:,.0f} events a second")
+        say(f"{kind}, {work} µs each: {rates[kind]:,.0f} events a second")
+    names = [f"{name}_{work}us" if work else name for name in ("calm", "storm")]
     return {
-        "calm_events_per_second": round(rates["calm"]), "storm_events_per_second": round(rates["storm"]),
-        "storm_ratio": round(rates["storm"] / rates["calm"], 3),
+        f"{names[0]}_events_per_second": round(rates["calm"]), f"{names[1]}_events_per_second": round(rates["storm"]),
+        f"{names[1]}_ratio": round(rates["storm"] / rates["calm"], 3),
     }  # fmt: skip
 
 
@@ -225,6 +227,8 @@ def main() -> None:
     parser.add_argument("--pending", type=int, default=1_000_000, help="timers; 0: leave it out")
     parser.add_argument("--events", type=int, default=300_000, help="of the storm; 0: leave it out")
     parser.add_argument("--keys", type=int, default=10_000, help="of the storm")
+    parser.add_argument("--work", default="0,25", help="of the storm: microseconds that an attempt takes, in turn")
+    parser.add_argument("--no-hot", action="store_true", help="leave the hot key out")
     asked = parser.parse_args()
     configure_logs("warning")
     figures: dict[str, object] = {}
@@ -232,7 +236,9 @@ def main() -> None:
         bench = Bench(redis.url, broker.bootstrap)
         bench.topic(LATE)
         if asked.events:
-            figures |= storm(bench, asked.events, asked.keys)
+            for work in map(int, asked.work.split(",")):
+                figures |= storm(bench, asked.events, asked.keys, work)
+        if asked.events and not asked.no_hot:
             figures |= hot(bench)
         if asked.pending:
             figures |= timers(bench, asked.pending)

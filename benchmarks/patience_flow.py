@@ -5,6 +5,7 @@ Imported by name in every process: `timers__<topic>`, `storm__<topic>`, `calm__<
 
 from __future__ import annotations
 
+import time
 import zlib
 from datetime import timedelta
 from typing import Any
@@ -26,6 +27,8 @@ class Wish(msgspec.Struct, frozen=True):
     seconds: float
     sent: float = 0.0
     """Seconds since 1970, by the clock of who sent it."""
+    work: int = 0
+    """Microseconds that each attempt at it takes the processor."""
 
 
 class Later(Node[Wish, None, float]):
@@ -42,12 +45,14 @@ class Later(Node[Wish, None, float]):
 
 def fails(event: Event[Wish], ctx: Context) -> None:
     """Three of ten attempts fail, by chance that hangs on event and attempt."""
+    _work(event.data.work)
     if zlib.crc32(f"{event.id}/{ctx.attempt}".encode()) % 10 < FAILING:
         raise OSError("not now")
 
 
 def works(event: Event[Wish], ctx: Context) -> None:
     """None fails."""
+    _work(event.data.work)
     zlib.crc32(f"{event.id}/{ctx.attempt}".encode())
 
 
@@ -56,6 +61,13 @@ def one_fails(event: Event[Wish], ctx: Context) -> float:
     if event.key == HOT_KEY:
         raise OSError("not now")
     return event.data.sent
+
+
+def _work(microseconds: int) -> None:
+    if microseconds:
+        until = time.perf_counter_ns() + 1000 * microseconds
+        while time.perf_counter_ns() < until:
+            pass
 
 
 def _workflow(name: str, topic: str) -> Workflow:

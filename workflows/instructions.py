@@ -58,7 +58,7 @@ class Limits:
     attempts fail."""
     soon: int = 250
     """Milliseconds that an epoch of many events may last for those of its events that are tried again by then."""
-    soon_from: int = 200
+    soon_from: int = 64
     """Events that such an epoch has at least: fewer are no backlog, and others should not wait for some of them."""
     soon_tick: int = 10
     """Milliseconds: what is due within one of these goes on together, at its end."""
