@@ -33,12 +33,12 @@ CODE = CodeRef(folder="", module="flow", version="1", bundle=True)
 KEYS = PartitionKeys("orders", 0)
 
 
-@pytest.fixture(scope="module")
 async def append_request(store: Store, id_: str, body: bytes) -> None:
     fields = (id_, "k", "s", body, "", "", "any", "")
     await REQUEST.write(store.client, Effect.REQUEST_APPEND, KEYS.head, "", 10, 600_000, *fields)
 
 
+@pytest.fixture(scope="module")
 def second() -> Iterator[str]:
     """Another server."""
     with Valkey() as server:
