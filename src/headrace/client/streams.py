@@ -17,6 +17,8 @@ VALUE: Final = "value"
 RESET: Final = "reset"
 END: Final = "end"
 ERROR: Final = "error"
+_SAYING: Final = {RESET: "from", END: "status"}
+"""What is said of a stream is an object; its field that says it."""
 _TYPE: Final = "text/event-stream"
 
 
@@ -25,8 +27,10 @@ class StreamEvent:
     """One thing that a follower is told."""
 
     kind: str
-    """`value`; `reset`: what came with the id `value`, or with a higher one, is void; `end`: nothing comes any more."""
+    """`value`; `reset`: some of what came is void; `end`: nothing comes any more."""
     value: Any
+    """What was written; of a `reset`, the id from which on all that came before is void; of the `end`, how the run has
+    ended: `completed`, ..."""
     id: str
     """To go on behind it: `follow(after=id)`."""
 
@@ -111,8 +115,10 @@ class Follower:
             if event.kind == ERROR:
                 document = value if isinstance(value, dict) else {"detail": event.data}
                 raise problem_of(int(document.get("status", 0)), document)
-            if event.kind in (VALUE, RESET, END):
+            if event.kind == VALUE:
                 found.append(StreamEvent(event.kind, value, event.id))
+            elif event.kind in _SAYING:
+                found.append(StreamEvent(event.kind, value[_SAYING[event.kind]], event.id))
             if event.kind == END:
                 self.ended = True
                 break
