@@ -135,6 +135,18 @@ def test_what_passes_is_tried_again_with_the_same_key(clock: Clock, failure: htt
     assert clock.pauses == [0.1, 0.2]
 
 
+def test_who_asks_for_callbacks_asks_each_time_that_it_is_sent(clock: Clock) -> None:
+    gateway = Gateway(accepted(), problem(503, "store_unavailable"), reply(1))
+    runs = client_of(gateway, clock).runs("orders")
+
+    run = runs.start({}, wait=timedelta(minutes=1), callback="https://shop.example/hooks")
+    run.send({}, callback="https://shop.example/other")
+    run.send({})
+
+    asked = [request.headers.get("headrace-callback") for request in gateway.requests]
+    assert asked == ["https://shop.example/hooks"] * 3 + ["https://shop.example/other", None]
+
+
 def test_no_two_requests_have_the_same_key_unless_told_to(clock: Clock) -> None:
     gateway = Gateway(reply(1))
     run = client_of(gateway, clock).runs("orders").get("4711")
@@ -285,8 +297,8 @@ def test_a_token_and_headers_are_in_each_request() -> None:
 
 STREAM = (
     'retry: 5\n\n: here\n\nid: 1-0\nevent: value\ndata: "a"\n\nid: 2-0\nevent: value\ndata: "ü"\n\n'
-    'id: 3-0\nevent: reset\ndata: "2-0"\n\nid: 4-0\nevent: value\ndata: "c"\n\n'
-    'id: 5-0\nevent: end\ndata: "completed"\n\n'
+    'id: 3-0\nevent: reset\ndata: {"from": "2-0"}\n\nid: 4-0\nevent: value\ndata: "c"\n\n'
+    'id: 5-0\nevent: end\ndata: {"status": "completed"}\n\n'
 ).encode()
 
 

@@ -160,6 +160,7 @@ class AsyncRuns:
         source: str | None = None,
         wait: timedelta | None = None,
         idempotency_key: str | None = None,
+        callback: str | None = None,
     ) -> AsyncRun:
         """Begin a run with an event, and wait for the reply to it: `run.answer`.
 
@@ -169,6 +170,8 @@ class AsyncRuns:
             source: Name of the `RequestSource`, where there are several.
             wait: For the reply; None: as the gateway does (10 s, if nothing else is set).
             idempotency_key: Who starts a run twice with the same one has one run. By default one is made.
+            callback: Address that the run tells when it waits, gives an event up, and ends; signed calls by the
+                gateway, if it has secrets to sign with.
 
         Raises:
             RunExists: A run with this key is running.
@@ -176,8 +179,9 @@ class AsyncRuns:
             GatewayUnreachable: No answer came; start it again with the same `idempotency_key`.
         """
         talk = started(
-            self._client.rules, self._workflow, data, key, source, wait=wait, idempotency_key=idempotency_key
-        )
+            self._client.rules, self._workflow, data, key, source, wait=wait, idempotency_key=idempotency_key,
+            callback=callback,
+        )  # fmt: skip
         answer, home = await self._client.do(talk)
         return AsyncRun(self._client, home, answer)
 
@@ -204,7 +208,13 @@ class AsyncRun:
         return key_in(self.address)
 
     async def send(
-        self, data: Any, *, source: str | None = None, wait: timedelta | None = None, idempotency_key: str | None = None
+        self,
+        data: Any,
+        *,
+        source: str | None = None,
+        wait: timedelta | None = None,
+        idempotency_key: str | None = None,
+        callback: str | None = None,
     ) -> Answer:
         """Send an event to it, which begins it if it is not there, and wait for the reply; see `Runs.start`.
 
@@ -215,7 +225,7 @@ class AsyncRun:
             GatewayUnreachable: No answer came; send it again with the same `idempotency_key`.
         """
         path, params = f"{self.address}/events", source_params(source)
-        return await self._post(path, data, wait, idempotency_key, params)
+        return await self._post(path, data, wait, idempotency_key, params, callback)
 
     async def message(
         self, name: str, data: Any, *, wait: timedelta = timedelta(0), idempotency_key: str | None = None
@@ -234,7 +244,7 @@ class AsyncRun:
             GatewayProblem: It was refused otherwise.
             GatewayUnreachable: No answer came; send it again with the same `idempotency_key`.
         """
-        return await self._post(message_path(self.address, name), data, wait, idempotency_key, None)
+        return await self._post(message_path(self.address, name), data, wait, idempotency_key)
 
     async def status(self) -> RunStatus:
         """How it stands.
@@ -280,8 +290,10 @@ class AsyncRun:
         return self._client.follow(Follower(stream_path(self.address, stream), after, self._client.rules.retry))
 
     async def _post(
-        self, path: str, data: Any, wait: timedelta | None, idempotency_key: str | None, params: dict[str, str] | None
-    ) -> Answer:
-        rules = self._client.rules
-        talk = posted(rules, path, data, wait=wait, idempotency_key=idempotency_key, params=params)
+        self, path: str, data: Any, wait: timedelta | None, idempotency_key: str | None,
+        params: dict[str, str] | None = None, callback: str | None = None,
+    ) -> Answer:  # fmt: skip
+        talk = posted(
+            self._client.rules, path, data, wait=wait, idempotency_key=idempotency_key, params=params, callback=callback
+        )
         return (await self._client.do(talk))[0]

@@ -158,6 +158,7 @@ class Runs:
         source: str | None = None,
         wait: timedelta | None = None,
         idempotency_key: str | None = None,
+        callback: str | None = None,
     ) -> Run:
         """Begin a run with an event, and wait for the reply to it: `run.answer`.
 
@@ -167,6 +168,8 @@ class Runs:
             source: Name of the `RequestSource`, where there are several.
             wait: For the reply; None: as the gateway does (10 s, if nothing else is set).
             idempotency_key: Who starts a run twice with the same one has one run. By default one is made.
+            callback: Address that the run tells when it waits, gives an event up, and ends; signed calls by the
+                gateway, if it has secrets to sign with.
 
         Raises:
             RunExists: A run with this key is running.
@@ -174,8 +177,9 @@ class Runs:
             GatewayUnreachable: No answer came; start it again with the same `idempotency_key`.
         """
         talk = started(
-            self._client.rules, self._workflow, data, key, source, wait=wait, idempotency_key=idempotency_key
-        )
+            self._client.rules, self._workflow, data, key, source, wait=wait, idempotency_key=idempotency_key,
+            callback=callback,
+        )  # fmt: skip
         answer, home = self._client.do(talk)
         return Run(self._client, home, answer)
 
@@ -202,7 +206,13 @@ class Run:
         return key_in(self.address)
 
     def send(
-        self, data: Any, *, source: str | None = None, wait: timedelta | None = None, idempotency_key: str | None = None
+        self,
+        data: Any,
+        *,
+        source: str | None = None,
+        wait: timedelta | None = None,
+        idempotency_key: str | None = None,
+        callback: str | None = None,
     ) -> Answer:
         """Send an event to it, which begins it if it is not there, and wait for the reply; see `Runs.start`.
 
@@ -213,7 +223,7 @@ class Run:
             GatewayUnreachable: No answer came; send it again with the same `idempotency_key`.
         """
         path, params = f"{self.address}/events", source_params(source)
-        return self._post(path, data, wait, idempotency_key, params)
+        return self._post(path, data, wait, idempotency_key, params, callback)
 
     def message(
         self, name: str, data: Any, *, wait: timedelta = timedelta(0), idempotency_key: str | None = None
@@ -232,7 +242,7 @@ class Run:
             GatewayProblem: It was refused otherwise.
             GatewayUnreachable: No answer came; send it again with the same `idempotency_key`.
         """
-        return self._post(message_path(self.address, name), data, wait, idempotency_key, None)
+        return self._post(message_path(self.address, name), data, wait, idempotency_key)
 
     def status(self) -> RunStatus:
         """How it stands.
@@ -278,7 +288,10 @@ class Run:
         return self._client.follow(Follower(stream_path(self.address, stream), after, self._client.rules.retry))
 
     def _post(
-        self, path: str, data: Any, wait: timedelta | None, idempotency_key: str | None, params: dict[str, str] | None
-    ) -> Answer:
-        rules = self._client.rules
-        return self._client.do(posted(rules, path, data, wait=wait, idempotency_key=idempotency_key, params=params))[0]
+        self, path: str, data: Any, wait: timedelta | None, idempotency_key: str | None,
+        params: dict[str, str] | None = None, callback: str | None = None,
+    ) -> Answer:  # fmt: skip
+        talk = posted(
+            self._client.rules, path, data, wait=wait, idempotency_key=idempotency_key, params=params, callback=callback
+        )
+        return self._client.do(talk)[0]

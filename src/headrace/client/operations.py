@@ -18,6 +18,7 @@ from headrace.client.exchange import Ask, Got, Pause, Talk, exchange, retry_afte
 from headrace.gateway.keys import decode_key, encode_key
 from headrace.workflows.retry import Exponential, Retry
 
+CALLBACK: Final = "Headrace-Callback"
 _ONLY: Final = "-"
 _ONE_CALL: Final = 30.0
 """Seconds: gateways hold no call open for longer unless told to; who waits longer asks again."""
@@ -59,7 +60,7 @@ def home_of(workflow: str, key: str | None) -> str:
 
 def posted(
     rules: Rules, path: str, data: Any, *, wait: timedelta | None, idempotency_key: str | None,
-    params: dict[str, str] | None = None,
+    params: dict[str, str] | None = None, callback: str | None = None,
 ) -> Talk[tuple[Answer, str]]:  # fmt: skip
     """Send data, and wait for what comes of it; also its run's address.
 
@@ -73,6 +74,7 @@ def posted(
         wait: How long; None: as the gateway does.
         idempotency_key: By default one is made.
         params: Of the address.
+        callback: Address that the run is to tell what becomes of it.
 
     Raises:
         GatewayProblem, GatewayUnreachable: See `exchange`.
@@ -80,11 +82,13 @@ def posted(
     key = idempotency_key or rules.new_key()
     until = None if wait is None else rules.clock() + wait.total_seconds()
     first = Ask("POST", path, params=params or {}, body=msgspec.json.encode(data), seed=key, wait=_GATEWAY_WAITS)
+    fixed = {"Idempotency-Key": key, "Content-Type": "application/json"}
+    if callback is not None:
+        fixed[CALLBACK] = callback
     replayed: bool | None = None
     while True:
         left = None if until is None else until - rules.clock()
-        headers = {"Idempotency-Key": key, "Content-Type": "application/json", **_prefer(left)}
-        got = yield from exchange(replace(first, headers=headers), rules.retry)
+        got = yield from exchange(replace(first, headers={**fixed, **_prefer(left)}), rules.retry)
         if replayed is None:
             replayed = "idempotent-replayed" in got.headers
         if got.status != HTTPStatus.ACCEPTED:
@@ -106,7 +110,7 @@ def looked_at(rules: Rules, home: str) -> Talk[tuple[RunStatus, str]]:
 
 def started(
     rules: Rules, workflow: str, data: Any, key: str | None, source: str | None, *, wait: timedelta | None,
-    idempotency_key: str | None,
+    idempotency_key: str | None, callback: str | None,
 ) -> Talk[tuple[Answer, str]]:  # fmt: skip
     """Begin a run; what came of its event, and its address.
 
@@ -117,7 +121,7 @@ def started(
     params = {name: value for name, value in (("key", key), ("source", source)) if value is not None}
     path = f"{base_of(workflow)}/runs"
     answer, home = yield from posted(
-        rules, path, data, wait=wait, idempotency_key=idempotency_key, params=params
+        rules, path, data, wait=wait, idempotency_key=idempotency_key, params=params, callback=callback
     )  # fmt: skip
     if not home:
         raise ClientError(f"the answer of {path} does not say where the run is; is there a gateway at this address?")
