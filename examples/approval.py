@@ -1,7 +1,8 @@
 """Orders that wait for somebody's approval, for an hour at most.
 
 An order is a run of its own. It is answered at once; the run stands at a wait, through restarts, until the message
-`approval` comes for it, or the hour is over. Its result says what became of the order.
+`approval` comes for it, or the hour is over. Its result says what became of the order. Who sends an order with the
+header `Headrace-Callback` is told there, signed, that it waits and how it ends: see `receiver.py`.
 """
 
 from datetime import timedelta

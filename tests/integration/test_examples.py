@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -22,6 +24,7 @@ from browser import Browser
 from command_line import Headrace
 from headrace import Client
 from headrace.client import GatewayProblem, RunNotCompleted, UnknownRun
+from hooks import SECRET, Hooks
 from waiting import until
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -30,14 +33,14 @@ PATIENCE = 120.0
 
 
 @contextmanager
-def example(folder: Path, name: str, *options: str) -> Iterator[str]:
+def example(folder: Path, name: str, *options: str, environment: Mapping[str, str] | None = None) -> Iterator[str]:
     """An example as its page says to run it, in a folder; the gateway's address."""
     for file in EXAMPLES.iterdir():
         if file.is_file():
             shutil.copyfile(file, folder / file.name)
     (folder / ".headrace").mkdir()
     (folder / ".headrace" / "cache").symlink_to(CACHE)
-    ran = Headrace(folder, "dev", name, "--serve", "--port", "0", "--no-live", *options)
+    ran = Headrace(folder, "dev", name, "--serve", "--port", "0", "--no-live", *options, environment=environment)
     try:
         ran.says("running, after", within=PATIENCE)
         found = re.search(r"HTTP +(http://[^/]+)", ran.text)
@@ -84,6 +87,83 @@ def test_orders_wait_for_their_approval(tmp_path: Path, options: tuple[str, ...]
         with pytest.raises(GatewayProblem) as wrong:
             orders.start({"id": "4714", "total": "much"})
         assert (wrong.value.problem, [row["path"] for row in wrong.value.errors]) == ("invalid_data", ["$.total"])
+
+
+CALLBACKS = {
+    "HEADRACE_GATEWAY__CALLBACK_SECRETS": SECRET,
+    "HEADRACE_GATEWAY__CALLBACK_NETWORKS": "127.0.0.0/8",
+    "HEADRACE_GATEWAY__CALLBACK_PLAIN": "true",
+}
+"""As the how-to says to try it on one machine."""
+
+
+class Receiver:
+    """The example's receiver, and what it has printed so far."""
+
+    def __init__(self, folder: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "receiver.py", "0"], cwd=folder, env=os.environ | {"CALLBACK_SECRET": SECRET},
+            stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        assert self.process.stdout is not None
+        self._lines = self.process.stdout
+        self.url = self.line().removeprefix("listening at ")
+
+    def line(self) -> str:
+        """The next line; waits for it."""
+        return self._lines.readline().strip()
+
+    def told(self) -> tuple[str, dict[str, Any]]:
+        """What it is told next."""
+        kind, _, about = self.line().partition(" ")
+        return kind, json.loads(about)
+
+
+@contextmanager
+def receiver(folder: Path) -> Iterator[Receiver]:
+    """The receiver as its page says to run it."""
+    ran = Receiver(folder)
+    try:
+        yield ran
+    finally:
+        ran.process.kill()
+        ran.process.wait()
+
+
+@pytest.mark.slow
+def test_who_sends_an_order_is_told_signed_that_it_waits_and_how_it_ends(tmp_path: Path) -> None:
+    order, minute = {"id": "4711", "total": 12.5}, timedelta(minutes=1)
+    with (
+        example(tmp_path, "approval.py", "--inline", environment=CALLBACKS) as address,
+        receiver(tmp_path) as shop,
+        Hooks() as hooks,
+        Client(address) as client,
+    ):
+        orders = client.runs("orders")
+        run = orders.start(order, wait=minute, callback=shop.url)
+        cancelled = orders.get("4712")
+        cancelled.send({"id": "4712", "total": 3}, wait=minute, callback=hooks.url)
+
+        kind, about = shop.told()
+        assert (kind, about["key"], about["status"], about["wait"]) == ("run.waiting", "4711", "running", "approval")
+        until(lambda: hooks.told, "it is told that the second one waits", within=PATIENCE)
+        forged = httpx.post(shop.url, headers=hooks.told[0].headers, content=hooks.told[0].body + b" ")
+        assert (forged.status_code, shop.line()) == (401, "refused: No matching signature found")
+
+        run.message("approval", {"approved": True, "by": "ann"})
+        cancelled.terminate("sold out", wait=minute)
+
+        kind, about = shop.told()
+        assert (kind, about["key"], about["status"]) == ("run.completed", "4711", "completed")
+        assert about["result"] == {"shipped": "4711", "approved_by": "ann"}
+        until(lambda: len(hooks.told) == 2, "it is told that it has ended", within=PATIENCE)
+        told = [each.verified() for each in hooks.told]
+        assert [(each["type"], each["data"]["key"]) for each in told] == [
+            ("run.waiting", "4712"), ("run.terminated", "4712")
+        ]  # fmt: skip
+        assert told[1]["data"]["reason"] == "sold out"
+        again = httpx.post(shop.url, headers=hooks.told[1].headers, content=hooks.told[1].body)
+        assert (again.status_code, shop.told()[1]["key"]) == (204, "4712")
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, TypeAlias
@@ -26,17 +26,21 @@ class Headrace:
         folder: Where it is typed.
         arguments: What is typed.
         program: What it is called by.
+        environment: Variables beside this process's own, of which those of Headrace don't count.
     """
 
-    def __init__(self, folder: Path, *arguments: str, program: Sequence[str | Path] = PROGRAM) -> None:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
+    def __init__(
+        self, folder: Path, *arguments: str, program: Sequence[str | Path] = PROGRAM,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("HEADRACE_")}
         self.process = subprocess.Popen(
             [*program, *arguments],
             cwd=folder,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            env=environment | {"PYTHONUNBUFFERED": "1"},
+            env={**inherited, "PYTHONUNBUFFERED": "1", **(environment or {})},
         )
         self.text = ""
         self._reader = threading.Thread(target=self._read, daemon=True)

@@ -47,7 +47,7 @@ def test_a_new_project_is_complete_and_its_next_steps_are_told(folder: Path) -> 
     assert load_settings(project, environment={}, profile="prod").settings.workers == 2
 
 
-@pytest.mark.parametrize(("template", "more"), [("approval", set()), ("chat", {"alice.txt", "page.html"})])
+@pytest.mark.parametrize(("template", "more"), [("approval", {"receiver.py"}), ("chat", {"alice.txt", "page.html"})])
 def test_templates_with_requests_are_complete_too(folder: Path, template: str, more: set[str]) -> None:
     code, said = new("front-desk", "-t", template)
 
@@ -78,7 +78,8 @@ def test_the_project_works_as_it_stands(folder: Path, template: str, command: tu
 
 @pytest.mark.parametrize(
     ("example", "template", "file"),
-    [("approval.py", "approval", "flow.py"), ("chat.py", "chat", "flow.py"), ("page.html", "chat", "page.html"),
+    [("approval.py", "approval", "flow.py"), ("receiver.py", "approval", "receiver.py"),
+     ("chat.py", "chat", "flow.py"), ("page.html", "chat", "page.html"),
      ("alice.txt", "chat", "alice.txt")],
 )  # fmt: skip
 def test_the_examples_are_what_templates_make(folder: Path, example: str, template: str, file: str) -> None:
