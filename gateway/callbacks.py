@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Final
 
 from fastapi import Request
 
@@ -19,12 +19,6 @@ from headrace.workflows.records import Headers
 from headrace.workflows.store import WorkflowDescriptor
 
 CALLBACK_PROBLEMS: Final = ("no_callbacks", "callback_refused", "callbacks_full")
-CALLBACK: Final[dict[str, Any]] = {
-    "name": "Headrace-Callback", "in": "header", "required": False,
-    "description": "Address that is told when the run waits, ends, or gives an event up (Standard Webhooks).",
-    "schema": {"type": "string", "format": "uri"}, "example": "https://shop.example/hooks/orders",
-}  # fmt: skip
-"""The header, as OpenAPI has it."""
 
 
 class Callbacks:

@@ -191,9 +191,13 @@ KNOWN: Final = _parameter(
 )
 
 
-def extra(*parameters: dict[str, Any], body: dict[str, Any] | None = None) -> dict[str, Any]:
-    """What a route's functions don't show: headers that it reads, and its body."""
+def extra(
+    *parameters: dict[str, Any], body: dict[str, Any] | None = None, callbacks: dict[str, Any] | None = None
+) -> dict[str, Any]:
+    """What a route's functions don't show: headers that it reads, its body, and calls that it has made later."""
     described: dict[str, Any] = {"parameters": list(parameters)}
+    if callbacks is not None:
+        described["callbacks"] = callbacks
     if body is not None:
         described["requestBody"] = body
     return described

@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from headrace.gateway.documented import RUN_EXAMPLE
+from headrace.gateway.documented_callbacks import OCCURRENCE
 from headrace.gateway.guarded import add_credentials
 from headrace.gateway.problem_types import PROBLEMS
 from headrace.workflows.store import WorkflowDescriptor
@@ -187,7 +188,7 @@ def openapi_of(app: FastAPI) -> dict[str, Any]:
         title=app.title, version=app.version, description=app.description, routes=app.routes, summary=None
     )
     schemas: dict[str, Any] = document.setdefault("components", {}).setdefault("schemas", {})
-    schemas.update(_SCHEMAS)
+    schemas.update(_SCHEMAS, Occurrence=OCCURRENCE)
     for path in document["paths"].values():
         for operation in path.values():
             # Bad parameters are problems, too, and their status is 400.

@@ -9,9 +9,10 @@ from fastapi import APIRouter, Query, Request, Response
 from headrace.actors.store_requests import Condition
 from headrace.gateway.addresses import BASE, checked_key, key_of
 from headrace.gateway.bodies import decode_json, key_in, read_body
-from headrace.gateway.callbacks import CALLBACK, CALLBACK_PROBLEMS
+from headrace.gateway.callbacks import CALLBACK_PROBLEMS
 from headrace.gateway.calls import Call, send
 from headrace.gateway.documented import EVENT_EXAMPLE, IDEMPOTENT, WAITING, answers, body_of, body_of_many, extra
+from headrace.gateway.documented_callbacks import CALLBACK, CALLBACKS
 from headrace.gateway.gateway import OfProcess, request_source
 from headrace.gateway.idempotency import idempotency_key, identity_of, minted_key
 from headrace.gateway.ingest import take_in
@@ -48,7 +49,7 @@ StreamOfEvent = Annotated[
         "unknown_workflow", "no_requests", "run_exists", "run_ended", "workflow_ended", "inbox_full",
         "too_many_waiting", "store_unavailable", "store_full", "not_durable", *CALLBACK_PROBLEMS,
     ),
-    openapi_extra=extra(WAITING, IDEMPOTENT, CALLBACK, body=body_of(EVENT_EXAMPLE)),
+    openapi_extra=extra(WAITING, IDEMPOTENT, CALLBACK, body=body_of(EVENT_EXAMPLE), callbacks=CALLBACKS),
 )  # fmt: skip
 async def post_run(
     gateway: OfProcess,
@@ -117,7 +118,7 @@ def _own_key(workflow: WorkflowDescriptor, source: SourceDescriptor, data: objec
         "unknown_workflow", "no_requests", "run_ended", "workflow_ended", "inbox_full", "too_many_waiting",
         "store_unavailable", "store_full", "not_durable", *CALLBACK_PROBLEMS,
     ),
-    openapi_extra=extra(WAITING, IDEMPOTENT, CALLBACK, body=body_of(EVENT_EXAMPLE)),
+    openapi_extra=extra(WAITING, IDEMPOTENT, CALLBACK, body=body_of(EVENT_EXAMPLE), callbacks=CALLBACKS),
 )  # fmt: skip
 async def post_event(
     gateway: OfProcess,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, Literal
 
+import jsonschema
 import msgspec
 import pytest
 
@@ -20,6 +21,7 @@ from headrace import (
     Terminate,
     Workflow,
 )
+from headrace.gateway.documented_callbacks import OCCURRENCE
 from headrace.testing import Harness
 from headrace.testing.engine import CRASH_POINTS
 from headrace.workflows.calling_back import HEADER, callback_id
@@ -100,6 +102,8 @@ def told(harness: Harness) -> list[Callback]:
 
 def bodies(harness: Harness) -> list[tuple[str, Any]]:
     found = [msgspec.json.decode(row.body) for row in told(harness)]
+    for row in found:
+        jsonschema.validate(row, OCCURRENCE)
     return [(row["type"], row["data"]) for row in found]
 
 

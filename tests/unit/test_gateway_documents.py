@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import json
+import re
 from typing import Any
 
+import jsonschema
 import pytest
 
 from documents import ROOT
@@ -17,6 +19,7 @@ from headrace.gateway.settings import GatewayOptionError, GatewaySettings, gatew
 from headrace.workflows.store import SourceDescriptor, WorkflowDescriptor
 
 PAGE = (ROOT / "docs" / "reference" / "http.md").read_text()
+CALLBACKS = (ROOT / "docs" / "how-to" / "callbacks.md").read_text()
 SERVE = (ROOT / "docs" / "how-to" / "serve.md").read_text()
 DOCUMENT: dict[str, Any] = create_app("redis://127.0.0.1:1/0").openapi()
 OPERATIONS = {
@@ -72,6 +75,22 @@ def test_a_body_has_an_example(name: str) -> None:
         return
     for media, content in OPERATIONS[name]["requestBody"]["content"].items():
         assert "example" in content or "examples" in content, media
+
+
+def test_what_is_told_by_callbacks_is_described_with_an_example_of_each_type() -> None:
+    asking = {name for name, operation in OPERATIONS.items() if "callbacks" in operation}
+    base = "/v1/workflows/{workflow}"
+    assert asking == {f"POST {base}/runs", f"POST {base}/runs/{{key}}/events"}
+
+    for name in asking:
+        (call,) = OPERATIONS[name]["callbacks"].values()
+        content = call["{$request.header.Headrace-Callback}"]["post"]["requestBody"]["content"]["application/json"]
+        schema = DOCUMENT["components"]["schemas"][content["schema"]["$ref"].rpartition("/")[2]]
+        types = {row["properties"]["type"]["const"] for row in schema["oneOf"]}
+        assert set(content["examples"]) == types == set(re.findall(r"^\| `(run\.\w+)` \|", CALLBACKS, re.MULTILINE))
+        for kind, example in content["examples"].items():
+            jsonschema.validate(example["value"], schema)
+            assert example["value"]["type"] == kind
 
 
 def test_references_of_the_document_lead_somewhere() -> None:
