@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 from functools import partial
@@ -120,9 +121,17 @@ def _config(make: partial[FastAPI], settings: GatewaySettings) -> uvicorn.Config
     )  # fmt: skip
 
 
+def _is_meant(record: logging.LogRecord) -> bool:
+    """Uvicorn 0.54 takes a handshake that was answered by a problem for one that was not answered."""
+    return record.msg != "ASGI callable returned without completing handshake."
+
+
 def _sockets(settings: GatewaySettings) -> Any:
     """Options of WebSockets: a frame that is too large is not even kept, and who answers no ping has gone."""
+    logging.getLogger("uvicorn.error").addFilter(_is_meant)
     return {
+        # Below that level each handshake is logged as it came, credentials included.
+        "log_level": "info",
         "ws": "websockets-sansio", "ws_max_size": settings.body_bytes + AROUND, "ws_per_message_deflate": False,
         "ws_ping_interval": KEEP_ALIVE, "ws_ping_timeout": KEEP_ALIVE,
     }  # fmt: skip

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
+from headrace.actors.store_followed import FIRST
 from headrace.gateway.answers import STATUS, answer_response
 from headrace.gateway.bodies import too_deep
 from headrace.gateway.claims import WAIT
@@ -80,7 +81,7 @@ def stream_frame(stream: str, told: Told) -> str:
         case "value":
             return _text(**place, data=msgspec.Raw(told.value), id=told.id)
         case "reset":
-            return _text(**place, **{"from": told.value.decode()}, id=told.id)
+            return _text(**place, **{"from": told.value.decode()}, id=told.id or FIRST)
         case _:
             return _text(**place, status=told.value.decode(), id=told.id)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
 from headrace.actors.store_followed import FIRST
@@ -13,7 +13,7 @@ from headrace.gateway.listening import Topic
 from headrace.workflows.keyspace import PartitionKeys
 
 
-async def through_runs(gateway: Gateway, place: StreamPlace, last: str) -> AsyncIterator[Told]:
+async def through_runs(gateway: Gateway, place: StreamPlace, last: str) -> AsyncGenerator[Told, None]:
     """Values, resets and ends of a stream, until this process ends.
 
     Args:
