@@ -16,6 +16,7 @@ from headrace.gateway import (
     routes_health,
     routes_letters,
     routes_runs,
+    routes_sessions,
     routes_streams,
     routes_values,
 )
@@ -37,6 +38,7 @@ _GUARDED = (
     routes_runs.router,
     routes_values.router,
     routes_streams.router,
+    routes_sessions.router,
     routes_letters.router,
     routes_documents.router,
     routes_aliases.router,
@@ -90,6 +92,7 @@ def create_app(
     app.state.limits = Limits(gateway.store, settings)
     add_problems(app)
     app.include_router(routes_health.router)
+    app.include_router(routes_sessions.sockets)
     for router in _GUARDED:
         app.include_router(router, dependencies=[Depends(principal_of)])
     app.add_middleware(Told)

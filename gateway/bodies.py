@@ -61,16 +61,17 @@ def decode_json(body: bytes, settings: GatewaySettings) -> Any:
     try:
         data = msgspec.json.decode(body)
     except RecursionError as error:
-        raise _too_deep(settings.depth) from error
+        raise too_deep(settings.depth) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise ProblemError("invalid_json", f"the body is no JSON: {error}") from error
     # Counting is quick; only what could be too deep is walked through.
     if body.count(b"[") + body.count(b"{") > settings.depth and _is_deeper(data, settings.depth):
-        raise _too_deep(settings.depth)
+        raise too_deep(settings.depth)
     return data
 
 
-def _too_deep(depth: int) -> ProblemError:
+def too_deep(depth: int) -> ProblemError:
+    """The problem of data that have more levels than this."""
     return ProblemError("too_deep", f"it has more than {depth} levels within each other")
 
 

@@ -33,9 +33,24 @@ def claim_in(request: Request) -> str:
     text = found[0].strip()
     if len(text) > 1 and text[0] == text[-1] == '"':
         text = text[1:-1]
-    if len(found) > 1 or not _ID.fullmatch(text):
-        raise ProblemError("invalid_wait", "If-Match is to have the id of one wait, as the run's `wait` has it")
+    if len(found) > 1 or not text:
+        raise _no_wait()
+    return checked_claim(text)
+
+
+def checked_claim(text: str) -> str:
+    """The id of the wait that a message is for; "": any.
+
+    Raises:
+        ProblemError: `invalid_wait`: it is none.
+    """
+    if text and not _ID.fullmatch(text):
+        raise _no_wait()
     return text
+
+
+def _no_wait() -> ProblemError:
+    return ProblemError("invalid_wait", "If-Match is to have the id of one wait, as the run's `wait` has it")
 
 
 def wait_taken(home: str, headers: Mapping[str, str] | None = None) -> ProblemError:

@@ -34,6 +34,24 @@ def origins_of(text: str) -> list[str]:
     return found
 
 
+def is_welcome(origin: str, host: str, text: str) -> bool:
+    """Whether pages of an origin may open sessions: browsers ask nobody before they do, and so the server has to look.
+
+    Args:
+        origin: As the browser says it.
+        host: Where it came, host and port: its own pages may.
+        text: The setting.
+
+    Examples:
+        >>> is_welcome("https://chat.example", "chat.example", "")
+        True
+        >>> is_welcome("https://evil.example", "chat.example", "https://other.example")
+        False
+    """
+    origins = origins_of(text)
+    return ANY in origins or origin in origins or (bool(host) and origin.partition("://")[2].lower() == host.lower())
+
+
 def add_cors(app: FastAPI, text: str) -> None:
     """Let pages of these origins ask; without any, browsers let only pages of the gateway's own origin."""
     if origins := origins_of(text):

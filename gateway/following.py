@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Final, NamedTuple
 
 import structlog
@@ -98,7 +98,7 @@ class Follower:
         *,
         ear: asyncio.Event | None = None,
         until: Callable[[], bool] | None = None,
-    ) -> AsyncIterator[Told]:
+    ) -> AsyncGenerator[Told, None]:
         """All that comes behind an id, until the run's end, or this process's.
 
         While the store is away it waits. What a slow reader has missed, as it is not kept any more, is told by a reset.
@@ -121,7 +121,7 @@ class Follower:
 
     async def _follow(
         self, place: StreamPlace, after: str, ear: asyncio.Event, until: Callable[[], bool]
-    ) -> AsyncIterator[Told]:
+    ) -> AsyncGenerator[Told, None]:
         is_turn = until is not _never
         while not self._stopping:
             ear.clear()

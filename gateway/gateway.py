@@ -22,6 +22,7 @@ from headrace.gateway.callbacks import Callbacks
 from headrace.gateway.following import Follower
 from headrace.gateway.listening import Listener
 from headrace.gateway.meter import GatewayMeter
+from headrace.gateway.open_sessions import OpenSessions
 from headrace.gateway.preferences import Preference, preference_of
 from headrace.gateway.principal import demand, tenant_now
 from headrace.gateway.problems import ProblemError
@@ -79,6 +80,7 @@ class Gateway:
         self.values = ValueWatcher(self.value_reader, self.listener)
         self.follower = Follower(FollowedStreams(self.store), self.listener)
         self.tickets = Tickets(self.store)
+        self.sessions = OpenSessions()
         self.callbacks = Callbacks(self.store, settings)
         self.meter = GatewayMeter(lambda: self.waiting)
         self.stopping = False
@@ -89,7 +91,8 @@ class Gateway:
     @property
     def waiting(self) -> int:
         """Callers that wait."""
-        return self.bridge.waiting + self.watcher.waiting + self.values.waiting + self.follower.following
+        here = self.values.waiting + self.follower.following + self.sessions.count
+        return self.bridge.waiting + self.watcher.waiting + here
 
     async def open(self) -> None:
         """Connect. A store that is away is no reason not to start; one that is unsuitable is."""
@@ -118,6 +121,7 @@ class Gateway:
         self.watcher.stop_waiting()
         self.values.stop_waiting()
         self.follower.stop_waiting()
+        self.sessions.stop_waiting()
 
     async def workflow(self, name: str) -> WorkflowDescriptor:
         """The descriptor of a workflow, for who asks.

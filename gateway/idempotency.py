@@ -41,9 +41,24 @@ def idempotency_key(request: Request) -> str | None:
     text = found[0].strip()
     if len(text) > 1 and text[0] == text[-1] == '"':
         text = text[1:-1]
-    if len(found) > 1 or not _ALLOWED.fullmatch(text):
-        raise ProblemError("invalid_idempotency_key", "there is to be one, of 1 to 255 visible ASCII characters")
+    if len(found) > 1:
+        raise _unusable()
+    return checked_key(text)
+
+
+def checked_key(text: str) -> str:
+    """A key that a caller has chosen.
+
+    Raises:
+        ProblemError: It is too long, or has other characters.
+    """
+    if not _ALLOWED.fullmatch(text):
+        raise _unusable()
     return text
+
+
+def _unusable() -> ProblemError:
+    return ProblemError("invalid_idempotency_key", "there is to be one, of 1 to 255 visible ASCII characters")
 
 
 def identity_of(key: str | None, scope: tuple[str, ...], body: bytes) -> Identity:

@@ -114,11 +114,21 @@ async def anybody(request: Request) -> Principal:
 
 async def principal_of(request: Request) -> Principal:
     """Find out who asks, count the request, and look at their rights: before anything else is done."""
+    reads = request.method in _READING or getattr(request.scope.get("route"), "path", "").endswith(_TICKETS)
+    return await known(request, READ if reads else WRITE)
+
+
+async def known(request: Request, right: Right) -> Principal:
+    """Find out who asks for something that needs a right, as `principal_of` does for routes.
+
+    Raises:
+        ProblemError: It is nobody, or they ask too often, or may not.
+        StoreUnavailable: That can't be looked up.
+    """
     state = request.app.state
     authenticate: Authenticate = state.authenticate
     principal = await authenticate(request)
-    reads = request.method in _READING or getattr(request.scope.get("route"), "path", "").endswith(_TICKETS)
-    _acting.set(Acting(principal, READ if reads else WRITE))
+    _acting.set(Acting(principal, right))
     await state.limits.count(request, principal)
     demand(workflow=request.path_params.get("workflow"))
     return principal

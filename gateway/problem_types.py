@@ -178,6 +178,14 @@ _TYPES: Final = (
         "credentials_unavailable", _S.SERVICE_UNAVAILABLE, "Credentials can't be checked now",
         "Send it again after Retry-After.",
     ),
+    ProblemType(
+        "invalid_frame", _S.BAD_REQUEST, "The text of a session is no event or message",
+        'Send {"id", "data"}, with "message" to a wait.',
+    ),
+    ProblemType(
+        "origin_refused", _S.FORBIDDEN, "Pages of this origin may not open sessions",
+        "The operator sets `gateway.cors_origins`.",
+    ),
 )  # fmt: skip
 PROBLEMS: Final = {each.code: each for each in _TYPES}
 """By code."""

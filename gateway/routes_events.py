@@ -143,7 +143,7 @@ async def post_event(
         preference = gateway.preference(request)
         body = await read_body(request, gateway.settings, gateway.settings.body_bytes)
         data = decode_json(body, gateway.settings)
-        _check_key(workflow, port, run, data)
+        check_key(workflow, port, run, data)
         await (await gateway.checks(workflow, port)).check(data, len(body))
         callback = await gateway.callbacks.asked(request, workflow, run)
         identity = identity_of(chosen, (principal.tenant, name, run, "events", port.name), body)
@@ -163,7 +163,7 @@ def late_condition(source: SourceDescriptor) -> Condition:
     return Condition.ANY if source.late == NEW_RUN else Condition.OPEN
 
 
-def _check_key(workflow: WorkflowDescriptor, source: SourceDescriptor, key: str, data: object) -> None:
+def check_key(workflow: WorkflowDescriptor, source: SourceDescriptor, key: str, data: object) -> None:
     """If the body says which run it is for, that is the run in the address."""
     if not workflow.keyed or source.key is None:
         return

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 from functools import partial
 from types import TracebackType
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from headrace.gateway.app import create_app
+from headrace.gateway.following import KEEP_ALIVE
+from headrace.gateway.session_frames import AROUND
 from headrace.gateway.settings import GatewaySettings, check_exposed
 from headrace.logs import configure_logs
 from headrace.settings.model import Format, Level
@@ -114,8 +117,24 @@ def _config(make: partial[FastAPI], settings: GatewaySettings) -> uvicorn.Config
     return uvicorn.Config(
         make, factory=True, workers=settings.processes, log_config=None, access_log=False, server_header=False,
         lifespan="on", timeout_graceful_shutdown=int(settings.body_seconds) + _MORE,
-        timeout_worker_healthcheck=_HUNG,
+        timeout_worker_healthcheck=_HUNG, **_sockets(settings),
     )  # fmt: skip
+
+
+def _is_meant(record: logging.LogRecord) -> bool:
+    """Uvicorn 0.54 takes a handshake that was answered by a problem for one that was not answered."""
+    return record.msg != "ASGI callable returned without completing handshake."
+
+
+def _sockets(settings: GatewaySettings) -> Any:
+    """Options of WebSockets: a frame that is too large is not even kept, and who answers no ping has gone."""
+    logging.getLogger("uvicorn.error").addFilter(_is_meant)
+    return {
+        # Below that level each handshake is logged as it came, credentials included.
+        "log_level": "info",
+        "ws": "websockets-sansio", "ws_max_size": settings.body_bytes + AROUND, "ws_per_message_deflate": False,
+        "ws_ping_interval": KEEP_ALIVE, "ws_ping_timeout": KEEP_ALIVE,
+    }  # fmt: skip
 
 
 class GatewayThread:
@@ -133,7 +152,7 @@ class GatewayThread:
         self._server = _Told(
             uvicorn.Config(
                 self.app, log_config=None, access_log=False, server_header=False, lifespan="on",
-                timeout_graceful_shutdown=int(settings.body_seconds) + _MORE,
+                timeout_graceful_shutdown=int(settings.body_seconds) + _MORE, **_sockets(settings),
             )
         )  # fmt: skip
         self._thread: threading.Thread | None = None
@@ -185,4 +204,5 @@ class _Told(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         app: FastAPI = self.config.app  # type: ignore[assignment]
         app.state.gateway.stop_waiting()
+        await app.state.gateway.sessions.closed(_MORE)
         await super().shutdown(sockets)

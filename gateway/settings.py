@@ -50,7 +50,7 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     depth: _Count = 100
     """Levels of JSON within each other."""
     body_seconds: _Seconds = 10.0
-    """Time for a body to come."""
+    """Time for a body to come; and for the client of a session to read what is told."""
     wait_seconds: _Seconds = 10.0
     """How long a caller waits for its answer that doesn't say."""
     longest_wait_seconds: _Seconds = 30.0

@@ -52,8 +52,15 @@ def last_event_id(request: Request) -> str | None:
         ProblemError: `invalid_cursor`.
     """
     text = request.headers.get("last-event-id", "").strip()
-    if not text:
-        return None
+    return checked_event_id(text) if text else None
+
+
+def checked_event_id(text: str) -> str:
+    """The id of an event of a stream.
+
+    Raises:
+        ProblemError: `invalid_cursor`.
+    """
     if not _ID.fullmatch(text):
         raise ProblemError("invalid_cursor", f"Last-Event-ID {text[:50]!r} is none of a stream")
     return text

@@ -1,4 +1,4 @@
-"""Tickets: a browser's way to one stream. `EventSource` sends no headers, so an address has to be enough."""
+"""Tickets: a browser's way to one stream, or session. It sends no headers there, so an address has to be enough."""
 
 from __future__ import annotations
 
@@ -9,13 +9,16 @@ from typing import Any, Final
 import msgspec
 from fastapi import Request
 
+from headrace.actors.rates import Rate
 from headrace.actors.store_registry import Registry
-from headrace.gateway.principal import Authenticate, Principal
+from headrace.gateway.principal import READ, WRITE, Authenticate, Principal
 from headrace.gateway.problems import ProblemError
 from headrace.sources.connection import store_errors
 from headrace.workflows.effects import Effect, effect
 
 TICKET: Final = "ticket"
+SESSION: Final = "headrace.session"
+"""In the ASGI scope of what opens a session."""
 SECONDS: Final = 60
 """How long a ticket is good for: from when it was made, and from when its stream was last followed by it."""
 _READ: Final = frozenset({"read"})
@@ -29,6 +32,13 @@ class Ticket(msgspec.Struct, frozen=True):
     key: str
     """As addresses have it."""
     stream: str
+    """Empty for a session."""
+    is_session: bool = False
+    """It opens sessions, in which one may also send."""
+    caller: str = ""
+    """As whose what is sent in a session is counted."""
+    rate: Rate | None = None
+    """How often they may send."""
 
 
 class Tickets:
@@ -68,17 +78,22 @@ def _place(token: str) -> str:
 
 
 def accepting_tickets(tickets: Tickets, otherwise: Authenticate) -> Authenticate:
-    """Tells who asks: for a stream, also by a ticket; else, as before."""
+    """Tells who asks: for a stream or a session, also by a ticket; else, as before."""
 
     async def authenticate(request: Request) -> Principal:
         token = request.query_params.get(TICKET)
         where = request.path_params
-        if token is None or request.method != "GET" or "stream" not in where:
+        is_session = SESSION in request.scope
+        if token is None or request.method != "GET" or not (is_session or "stream" in where):
             return await otherwise(request)
         ticket = await tickets.redeem(token)
-        asked = (where["workflow"], where["key"], where["stream"])
-        if ticket is None or (ticket.workflow, ticket.key, ticket.stream) != asked:
-            raise ProblemError("invalid_ticket", "the ticket is not good for this stream, or not any more")
+        asked = (is_session, where["workflow"], where["key"], where.get("stream", ""))
+        if ticket is None or (ticket.is_session, ticket.workflow, ticket.key, ticket.stream) != asked:
+            what = "session" if is_session else "stream"
+            raise ProblemError("invalid_ticket", f"the ticket is not good for this {what}, or not any more")
+        if is_session:
+            own = frozenset(f"{right}:{ticket.workflow}" for right in (READ, WRITE))
+            return Principal(tenant=ticket.tenant, scopes=own, name=TICKET, id=ticket.caller, rate=ticket.rate)
         return Principal(tenant=ticket.tenant, scopes=_READ, name=TICKET)
 
     return authenticate
