@@ -115,12 +115,11 @@ def _without_secrets(_: Any, __: str, line: Any) -> Any:
 
 def _people() -> list[Any]:
     # Without local variables, which structlog shows by itself: they may be anybody's keys, tokens and data.
-    tracebacks = structlog.dev.RichTracebackFormatter(show_locals=False)
-    return [
-        structlog.dev.ConsoleRenderer(
-            timestamp_key="time", colors=sys.stderr.isatty(), exception_formatter=tracebacks
-        )
-    ]  # fmt: skip
+    colours = sys.stderr.isatty()
+    tracebacks: structlog.types.ExceptionRenderer = structlog.dev.plain_traceback
+    if colours:
+        tracebacks = structlog.dev.RichTracebackFormatter(show_locals=False)
+    return [structlog.dev.ConsoleRenderer(timestamp_key="time", colors=colours, exception_formatter=tracebacks)]
 
 
 def _machines() -> list[Any]:
