@@ -33,6 +33,7 @@ from headrace.workflows.descriptor import descriptor_of
 from ledger import PARTITIONS, write_flow
 from rig import Rig, run
 from standstill import Standstill
+from waiting import until
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow]
 
@@ -151,7 +152,7 @@ def test_F10_a_version_that_does_not_start_changes_nothing(rig: Rig, tmp_path: P
         rig.wait_for_commits(run(rig.sequences()))
 
     assert [rig.pid(name) for name in ("worker/0", "classify/0")] == pids
-    assert rig.ready().coming == ""
+    until(lambda: rig.ready().coming == "", "what was to come is given up", within=20)
     rig.check()
 
 
