@@ -18,6 +18,7 @@ import structlog
 
 from headrace.actors.store_requests import REMEMBERED, Admission, Condition, Request, RequestStore
 from headrace.gateway.appending import Appender, Place
+from headrace.gateway.hearing import Hearing
 from headrace.gateway.tasks import end
 from headrace.sources.connection import connect, store_errors
 from headrace.sources.routing import subscription
@@ -27,10 +28,6 @@ from headrace.workflows.store import StoreUnavailable
 
 _log = structlog.get_logger(__name__)
 
-_QUIET: Final = 2.0
-"""Seconds without a message after which the connection is tried, and after as many given up."""
-_FIRST_PAUSE: Final = 0.05
-_LONGEST_PAUSE: Final = 1.0
 _SWEEP: Final = 1.0
 """Seconds between two looks for replies that nobody was woken for."""
 _FIRST_LOOK: Final = 0.02
@@ -54,7 +51,7 @@ class _Waiter:
             self.reply.set_result(body)
 
 
-class Bridge:
+class Bridge(Hearing):
     """Sends requests and waits for replies; one for each gateway process and event loop.
 
     Args:
@@ -64,6 +61,7 @@ class Bridge:
     """
 
     def __init__(self, url: str, store: RequestStore, *, remembered: float = REMEMBERED) -> None:
+        super().__init__(store.address, "replies_interrupted")
         self._store = store
         self._appender = Appender(store, remembered=remembered)
         self._client = connect(url, connections=2, blocking=True)
@@ -73,8 +71,6 @@ class Bridge:
         self._count = 0
         self._stopping = False
         self._tasks: list[asyncio.Task[None]] = []
-        self.listening = False
-        """Wake-ups come in."""
 
     @property
     def waiting(self) -> int:
@@ -92,7 +88,7 @@ class Bridge:
         """Start listening; while the store is away, try again."""
         if not self._tasks:
             self._tasks = [
-                asyncio.create_task(self._listen_forever(), name="reply-listener"),
+                asyncio.create_task(self._hear_forever(), name="reply-listener"),
                 asyncio.create_task(self._sweep_forever(), name="reply-sweeper"),
             ]
 
@@ -201,36 +197,13 @@ class Bridge:
             await asyncio.sleep(pause)
             pause = min(2 * pause, _LAST_LOOK)
 
-    async def _listen_forever(self) -> None:
-        pause = _FIRST_PAUSE
-        while True:
-            try:
-                await self._listen()
-            except StoreUnavailable as problem:
-                if self.listening or pause == _FIRST_PAUSE:
-                    _log.warning("replies_interrupted", reason=problem.cause)
-            except Exception:  # noqa: BLE001  a listener that ended would let all callers wait in vain
-                _log.exception("replies_interrupted")
-            pause = _FIRST_PAUSE if self.listening else min(2 * pause, _LONGEST_PAUSE)
-            self.listening = False
-            await asyncio.sleep(pause)
-
-    async def _listen(self) -> None:
+    async def _hear_once(self) -> None:
         """Hand out wake-ups until the connection breaks; always ends by an error."""
-        with store_errors(self._store.address):
+        with store_errors(self._address):
             async with subscription(self._client) as heard:
                 await heard.subscribe(self._channel)
-                tried = False
                 while True:
-                    message = await heard.get_message(timeout=_QUIET)
-                    if message is not None:
-                        tried = False
-                        await self._take(message)
-                    elif tried:
-                        raise StoreUnavailable(self._store.address, f"no answer to a ping within {_QUIET:g} s")
-                    else:
-                        await heard.ping()
-                        tried = True
+                    await self._take(await self._message(heard))
 
     async def _take(self, message: dict[str, Any]) -> None:
         if message["type"] == "subscribe":

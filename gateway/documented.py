@@ -208,6 +208,13 @@ def body_of(example: Any, *, required: bool = True, schema: dict[str, Any] | Non
     return {"required": required, "content": {_JSON: {"schema": schema or {}, "example": example}}}
 
 
+REASON_BODY: Final = body_of(
+    {"reason": "cancelled by the customer"}, required=False,
+    schema={"type": "object", "properties": {"reason": {"description": "Kept as the run's result."}}},
+)  # fmt: skip
+"""The body by which a run is ended."""
+
+
 def body_of_many(example: Any) -> dict[str, Any]:
     """The bodies of `POST /events`."""
     envelope = {"specversion": "1.0", "id": "e1", "source": "/shop", "type": "order", "subject": "4711"}

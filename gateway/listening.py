@@ -10,24 +10,16 @@ import asyncio
 import secrets
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
-import structlog
 from redis.asyncio.client import PubSub
 
+from headrace.gateway.hearing import Hearing
 from headrace.gateway.tasks import end
 from headrace.sources.connection import connect, store_errors
 from headrace.sources.routing import subscription
 from headrace.workflows.keyspace import PartitionKeys
-from headrace.workflows.store import StoreUnavailable
-
-_log = structlog.get_logger(__name__)
-
-_QUIET: Final = 2.0
-"""Seconds without a message after which the connection is tried, and after as many given up."""
-_FIRST_PAUSE: Final = 0.05
-_LONGEST_PAUSE: Final = 1.0
 
 
 class Topic(NamedTuple):
@@ -48,7 +40,7 @@ class Topic(NamedTuple):
         return cls(keys.streamed, (key, *name))
 
 
-class Listener:
+class Listener(Hearing):
     """Tells who listens; one for each gateway process and event loop.
 
     Args:
@@ -56,8 +48,8 @@ class Listener:
     """
 
     def __init__(self, url: str) -> None:
+        super().__init__(url, "changes_interrupted")
         self._client = connect(url, connections=2, blocking=True)
-        self._address = url
         self._own = f"hr:listener:{secrets.token_hex(8)}"
         """A channel on which nothing comes, so that there always is one."""
         self._ears: dict[str, dict[tuple[str, ...], set[asyncio.Event]]] = {}
@@ -65,8 +57,6 @@ class Listener:
         self._subscribed: set[str] = set()
         self._more = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
-        self.listening = False
-        """What is published comes in."""
         self.connections = 0
         """How often it has connected."""
 
@@ -82,7 +72,7 @@ class Listener:
             self._ears.setdefault(topic.channel, {}).setdefault(topic.about, set()).add(ear)
         self._more.set()
         if self._task is None:
-            self._task = asyncio.create_task(self._listen_forever(), name="change-listener")
+            self._task = asyncio.create_task(self._hear_forever(), name="change-listener")
         try:
             yield
         finally:
@@ -110,21 +100,7 @@ class Listener:
             await end([task])
         await self._client.aclose()
 
-    async def _listen_forever(self) -> None:
-        pause = _FIRST_PAUSE
-        while True:
-            try:
-                await self._listen()
-            except StoreUnavailable as problem:
-                if self.listening or pause == _FIRST_PAUSE:
-                    _log.warning("changes_interrupted", reason=problem.cause)
-            except Exception:  # noqa: BLE001  a listener that ended would let all wait in vain
-                _log.exception("changes_interrupted")
-            pause = _FIRST_PAUSE if self.listening else min(2 * pause, _LONGEST_PAUSE)
-            self.listening = False
-            await asyncio.sleep(pause)
-
-    async def _listen(self) -> None:
+    async def _hear_once(self) -> None:
         """Tell until the connection breaks; always ends by an error."""
         with store_errors(self._address):
             async with subscription(self._client) as heard:
@@ -152,17 +128,8 @@ class Listener:
                 await heard.unsubscribe(*gone)
 
     async def _hear(self, heard: PubSub) -> None:
-        tried = False
         while True:
-            message = await heard.get_message(timeout=_QUIET)
-            if message is not None:
-                tried = False
-                self._take(message)
-            elif tried:
-                raise StoreUnavailable(self._address, f"no answer to a ping within {_QUIET:g} s")
-            else:
-                await heard.ping()
-                tried = True
+            self._take(await self._message(heard))
 
     def _take(self, message: dict[str, Any]) -> None:
         if message["type"] == "subscribe":

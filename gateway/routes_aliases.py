@@ -17,7 +17,7 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Receive, Scope, Send
 
 from headrace.gateway.bodies import decode_json, read_body
-from headrace.gateway.documented import EVENT_EXAMPLE, IDEMPOTENT, WAITING, answers, body_of, extra
+from headrace.gateway.documented import EVENT_EXAMPLE, IDEMPOTENT, REASON_BODY, WAITING, answers, body_of, extra
 from headrace.gateway.gateway import Gateway, OfProcess
 from headrace.gateway.problems import ProblemError
 from headrace.gateway.validation import invalid_data
@@ -111,13 +111,7 @@ async def resume_workflow(gateway: OfProcess, request: Request, run: RunId) -> R
     "/workflow/terminate/{id}",
     summary="End a run",
     responses=answers("run", "terminating", "unknown_run", "run_ended", *_READ),
-    openapi_extra=extra(
-        WAITING,
-        body=body_of(
-            {"reason": "cancelled by the customer"}, required=False,
-            schema={"type": "object", "properties": {"reason": {"description": "Kept as the run's result."}}},
-        ),
-    ),
+    openapi_extra=extra(WAITING, body=REASON_BODY),
 )  # fmt: skip
 async def terminate_workflow(gateway: OfProcess, request: Request, run: RunId) -> Response:
     """End a run: `POST /runs/{key}/terminate`."""

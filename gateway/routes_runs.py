@@ -17,7 +17,7 @@ from headrace.gateway.addresses import BASE, key_of, run_address
 from headrace.gateway.bodies import decode_json, read_body
 from headrace.gateway.calls import Call, json_response, send
 from headrace.gateway.claims import CLAIMING, claim_in
-from headrace.gateway.documented import IDEMPOTENT, KNOWN, WAITING, answers, body_of, extra
+from headrace.gateway.documented import IDEMPOTENT, KNOWN, REASON_BODY, WAITING, answers, body_of, extra
 from headrace.gateway.gateway import Gateway, OfProcess, message_source
 from headrace.gateway.idempotency import idempotency_key, identity_of
 from headrace.gateway.parameters import Cursor, Key, Limit, Name
@@ -165,13 +165,7 @@ async def post_message(
         "run", "terminating", "invalid_json", "invalid_data", "invalid_key", "body_too_slow", "body_too_large",
         "unknown_run", "run_ended", "workflow_ended", "too_many_waiting", "store_full", *_READING,
     ),
-    openapi_extra=extra(
-        WAITING,
-        body=body_of(
-            {"reason": "cancelled by the customer"}, required=False,
-            schema={"type": "object", "properties": {"reason": {"description": "Kept as the run's result."}}},
-        ),
-    ),
+    openapi_extra=extra(WAITING, body=REASON_BODY),
 )  # fmt: skip
 async def post_terminate(
     gateway: OfProcess, principal: Caller, request: Request, name: Name, key_text: Key

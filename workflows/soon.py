@@ -155,9 +155,11 @@ class Soon:
     @staticmethod
     def _is_ready(dispatch: Dispatch, here: Shortly, name: tuple[int, RunRecord]) -> bool:
         """One that waited before this node has become due meanwhile, and goes with the next call."""
+        node, run = name
+        if run not in here.runs:  # nearly all: there is nothing to search for
+            return False
         epoch, place = dispatch.epoch, (dispatch.call.unit, dispatch.call.replica)
         again = here.again.get(place, ())
-        node, run = name
         return run in again and any(
             other == node and epoch.runs[slot] is run for slot, other in epoch.ready[place][: len(again)]
         )
