@@ -20,16 +20,19 @@ from waiting import until_async
 FLOW = (Path(__file__).parents[1] / "support" / "flows" / "desk.py").read_text()
 DATABASE = 4000
 """Of the session's Valkey; other tests count theirs from 1 on."""
+PATIENCE = 240.0
+"""Seconds: Ray starts, and processes import much, on a machine that others use, too."""
 
 
-@pytest.fixture(scope="module")
-def address(valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where the workflow is answered for; it runs in a process of its own, which also is the gateway."""
+@pytest.fixture(scope="module", params=["inline", pytest.param("ray", marks=pytest.mark.slow)])
+def address(request: pytest.FixtureRequest, valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Where the workflow is answered for: it runs in the gateway's own process, or on Ray, each node an actor."""
     folder = tmp_path_factory.mktemp("desk")
-    url = f"redis://127.0.0.1:{valkey.port}/{DATABASE}"
+    where, database = (["--inline"], DATABASE) if request.param == "inline" else ([], DATABASE + 10)
+    url = f"redis://127.0.0.1:{valkey.port}/{database}"
     with commands_in(folder, FLOW) as start:
-        ran = start("dev", "flow.py", "--inline", "--no-live", "--redis", url, "--serve", "--port", "0")
-        ran.says("running, after")
+        ran = start("dev", "flow.py", *where, "--no-live", "--redis", url, "--serve", "--port", "0")
+        ran.says("running, after", PATIENCE)
         found = re.search(r"HTTP\s+(http://\S+)", ran.text)
         assert found, ran.text
         yield found[1]
