@@ -1,4 +1,4 @@
-"""B, E, M, S over HTTP, of a workflow whose nodes and worker are Ray actors; the store is Valkey, the socket is real."""
+"""B, E, M, S over HTTP: a workflow whose nodes and worker are Ray actors, on Valkey, with a gateway at a real port."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from headrace import (
 )
 
 PATIENCE = timedelta(seconds=1)
-LONG_PATIENCE = timedelta(seconds=20)
+LONG_PATIENCE = timedelta(seconds=12)
 """Longer than it takes to replace a worker."""
 
 
