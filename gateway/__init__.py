@@ -5,7 +5,8 @@ Read in this order: `app` (all of it put together), `gateway` (what the routes o
 request on its way) with `bridge` (from a waiting caller to a worker and back), `ingest` (many events), `hearing` and
 `listening` with `value_watch`, `following` and `turns` (what is told as it comes), `tickets`, `problems` with
 `problem_types` (what is refused), `idempotency`, `validation`, `bodies` and `preferences` (what callers send),
-`documented` with `openapi` (what is said of it), `cors` (pages in browsers), `serving` (servers).
+`documented` with `openapi` (what is said of it), `cors` (pages in browsers), `serving` with `protocol` (servers),
+`ending` (their end).
 """
 
 if __name__ != "headrace.gateway":

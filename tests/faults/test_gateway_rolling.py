@@ -50,6 +50,7 @@ async def test_processes_that_are_replaced_one_by_one_under_load_fail_no_call(si
     address = site.gateway("--processes", "2")
     numbers = itertools.count()
     done: list[str] = []
+    later: list[str] = []
     is_over = asyncio.Event()
 
     async def call_again_and_again(client: AsyncClient) -> None:
@@ -57,8 +58,11 @@ async def test_processes_that_are_replaced_one_by_one_under_load_fail_no_call(si
             key = f"r{next(numbers)}"
             run = await client.runs("orders").start({"what": "hello"}, key=key)
             assert run.answer is not None
-            assert (run.answer.status, run.answer.value["count"]) == ("reply", 1)
-            done.append(key)
+            if run.answer.status == "accepted":  # its process was to end while it waited
+                later.append(key)
+            else:
+                assert (run.answer.status, run.answer.value["count"]) == ("reply", 1)
+                done.append(key)
 
     async with caller(address) as http:
         await until_ready(http)
@@ -76,9 +80,11 @@ async def test_processes_that_are_replaced_one_by_one_under_load_fail_no_call(si
             await until_async(lambda: len(done) > many or any(call.done() for call in calls), "they answer")
             is_over.set()
             await asyncio.gather(*calls)
-        again = await asyncio.gather(*(http.post(f"{RUNS}/{key}/events", json={"what": "hello"}) for key in done[::10]))
+        some = done[::10] + later
+        again = await asyncio.gather(*(http.post(f"{RUNS}/{key}/events", json={"what": "hello"}) for key in some))
 
-    assert len(done) == len(set(done))
+    print(f"\n{len(done)} calls were answered, {len(later)} were told to look later")
+    assert len({*done, *later}) == len(done) + len(later)
     assert Counter(answer.json()["count"] for answer in again) == {2: len(again)}, "each of these is the second one"
     assert not first & answering(site)
 
