@@ -101,7 +101,7 @@ class Protocol(HttpToolsProtocol):
         if len(names) != len(set(names)):
             repeated = next(name for name in names if names.count(name) > 1)
             raise self._unreadable(f"the header {repeated.decode().title()} comes more than once")
-        if b"host" not in names and self.parser.get_http_version() == "1.1":
+        if b"host" not in names and self.parser is not None and self.parser.get_http_version() == "1.1":
             raise self._unreadable("the header Host is missing")
         super().on_headers_complete()
 

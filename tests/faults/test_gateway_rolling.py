@@ -46,6 +46,23 @@ def answering(site: Site) -> set[int]:
     return found
 
 
+async def replace_all(site: Site) -> None:
+    """Have each process replaced; again, where the machine was so busy that the next one was not up in time."""
+    ran, before = site.gateways[0], answering(site)
+    asked = 0
+
+    def are_replaced() -> bool:
+        nonlocal asked
+        if ran.text.count("aborting the restart") >= asked:
+            asked += 1
+            ran.process.send_signal(signal.SIGHUP)
+        now = answering(site)
+        return len(now) == 2 and not now & before
+
+    await until_async(are_replaced, "all are replaced", within=2 * PATIENCE)
+
+
+@pytest.mark.timeout(600)
 async def test_processes_that_are_replaced_one_by_one_under_load_fail_no_call(site: Site) -> None:
     address = site.gateway("--processes", "2")
     numbers = itertools.count()
@@ -63,22 +80,20 @@ async def test_processes_that_are_replaced_one_by_one_under_load_fail_no_call(si
             else:
                 assert (run.answer.status, run.answer.value["count"]) == ("reply", 1)
                 done.append(key)
-            await asyncio.sleep(0.01)  # processes are to start beside it
+            await asyncio.sleep(0.05)  # processes are to start beside it
 
     async with caller(address) as http:
         await until_ready(http)
-        first = await until_async(lambda: found if len(found := answering(site)) == 2 else None, "two processes answer")
+        first = await until_async(
+            lambda: found if len(found := answering(site)) == 2 else None, "two processes answer", within=PATIENCE
+        )
         async with AsyncClient(address) as client:
             calls = [asyncio.create_task(call_again_and_again(client)) for _ in range(AT_ONCE)]
-            for _ in range(2):
-                before = answering(site)
-                site.gateways[0].process.send_signal(signal.SIGHUP)
-                await until_async(
-                    lambda before=before: len(now := answering(site)) == 2 and not now & before,
-                    "both are replaced", within=PATIENCE,
-                )  # fmt: skip
+            await replace_all(site)
             many = len(done) + 100
-            await until_async(lambda: len(done) > many or any(call.done() for call in calls), "they answer")
+            await until_async(
+                lambda: len(done) > many or any(call.done() for call in calls), "they answer", within=PATIENCE
+            )
             is_over.set()
             await asyncio.gather(*calls)
         some = done[::10] + later
