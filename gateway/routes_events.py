@@ -83,7 +83,7 @@ async def post_run(
         identity = identity_of(chosen, (principal.tenant, name, run, "runs", port.name), body)
         return await send(gateway, Call(
             workflow=workflow, source=port, key=run, body=body, identity=identity, condition=condition,
-            preference=preference, headers=(*headers, *callback),
+            preference=preference, headers=(*headers, *callback), caller=request.receive,
         ))  # fmt: skip
 
     return await traced(gateway, request, name, work)
@@ -149,7 +149,7 @@ async def post_event(
         identity = identity_of(chosen, (principal.tenant, name, run, "events", port.name), body)
         call = Call(
             workflow=workflow, source=port, key=run, body=body, identity=identity, condition=late_condition(port),
-            preference=preference, headers=(*headers, *callback),
+            preference=preference, headers=(*headers, *callback), caller=request.receive,
         )  # fmt: skip
         if stream is not None and wants_events(request):
             return await send_followed(gateway, call, stream)
