@@ -110,9 +110,10 @@ async def post_session_ticket(gateway: OfProcess, principal: Caller, name: Name,
     """
     demand(READ, name)
     workflow = await gateway.workflow(name)
-    home = run_address(workflow, key_of(workflow, key_text))
+    run = key_of(workflow, key_text)
+    home = run_address(workflow, run)
     token = await gateway.tickets.issue(
-        Ticket(principal.tenant, name, key_text, "", is_session=True, caller=principal.id, rate=principal.rate)
+        Ticket(principal.tenant, name, key_text, "", is_session=True, caller=principal.id, rate=principal.rate, run=run)
     )
     document: dict[str, Any] = {
         "ticket": token, "expires_in": SECONDS, "links": {"session": f"{home}/session?{TICKET}={token}"},

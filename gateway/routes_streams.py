@@ -130,8 +130,9 @@ async def post_ticket(gateway: OfProcess, principal: Caller, name: Name, key_tex
     It is good for a minute from when it was made, and from when the stream was last followed by it.
     """
     workflow = await gateway.workflow(name)
-    home = run_address(workflow, key_of(workflow, key_text))
-    token = await gateway.tickets.issue(Ticket(principal.tenant, name, key_text, stream))
+    run = key_of(workflow, key_text)
+    home = run_address(workflow, run)
+    token = await gateway.tickets.issue(Ticket(principal.tenant, name, key_text, stream, run=run))
     address = f"{home}/streams/{quote(stream, safe='')}?{TICKET}={token}"
     document = {"ticket": token, "expires_in": SECONDS, "links": {"stream": address}}
     return json_response(document, headers={"Cache-Control": "no-store"})

@@ -39,6 +39,8 @@ class Ticket(msgspec.Struct, frozen=True):
     """As whose what is sent in a session is counted."""
     rate: Rate | None = None
     """How often they may send."""
+    run: str = ""
+    """Key of the run, as the store has it: by it the ticket is found if that is to be forgotten."""
 
 
 class Tickets:

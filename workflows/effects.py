@@ -74,6 +74,8 @@ class Effect(Enum):
     """A line on what a person has done."""
     CONTROL = "control"
     """Runs that are to end, or to be forgotten, by a person."""
+    FORGET = "forget"
+    """What callers have left of keys that are forgotten."""
     TICKET = "ticket"
     """A browser's way to one stream, for a short time."""
     CALLBACK_CLAIM = "callback-claim"

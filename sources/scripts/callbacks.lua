@@ -19,3 +19,15 @@ local function add_callback(base, id, run, kind, url, body)
   redis.call('ZREMRANGEBYRANK', of_run, 0, -CALLBACKS_OF_RUN - 1)
   redis.call('PEXPIRE', of_run, CALLBACKS_KEPT)
 end
+
+local function forget_callback(base, id)
+  redis.call('ZREM', base .. 'callbacks', id)
+  redis.call('ZREM', base .. 'callbacks_dead', id)
+  redis.call('UNLINK', base .. 'callback:' .. id)
+end
+
+-- A key is forgotten: what was to be told of it is not, and what was told is not known any more.
+local function forget_callbacks(base, run)
+  for _, id in ipairs(redis.call('ZRANGE', base .. 'callbacks_of:' .. run, '0', '-1')) do forget_callback(base, id) end
+  redis.call('UNLINK', base .. 'callbacks_of:' .. run)
+end

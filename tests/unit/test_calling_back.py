@@ -210,6 +210,17 @@ def test_of_what_is_forgotten_nothing_is_told(fuse: Fuse) -> None:
         assert told(harness) == []
 
 
+def test_what_was_to_be_told_of_a_key_is_forgotten_with_it_and_nothing_of_others(fuse: Fuse) -> None:
+    workflow, orders, _ = ordering(fuse)
+    with Harness(workflow) as harness:
+        send(harness, orders, Order("a", "reject"))
+        send(harness, orders, Order("a", "wait"))
+        send(harness, orders, Order("b", "complete"), key="b")
+        harness.runs["a"].delete()
+
+        assert [row.run for row in told(harness)] == ["b"]
+
+
 @pytest.mark.parametrize("point", CRASH_POINTS)
 def test_a_process_that_dies_anywhere_has_one_id_for_each_occurrence(point: str, fuse: Fuse) -> None:
     workflow, orders, words = ordering(fuse)
