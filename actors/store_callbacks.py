@@ -27,10 +27,6 @@ _SETTLE: Final = Script(_FOLDER / "callback_settle.lua")
 _AGAIN: Final = Script(_FOLDER / "callback_again.lua")
 _LIST: Final = Script(_FOLDER / "callback_list.lua")
 _ATTEMPT: Final = "attempt:"
-KEPT: Final = 30 * 24 * 3600.0
-"""Seconds that callbacks are kept once they were told, or given up."""
-MOST_DEAD: Final = 10_000
-"""How many of a partition are kept that were given up."""
 
 Outcome: TypeAlias = Literal["delivered", "dead", "retry", "postponed"]
 """What came of one that was in hand. `postponed`: nothing was sent."""
@@ -172,7 +168,7 @@ class CallbackStore:
             answer = await _SETTLE.write(
                 self._store.client, Effect.CALLBACK_SETTLE, PartitionKeys(row.workflow, row.partition).head,
                 row.id, row.token, outcome, str(round(after * 1000)),
-                "" if attempt is None else msgspec.json.encode(attempt), str(round(KEPT * 1000)), str(MOST_DEAD),
+                "" if attempt is None else msgspec.json.encode(attempt),
             )  # fmt: skip
         return bool(answer == b"DONE")
 

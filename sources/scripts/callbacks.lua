@@ -3,18 +3,37 @@
 -- told, by when (milliseconds); `callbacks_dead` those given up, by when; `callbacks_of:<run>` all of a run, by when
 -- they occurred.
 local CALLBACKS_OF_RUN = 1000
+local CALLBACKS_WAITING = 100000
 local CALLBACKS_KEPT = '2592000000' -- 30 days
+local CALLBACKS_DEAD = 10000
 
 local function callback_now()
   local now = redis.call('TIME')
   return string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))
 end
 
+local function callback_is_dead(base, id, now)
+  local dead = base .. 'callbacks_dead'
+  redis.call('ZADD', dead, now, id)
+  redis.call('ZREMRANGEBYSCORE', dead, '-inf', string.format('%.0f', tonumber(now) - tonumber(CALLBACKS_KEPT)))
+  for _, old in ipairs(redis.call('ZRANGE', dead, '0', -CALLBACKS_DEAD - 1)) do
+    redis.call('ZREM', dead, old)
+    redis.call('UNLINK', base .. 'callback:' .. old)
+  end
+end
+
 local function add_callback(base, id, run, kind, url, body)
   local now, of_run = callback_now(), base .. 'callbacks_of:' .. run
   redis.call('HSET', base .. 'callback:' .. id, 'run', run, 'type', kind, 'url', url, 'body', body, 'made', now,
     'queued', now, 'status', 'pending', 'tries', '0', 'attempts', '0')
-  redis.call('ZADD', base .. 'callbacks', now, id)
+  if redis.call('ZCARD', base .. 'callbacks') < CALLBACKS_WAITING then
+    redis.call('ZADD', base .. 'callbacks', now, id)
+  else -- nobody sends, or a receiver is away: it is given up at once, so that memory is bounded
+    redis.call('HSET', base .. 'callback:' .. id, 'status', 'dead', 'attempts', '1', 'attempt:1',
+      cjson.encode({at = tonumber(now), milliseconds = 0, error = CALLBACKS_WAITING .. ' callbacks wait in this partition'}))
+    redis.call('PEXPIRE', base .. 'callback:' .. id, CALLBACKS_KEPT)
+    callback_is_dead(base, id, now)
+  end
   redis.call('ZADD', of_run, now, id)
   redis.call('ZREMRANGEBYRANK', of_run, 0, -CALLBACKS_OF_RUN - 1)
   redis.call('PEXPIRE', of_run, CALLBACKS_KEPT)

@@ -342,3 +342,21 @@ async def test_nobody_tells_again_what_is_not_of_the_run(owner: Owner, http: htt
 
         assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(404, "unknown_callback")] * 2
         assert len(hooks.told) == 1
+
+
+async def test_what_nobody_sends_is_bounded_and_what_is_over_is_a_dead_letter(owner: Owner, redis_url: str) -> None:
+    waiting = f"hr:{{orders/{partition_of('a', PARTITIONS)}}}:callbacks"
+    later = await owner.store.time() + 1_000_000
+    for first in range(0, 99_999, 10_000):
+        rows = {f"msg_of_others_{number}": later for number in range(first, min(first + 10_000, 99_999))}
+        await owner.store.client.zadd(waiting, rows)
+    with Hooks() as hooks:
+        taken, over = await owner.occurs("a", hooks.url, 2)
+        async with serving(redis_url) as http:
+            (dead,) = (await http.get(f"{BASE}/callbacks/dead")).json()["callbacks"]
+            assert (dead["id"], dead["status"]) == (over, "dead")
+            assert dead["log"][0]["error"] == "100000 callbacks wait in this partition"
+            await until_async(lambda: [told.id for told in hooks.told] == [taken], "the other one is told")
+            await owner.store.client.zrem(waiting, *[f"msg_of_others_{number}" for number in range(99_999)])
+            await http.post(dead["links"]["redeliver"])
+            await until_async(lambda: [told.id for told in hooks.told] == [taken, over], "it is told, too")
