@@ -23,6 +23,7 @@ from headrace.gateway import (
 from headrace.gateway.authentication import Credentials
 from headrace.gateway.cors import add_cors
 from headrace.gateway.ending import on_signals
+from headrace.gateway.fairness import Answering
 from headrace.gateway.gateway import Gateway
 from headrace.gateway.limits import Limits, Told
 from headrace.gateway.meter import Metered
@@ -96,6 +97,7 @@ def create_app(
     for router in _GUARDED:
         app.include_router(router, dependencies=[Depends(principal_of)])
     app.add_middleware(Told)
+    app.add_middleware(Answering)
     app.add_middleware(Metered, meter=gateway.meter)
     add_cors(app, settings.cors_origins)
     described(app)

@@ -217,12 +217,14 @@ class Session:
             call, to = await self._call(frame_of(body, self._gateway.settings))
             if len(self._asking) >= _UNDER_WAY:
                 raise ProblemError("too_many_waiting", f"{_UNDER_WAY} of this session wait for their replies")
-            self._gateway.admit_one()
+            self._gateway.admit_any()
+            leave = self._gateway.tenants.enter(self._asked.tenant)
         except Exception as error:  # noqa: BLE001  a session goes on after what is wrong with one frame
             await self._tell_problem(error, id_in(body))
             return
         admitted: asyncio.Future[Admission] = asyncio.get_running_loop().create_future()
         asking = self._begin(self._ask(call, to, admitted))
+        asking.add_done_callback(lambda _: leave())
         self._asking.add(asking)
         await asyncio.wait((asking, admitted), return_when=asyncio.FIRST_COMPLETED)
 

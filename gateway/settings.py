@@ -86,6 +86,11 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     """How often each caller with credentials may ask, as `100/s`; empty: as often as they want."""
     total_rate: str = ""
     """How often all together may."""
+    tenant_quota: str = ""
+    """How many requests a tenant has, all its callers together, in a window of time that begins anew when it is over:
+    `100000/d`, by UTC; empty: as many as it wants."""
+    tenant_waiting: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Callers of one tenant that may wait at the same time, in one process; 0: as many as `waiting` says."""
     jwt_jwks_url: str = ""
     """Where the keys of an issuer of JSON Web Tokens are."""
     jwt_public_key: str = ""
@@ -137,7 +142,7 @@ def gateway_settings(table: Mapping[str, Any]) -> GatewaySettings:
     _check("callback_secrets", secrets_of, table)
     _check("callback_networks", networks_of, table)
     _check("cors_origins", origins_of, table)
-    for option in ("rate", "total_rate"):
+    for option in ("rate", "total_rate", "tenant_quota"):
         _check(option, _rate, table)
     return msgspec.convert(dict(table), GatewaySettings, strict=False)
 

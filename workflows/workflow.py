@@ -122,7 +122,8 @@ class Workflow:
         """
         self._graph = Graph(
             name, caller(1), keyed, partitions, state, fuse, migrations, dead_letters, parked_full, retention,
-            epoch_deadline=epoch_deadline, id_retention=id_retention, reply_retention=reply_retention, callback=callback,
+            epoch_deadline=epoch_deadline, id_retention=id_retention, reply_retention=reply_retention,
+            callback=callback,
         )  # fmt: skip
         self._plans: dict[str | None, tuple[int, Plan]] = {}
 

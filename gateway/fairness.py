@@ -1,0 +1,83 @@
+"""How many of a tenant wait at the same time, in one process: so that no tenant takes the places of all others."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+from contextvars import ContextVar
+from typing import Final
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from headrace.gateway.problems import ProblemError
+
+_until_answered: Final[ContextVar[ExitStack | None]] = ContextVar("until_answered", default=None)
+"""What is undone once the request of this context is over."""
+
+
+class WaitingOfTenants:
+    """Counts who waits.
+
+    Args:
+        most: Of one tenant; 0: as many as there are places.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._counts: Counter[str] = Counter()
+
+    def count(self, tenant: str) -> int:
+        """How many of a tenant wait."""
+        return self._counts[tenant]
+
+    def enter(self, tenant: str) -> Callable[[], None]:
+        """One more of a tenant waits, until what is returned is called, once.
+
+        Raises:
+            ProblemError: `quota_exceeded`.
+        """
+        if self._most and self._counts[tenant] >= self._most:
+            raise ProblemError(
+                "quota_exceeded",
+                f"{self._most} callers of this tenant wait in this process",
+                extra={"quota": "waiting"},
+            )
+        self._counts[tenant] += 1
+
+        def leave() -> None:
+            self._counts[tenant] -= 1
+            if not self._counts[tenant]:
+                del self._counts[tenant]
+
+        return leave
+
+    def hold(self, tenant: str) -> None:
+        """One more waits, until the request of this context is over.
+
+        Raises:
+            ProblemError: `quota_exceeded`.
+        """
+        held = _until_answered.get()
+        leave = self.enter(tenant)
+        if held is not None:
+            held.callback(leave)
+        else:
+            leave()
+
+
+class Answering:
+    """Middleware: what is held for a request is given back once it is over, however it ends.
+
+    Args:
+        app: What answers.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Of ASGI."""
+        with ExitStack() as held:
+            _until_answered.set(held)
+            await self._app(scope, receive, send)
