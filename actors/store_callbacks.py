@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
@@ -81,6 +81,19 @@ class CallbackView(msgspec.Struct, frozen=True, kw_only=True):
     """The last fifty attempts, the first of them first."""
 
 
+class StandingCallbacks(NamedTuple):
+    """How the callbacks of a workflow stand."""
+
+    pending: int
+    oldest: int | None
+    """Since when the oldest of them is to be told: milliseconds since 1970 UTC; None: there is none."""
+    dead: int
+
+
+def _first(client: Any, key: str) -> Any:
+    return client.zrange(key, 0, 0, withscores=True)
+
+
 class CallbackStore:
     """Callbacks of all workflows of a store.
 
@@ -97,18 +110,35 @@ class CallbackStore:
         Raises:
             StoreUnavailable: The store does not answer.
         """
-        keys = [f"{PartitionKeys(workflow, partition).prefix}callbacks" for partition in range(partitions)]
+        rows = await self._of_each(workflow, partitions, lambda client, base: [_first(client, f"{base}callbacks")])
+        return [int(row[0][1]) if row else None for row in rows]
+
+    async def standing(self, workflow: str, partitions: int) -> StandingCallbacks:
+        """How many of a workflow are still to be told, since when, and how many were given up.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+        """
+        rows = await self._of_each(workflow, partitions, lambda client, base: [
+            client.zcard(f"{base}callbacks"), _first(client, f"{base}callbacks_since"),
+            client.zcard(f"{base}callbacks_dead"),
+        ])  # fmt: skip
+        since = [int(row[0][1]) for row in rows[1::3] if row]
+        return StandingCallbacks(sum(rows[::3]), min(since, default=None), sum(rows[2::3]))
+
+    async def _of_each(self, workflow: str, partitions: int, ask: Callable[[Any, str], Sequence[Any]]) -> Sequence[Any]:
+        """The answers to what is asked of each partition."""
+        bases = [PartitionKeys(workflow, partition).prefix for partition in range(partitions)]
         client: Any = self._store.client
         with store_errors(self._store.address):
             if is_cluster(client):
                 await client.initialize()
-                rows = await asyncio.gather(*(client.zrange(key, 0, 0, withscores=True) for key in keys))
-            else:
-                pipe = client.pipeline(transaction=False)
-                for key in keys:
-                    pipe.zrange(key, 0, 0, withscores=True)
-                rows = await pipe.execute()
-        return [int(row[0][1]) if row else None for row in rows]
+                return await asyncio.gather(*(each for base in bases for each in ask(client, base)))
+            pipe = client.pipeline(transaction=False)
+            for base in bases:
+                ask(pipe, base)
+            answers: list[Any] = await pipe.execute()
+            return answers
 
     async def waiting(self, workflow: str, partition: int) -> int:
         """How many of a partition are still to be told.

@@ -6,14 +6,17 @@ from typing import Final
 
 from fastapi import Request
 
+from headrace.actors.resting_receivers import RestingReceivers
 from headrace.actors.store_callbacks import CallbackStore
 from headrace.actors.store_requests import RequestStore
 from headrace.gateway.addresses import partition
+from headrace.gateway.callback_metrics import CallbackMeter, resting_family, waiting_families
 from headrace.gateway.callback_sender import CallbackSender
 from headrace.gateway.callback_signing import secrets_of
 from headrace.gateway.callback_targets import Resolver, TargetRefused, TargetRules, networks_of, resolve
 from headrace.gateway.problems import ProblemError
 from headrace.gateway.settings import GatewaySettings
+from headrace.metrics.families import Family
 from headrace.workflows.calling_back import HEADER
 from headrace.workflows.records import Headers
 from headrace.workflows.store import WorkflowDescriptor
@@ -32,6 +35,8 @@ class Callbacks:
 
     def __init__(self, store: RequestStore, settings: GatewaySettings, *, resolver: Resolver = resolve) -> None:
         self.store = CallbackStore(store)
+        self._registry = store
+        self._meter = CallbackMeter()
         self._most = settings.callbacks_waiting
         networks = networks_of(settings.callback_networks)
         self._rules = TargetRules(networks, plain=settings.callback_plain, resolver=resolver)
@@ -40,7 +45,7 @@ class Callbacks:
             self._sender = CallbackSender(
                 store, self._rules, secrets, within=settings.callback_seconds,
                 first_pause=settings.callback_first_pause, give_up=settings.callback_give_up,
-                per_target=settings.callback_per_target,
+                per_target=settings.callback_per_target, counted=self._meter.count,
             )  # fmt: skip
 
     async def open(self) -> None:
@@ -52,6 +57,15 @@ class Callbacks:
         """Tell nothing more."""
         if self._sender is not None:
             await self._sender.close()
+
+    async def families(self) -> tuple[list[Family], list[Family]]:
+        """What is counted: by this process, and in the store, which is the same for all.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+        """
+        resting = await RestingReceivers(self._registry).read()
+        return self._meter.families(), [*await waiting_families(self._registry, self.store), resting_family(resting)]
 
     async def asked(self, request: Request, workflow: WorkflowDescriptor, key: str) -> Headers:
         """Headers for the event of a request that asks for callbacks; none if it doesn't.

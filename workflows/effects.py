@@ -85,6 +85,8 @@ class Effect(Enum):
     """What came of a callback."""
     CALLBACK_AGAIN = "callback-again"
     """A callback that is to be told once more."""
+    CALLBACK_REST = "callback-rest"
+    """A receiver is left alone for a while, or not any more: told to other processes."""
     PAUSE = "pause"
     """Sources paused, or let go on, by a person."""
     ACCESS_KEY = "access-key"

@@ -27,6 +27,7 @@ if outcome == 'retry' or outcome == 'postponed' then
   return 'DONE'
 end
 redis.call('ZREM', base .. 'callbacks', id)
+redis.call('ZREM', base .. 'callbacks_since', id)
 redis.call('HSET', key, 'status', outcome)
 redis.call('PEXPIRE', key, CALLBACKS_KEPT)
 if outcome == 'dead' then callback_is_dead(base, id, now) end

@@ -1,6 +1,6 @@
 -- What is told of runs: `callback:<id>` is a hash (run, type, url, body, made, queued: when it was last queued,
 -- status, tries: since then, attempts: of all time, attempt:<n> JSON of one, claim: token of who has it in hand); `callbacks` are those to be
--- told, by when (milliseconds); `callbacks_dead` those given up, by when; `callbacks_of:<run>` all of a run, by when
+-- told, by when (milliseconds), `callbacks_since` the same ones, by when they were queued; `callbacks_dead` those given up, by when; `callbacks_of:<run>` all of a run, by when
 -- they occurred.
 local CALLBACKS_OF_RUN = 1000
 local CALLBACKS_WAITING = 100000
@@ -28,6 +28,7 @@ local function add_callback(base, id, run, kind, url, body)
     'queued', now, 'status', 'pending', 'tries', '0', 'attempts', '0')
   if redis.call('ZCARD', base .. 'callbacks') < CALLBACKS_WAITING then
     redis.call('ZADD', base .. 'callbacks', now, id)
+    redis.call('ZADD', base .. 'callbacks_since', now, id)
   else -- nobody sends, or a receiver is away: it is given up at once, so that memory is bounded
     redis.call('HSET', base .. 'callback:' .. id, 'status', 'dead', 'attempts', '1', 'attempt:1',
       cjson.encode({at = tonumber(now), milliseconds = 0, error = CALLBACKS_WAITING .. ' callbacks wait in this partition'}))
@@ -41,6 +42,7 @@ end
 
 local function forget_callback(base, id)
   redis.call('ZREM', base .. 'callbacks', id)
+  redis.call('ZREM', base .. 'callbacks_since', id)
   redis.call('ZREM', base .. 'callbacks_dead', id)
   redis.call('UNLINK', base .. 'callback:' .. id)
 end

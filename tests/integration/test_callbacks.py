@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -11,6 +12,7 @@ import httpx
 import msgspec
 import pytest
 
+from headrace.actors.resting_receivers import RestingReceivers
 from headrace.actors.store import Store
 from headrace.actors.store_callbacks import CallbackStore
 from headrace.actors.store_requests import RequestStore
@@ -360,3 +362,35 @@ async def test_what_nobody_sends_is_bounded_and_what_is_over_is_a_dead_letter(ow
             await owner.store.client.zrem(waiting, *[f"msg_of_others_{number}" for number in range(99_999)])
             await http.post(dead["links"]["redeliver"])
             await until_async(lambda: [told.id for told in hooks.told] == [taken, over], "it is told, too")
+
+
+async def test_a_receiver_that_fails_is_left_alone_by_all_processes_until_it_answers_one(
+    owner: Owner, redis_url: str
+) -> None:
+    with Hooks([503]) as hooks:
+        target = hooks.url.split("/")[2]
+        async with RequestStore(redis_url) as store:
+            await owner.occurs("a", hooks.url, 5)
+            async with serving(redis_url) as http, serving(redis_url) as other:
+                await until_async(RestingReceivers(store).read, "it is left alone")
+                pages = [(await each.get("/metrics")).text for each in (http, other)]
+                called = len(hooks.told)
+                more: list[str] = []
+
+                async def put_off() -> bool:
+                    more.extend(await owner.occurs("b", hooks.url))  # for one of both to take
+                    pages = [(await each.get("/metrics")).text for each in (http, other)]
+                    return all('outcome="postponed"' in page for page in pages)
+
+                await until_async(put_off, "both processes have put calls off")
+                assert len(hooks.told) <= called + 8  # those that were under way
+                for page in pages:
+                    assert f'headrace_callback_receiver_resting{{receiver="{target}"}} 1.0' in page
+                    assert 'headrace_callbacks_pending{workflow="orders"} 5.0' in page
+                    assert 'headrace_callbacks_dead{workflow="orders"} 0.0' in page
+                page = (await http.get("/metrics")).text
+                assert f'headrace_callbacks_pending{{workflow="orders"}} {5 + len(more)}.0' in page
+                assert re.search(r'headrace_callbacks_oldest_seconds\{workflow="orders"\} [0-9.]*[1-9]', page)
+                assert re.search(r'headrace_callback_attempts_total\{outcome="retry",process="gateway/', page)
+                await RestingReceivers(store).is_well(target)
+                assert "headrace_callback_receiver_resting{" not in (await http.get("/metrics")).text

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
 from headrace.gateway.callback_http import _retry_after
+from headrace.gateway.callback_metrics import resting_family
 from headrace.gateway.callback_rules import FAILURES, FIRST_REST, LONGEST_PAUSE, Receivers, pause_before
 from headrace.gateway.callback_signing import secrets_of, signed_headers
 from headrace.gateway.callback_targets import TargetRefused, TargetRules, networks_of
@@ -152,3 +153,40 @@ def test_what_is_no_secret_is_refused_without_showing_it(secret: str) -> None:
 def test_what_is_no_network_is_refused() -> None:
     with pytest.raises(GatewayOptionError, match="callback_networks"):
         gateway_settings({"callback_networks": "10.0.0.0/99"})
+
+
+def test_whom_other_processes_leave_alone_is_left_alone_and_tried_by_one_call() -> None:
+    receivers = Receivers(4)
+    receivers.hear({"shop": 20.0}, 0.0)
+
+    assert receivers.enter("shop", 5.0) == 15
+    assert receivers.enter("other", 5.0) == 0
+    assert receivers.enter("shop", 20.0) == 0
+    assert receivers.enter("shop", 20.0) > 0
+
+
+def test_a_receiver_that_has_answered_another_process_may_be_called() -> None:
+    receivers = Receivers(4)
+    receivers.hear({"shop": 20.0, "down": 20.0}, 0.0)
+    receivers.hear({"down": 19.0}, 1.0)
+
+    assert [receivers.enter("shop", 1.0) for _ in range(2)] == [0, 0]
+    assert receivers.enter("down", 1.0) == 19
+
+
+def test_what_a_process_has_seen_itself_is_not_forgotten_as_others_say_nothing() -> None:
+    receivers = Receivers(4)
+    for _ in range(FAILURES):
+        receivers.enter("shop", 0.0)
+        receivers.leave("shop", 0.0, well=False)
+    receivers.hear({}, 1.0)
+
+    assert receivers.enter("shop", 1.0) == FIRST_REST - 1
+
+
+def test_of_many_receivers_that_are_left_alone_some_have_names() -> None:
+    family = resting_family({f"h{number}:443": float(number) for number in range(30)})
+
+    assert len(family.samples) == 21
+    assert family.samples[0].labels == {"receiver": "h29:443"}
+    assert (family.samples[-1].labels, family.samples[-1].value) == ({"receiver": "(others)"}, 10.0)
