@@ -20,6 +20,7 @@ from headrace.gateway.app import create_app
 from headrace.gateway.callback_sender import CallbackSender
 from headrace.gateway.callback_signing import secrets_of
 from headrace.gateway.callback_targets import TargetRules, networks_of
+from headrace.gateway.principal import Principal
 from headrace.gateway.settings import GatewaySettings
 from headrace.workflows.commit import Answer as CommitAnswer
 from headrace.workflows.commit import Callback, Commit
@@ -394,3 +395,43 @@ async def test_a_receiver_that_fails_is_left_alone_by_all_processes_until_it_ans
                 assert re.search(r'headrace_callback_attempts_total\{outcome="retry",process="gateway/', page)
                 await RestingReceivers(store).is_well(target)
                 assert "headrace_callback_receiver_resting{" not in (await http.get("/metrics")).text
+
+
+async def test_all_that_were_given_up_are_listed_page_by_page_each_once_and_only_to_their_tenant(
+    owner: Owner, redis_url: str
+) -> None:
+    async def who(request: Any) -> Principal:
+        return Principal(tenant=request.headers["tenant"])
+
+    with Hooks([410]) as hooks:
+        own = [*await owner.occurs("tenant:acme:a", hooks.url, 15), *await owner.occurs("tenant:acme:b", hooks.url, 8)]
+        for run in ("a", "b", "tenant:acm:a", "tenant:none"):
+            await owner.occurs(run, hooks.url, 60)
+        app = create_app(redis_url, settings=SETTINGS, authenticate=who)
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://gateway", headers={"tenant": "acme"}) as http,
+        ):
+            await until_async(lambda: len(hooks.told) == 263, "all are told", within=60)
+
+            async def listed(limit: int) -> list[str]:
+                found, cursor = [], ""
+                while cursor is not None:
+                    answer = await http.get(f"{BASE}/callbacks/dead?limit={limit}&cursor={cursor}")
+                    page = answer.json()
+                    assert len(page["callbacks"]) <= limit
+                    found += [row["id"] for row in page["callbacks"]]
+                    cursor = page["cursor"]
+                return found
+
+            async def all_listed() -> bool:
+                return len(await listed(1000)) == len(own)
+
+            await until_async(all_listed, "all of the tenant are there")
+            assert sorted(await listed(4)) == sorted(own)
+            assert await listed(4) == await listed(1000) == await listed(23)
+            wrong = await http.get(f"{BASE}/callbacks/dead?cursor=x-1.y")
+            assert (wrong.status_code, wrong.json()["code"]) == (400, "invalid_cursor")
+            others = await http.get(f"{BASE}/callbacks/dead?limit=1000", headers={"tenant": "default"})
+            assert len(others.json()["callbacks"]) == 120
