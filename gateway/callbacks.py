@@ -10,6 +10,7 @@ from headrace.actors.resting_receivers import RestingReceivers
 from headrace.actors.store_callbacks import CallbackStore
 from headrace.actors.store_requests import RequestStore
 from headrace.gateway.addresses import partition
+from headrace.gateway.callback_http import CallbackClient, trusting
 from headrace.gateway.callback_metrics import CallbackMeter, resting_family, waiting_families
 from headrace.gateway.callback_sender import CallbackSender
 from headrace.gateway.callback_signing import secrets_of
@@ -46,6 +47,9 @@ class Callbacks:
                 store, self._rules, secrets, within=settings.callback_seconds,
                 first_pause=settings.callback_first_pause, give_up=settings.callback_give_up,
                 per_target=settings.callback_per_target, counted=self._meter.count,
+                client=CallbackClient(
+                    self._rules, within=settings.callback_seconds, trusted=trusting(settings.callback_authorities)
+                ),
             )  # fmt: skip
 
     async def open(self) -> None:

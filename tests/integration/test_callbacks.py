@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 import msgspec
 import pytest
 
+from headrace.actors.backup import back_up
+from headrace.actors.erasure import forget_requests
 from headrace.actors.resting_receivers import RestingReceivers
+from headrace.actors.restore import restore
 from headrace.actors.store import Store
 from headrace.actors.store_callbacks import CallbackStore
+from headrace.actors.store_registry import Registry
 from headrace.actors.store_requests import RequestStore
+from headrace.embedded import Valkey
 from headrace.gateway.app import create_app
 from headrace.gateway.callback_sender import CallbackSender
 from headrace.gateway.callback_signing import secrets_of
@@ -28,6 +34,7 @@ from headrace.workflows.durability import FAST
 from headrace.workflows.keyspace import partition_of
 from headrace.workflows.store import SourceDescriptor, WorkflowDescriptor
 from hooks import OTHER_SECRET, SECRET, Answer, Hooks
+from stores import StoreCluster
 from waiting import until_async
 
 PARTITIONS = 2
@@ -250,6 +257,45 @@ async def test_calls_to_one_receiver_are_limited_and_others_are_not_held_up(owne
             slow.gate.set()
 
 
+@pytest.fixture
+def second(tmp_path: Path) -> Iterator[str]:
+    """Another store."""
+    with Valkey(folder=tmp_path / "second") as server:
+        yield server.url
+
+
+async def test_what_is_to_be_told_comes_back_with_a_backup_and_is_told_by_the_same_ids(
+    owner: Owner, redis_url: str, second: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "orders.backup"
+    with Hooks([410]) as gone, Hooks() as hooks:
+        async with serving(redis_url) as http:
+            (dead,) = await owner.occurs("dead", gone.url)
+            await until_status(http, "dead", "dead")
+            (before,) = await owner.occurs("before", hooks.url)
+            await until_status(http, "before", "delivered")
+        (waiting,) = await owner.occurs("waits", hooks.url)
+        (in_hand,) = await owner.occurs("held", hooks.url)
+        async with RequestStore(redis_url) as store:
+            callbacks, partition = CallbackStore(store), partition_of("held", PARTITIONS)
+            await callbacks.claim("orders", partition, 1, lease=1.0, durability=FAST)
+            await back_up(store, "orders", path)
+        async with Registry(second) as target:
+            await restore(target, path, who="ada")
+        async with serving(redis_url) as http:  # the former store goes on to tell
+            for run in ("waits", "held"):
+                await until_status(http, run, "delivered")
+
+        async with serving(second) as http:
+            for run in ("waits", "held"):
+                await until_status(http, run, "delivered")
+            known = await row_of(http, "before")
+            listed = (await http.get(f"{BASE}/callbacks/dead")).json()["callbacks"]
+
+        assert (known["status"], known["attempts"], [row["id"] for row in listed]) == ("delivered", 1, [dead])
+        assert sorted(told.id for told in hooks.told) == sorted([before, waiting, waiting, in_hand, in_hand])
+
+
 class Rebinding:
     """Says one thing first, and then another."""
 
@@ -435,3 +481,36 @@ async def test_all_that_were_given_up_are_listed_page_by_page_each_once_and_only
             assert (wrong.status_code, wrong.json()["code"]) == (400, "invalid_cursor")
             others = await http.get(f"{BASE}/callbacks/dead?limit=1000", headers={"tenant": "default"})
             assert len(others.json()["callbacks"]) == 120
+
+
+async def test_a_cluster_as_the_store_has_callbacks_of_all_partitions_told_listed_counted_and_forgotten(
+    tmp_path: Path,
+) -> None:
+    runs = [f"r{number}" for number in range(12)]
+    with StoreCluster(tmp_path / "cluster") as cluster, Hooks([204]) as hooks, Hooks([410]) as gone:
+        async with Store(cluster.url, "orders") as store:
+            requests = SourceDescriptor(kind="requests", name="requests")
+            await store.publish_workflow(WorkflowDescriptor(name="orders", partitions=PARTITIONS, sources=(requests,)))
+            owner = Owner(store)
+            await owner.open()
+            ids = [(await owner.occurs(run, hooks.url))[0] for run in runs]
+            dead = [(await owner.occurs(run, gone.url))[0] for run in runs]
+            async with serving(cluster.url, msgspec.structs.replace(SETTINGS, rate="", tenant_quota="1000/d")) as http:
+                await until_async(lambda: sorted(told.id for told in hooks.told) == sorted(ids), "all are told")
+
+                async def listed() -> bool:
+                    page = (await http.get(f"{BASE}/callbacks/dead?limit=100")).json()
+                    return sorted(row["id"] for row in page["callbacks"]) == sorted(dead)
+
+                await until_async(listed, "all that were given up are listed")
+                page = (await http.get("/metrics")).text
+                assert 'headrace_callbacks_dead{workflow="orders"} 12.0' in page
+                assert 'headrace_callbacks_pending{workflow="orders"} 0.0' in page
+                assert (await http.post(f"{BASE}/runs/r0/events", json={}, headers=LATER)).status_code == 202
+                keys = {partition_of("r0", PARTITIONS): frozenset(["r0"])}
+                assert await forget_requests(store, keys) >= 1
+                assert (await http.get(f"{BASE}/runs/r0/callbacks")).json()["callbacks"] == []
+                assert await forget_requests(store, keys) == 0
+
+
+LATER = {"Prefer": "respond-async"}
