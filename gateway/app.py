@@ -31,7 +31,7 @@ from headrace.gateway.openapi import DESCRIPTION, described
 from headrace.gateway.principal import Authenticate, anybody, principal_of
 from headrace.gateway.problems import add_problems
 from headrace.gateway.settings import DEFAULTS, GatewaySettings
-from headrace.gateway.tickets import accepting_tickets
+from headrace.gateway.tickets import accepting_tickets, always
 from headrace.tracing.options import Tracing
 
 _GUARDED = (
@@ -88,8 +88,10 @@ def create_app(
     )  # fmt: skip
     app.state.gateway = gateway
     asks = settings.authentication == "required"
-    otherwise = authenticate or (Credentials(gateway.store, settings) if asks else anybody)
-    app.state.authenticate = accepting_tickets(gateway.tickets, otherwise)
+    credentials = Credentials(gateway.store, settings) if asks and authenticate is None else None
+    otherwise = authenticate or credentials or anybody
+    counts = always if credentials is None else credentials.counts
+    app.state.authenticate = accepting_tickets(gateway.tickets, otherwise, counts)
     app.state.limits = Limits(gateway.store, settings)
     add_problems(app)
     app.include_router(routes_health.router)

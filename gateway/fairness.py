@@ -12,8 +12,16 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from headrace.gateway.problems import ProblemError
 
-_until_answered: Final[ContextVar[ExitStack | None]] = ContextVar("until_answered", default=None)
-"""What is undone once the request of this context is over."""
+
+class _Answered(ExitStack):
+    """What is undone once a request is over."""
+
+    waits = False
+    """It counts as one that waits."""
+
+
+_answered: Final[ContextVar[_Answered | None]] = ContextVar("answered", default=None)
+"""Of the request of this context."""
 
 
 class WaitingOfTenants:
@@ -53,17 +61,15 @@ class WaitingOfTenants:
         return leave
 
     def hold(self, tenant: str) -> None:
-        """One more waits, until the request of this context is over.
+        """The request of this context waits, until it is over: it counts as one, however often this is said.
 
         Raises:
             ProblemError: `quota_exceeded`.
         """
-        held = _until_answered.get()
-        leave = self.enter(tenant)
-        if held is not None:
-            held.callback(leave)
-        else:
-            leave()
+        request = _answered.get()
+        if request is not None and not request.waits:
+            request.callback(self.enter(tenant))
+            request.waits = True
 
 
 class Answering:
@@ -78,6 +84,6 @@ class Answering:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Of ASGI."""
-        with ExitStack() as held:
-            _until_answered.set(held)
+        with _Answered() as request:
+            _answered.set(request)
             await self._app(scope, receive, send)

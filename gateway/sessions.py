@@ -39,7 +39,7 @@ from headrace.gateway.session_streams import through_runs
 from headrace.gateway.tasks import end
 from headrace.gateway.turns import LONGEST
 from headrace.workflows.durability import Durability
-from headrace.workflows.store import StoreUnavailable, WorkflowDescriptor
+from headrace.workflows.store import WorkflowDescriptor
 
 _log = structlog.get_logger(__name__)
 
@@ -188,8 +188,6 @@ class Session:
                 await self._still()
             except ProblemError as problem:
                 raise Closing(NOT_ALLOWED, problem.code) from problem
-            except StoreUnavailable as problem:
-                _log.info("credentials_not_read", reason=problem.cause)
 
     async def _follow(self, stream: str, last: str) -> None:
         workflow, key = self._asked.workflow, self._asked.key
