@@ -20,6 +20,13 @@ RESOLVE_WITHIN: Final = 5.0
 """Seconds."""
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
 _LOCAL_NAT64: Final = ipaddress.ip_network("64:ff9b:1::/48")
+_HIDDEN: Final = tuple(map(ipaddress.ip_network, (
+    "168.63.129.16/32",  # what Azure's machines ask for their settings
+    "192.0.0.0/24", "192.88.99.0/24", "3fff::/20",  # RFC 6890, 7526, 9637
+)))  # fmt: skip
+"""Not for everybody, whatever Python's tables say."""
+_ISATAP: Final = (0x5EFE, 0x0200_5EFE)
+"""RFC 5214: what stands before an IPv4 address in the second half of an IPv6 address that leads to it."""
 _COMPATIBLE: Final = ipaddress.ip_network("::/96")
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -114,7 +121,7 @@ class TargetRules:
 
 
 def embedded(address: Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that an IPv6 address leads to: mapped, compatible, 6to4, Teredo, or by NAT64."""
+    """The IPv4 address that an IPv6 address leads to: mapped, compatible, 6to4, Teredo, ISATAP, or by NAT64."""
     if isinstance(address, ipaddress.IPv4Address):
         return None
     if address.ipv4_mapped is not None:
@@ -123,6 +130,8 @@ def embedded(address: Address) -> ipaddress.IPv4Address | None:
         return address.sixtofour
     if address.teredo is not None:
         return address.teredo[1]
+    if (int(address) >> 32) & 0xFFFFFFFF in _ISATAP:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     is_own = int(address) in (0, 1)  # unspecified, loopback
     if address in _NAT64 or (address in _COMPATIBLE and not is_own):
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
@@ -139,6 +148,8 @@ def is_public(address: Address) -> bool:
     if isinstance(address, ipaddress.IPv6Address) and (
         address.is_site_local or address.scope_id is not None or address in _LOCAL_NAT64
     ):
+        return False
+    if any(address in network for network in _HIDDEN):
         return False
     hidden = (
         address.is_private or address.is_loopback or address.is_link_local or address.is_multicast
