@@ -13,11 +13,11 @@ from headrace.gateway.addresses import partition
 from headrace.gateway.callback_http import CallbackClient, trusting
 from headrace.gateway.callback_metrics import CallbackMeter, resting_family, waiting_families
 from headrace.gateway.callback_sender import CallbackSender
-from headrace.gateway.callback_signing import secrets_of
 from headrace.gateway.callback_targets import Resolver, TargetRefused, TargetRules, networks_of, resolve
 from headrace.gateway.problems import ProblemError
 from headrace.gateway.settings import GatewaySettings
 from headrace.metrics.families import Family
+from headrace.sources.standard_webhooks import secrets_of
 from headrace.workflows.calling_back import HEADER
 from headrace.workflows.records import Headers
 from headrace.workflows.store import WorkflowDescriptor
