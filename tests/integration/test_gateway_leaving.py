@@ -40,11 +40,13 @@ async def test_callers_of_events_that_go_are_not_waited_for_and_their_runs_go_on
 
         entries: Any = await rig.store.client.xrange(rig.store.keys(0).inbox, "-", "+")
         assert len(entries) == CALLERS + 1
-        for _, fields in entries:
+        for place, fields in entries:
             key = fields[b"key"].decode()
-            await rig.reply(fields[b"id"].decode(), fields[b"reply"].decode(), key, runs={
-                key: ["status", "completed", "number", "1", "result", '"done"', "ended", "1"]
-            })  # fmt: skip
+            done = ["status", "completed", "number", "1", "result", '"done"', "ended", "1"]
+            await rig.reply(
+                fields[b"id"].decode(), fields[b"reply"].decode(), key,
+                runs={key: done}, positions={"inbox": place.decode()},
+            )  # fmt: skip
         assert (await staying).json() == "stays"
         again = await rig.http.post("/runs/r7/events", json={}, headers={**LONG, "Idempotency-Key": "k7"})
         run = (await rig.http.get("/runs/r7")).json()
