@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +23,7 @@ _FIELDS: Final = 3
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """So many in so many seconds, by a bucket of tokens: that many may also come at once, after a pause."""
+    """So many in so many seconds; that many may also come at once, after a pause."""
 
     count: int
     seconds: int
@@ -57,12 +58,21 @@ class Standing:
     """Seconds until one may be done; 0: now."""
 
 
-async def take(registry: Registry, limits: Sequence[tuple[str, Rate]]) -> tuple[bool, list[Standing]]:
+class Kind(StrEnum):
+    """How a limit fills again."""
+
+    BUCKET = "bucket"
+    """Steadily."""
+    WINDOW = "window"
+    """All at once, when a window of time is over: they lie one after the other from 1970 UTC on."""
+
+
+async def take(registry: Registry, limits: Sequence[tuple[str, Rate, Kind]]) -> tuple[bool, list[Standing]]:
     """Count one, against all of these limits or, where one is reached, against none.
 
     Args:
         registry: The store.
-        limits: Name of each, and what it is.
+        limits: Name of each, what it is, and how it fills again.
 
     Returns:
         Whether it may be done, and how each limit stands then.
@@ -70,7 +80,9 @@ async def take(registry: Registry, limits: Sequence[tuple[str, Rate]]) -> tuple[
     Raises:
         StoreUnavailable: It may have been counted.
     """
-    fields = [field for name, rate in limits for field in (name, str(rate.count), str(rate.seconds * 1000))]
+    fields = [
+        field for name, rate, kind in limits for field in (name, str(rate.count), str(rate.seconds * 1000), kind.value)
+    ]
     with store_errors(registry.address):
         allowed, *rest = await _TAKE.write(registry.client, Effect.RATE, _BASE, *fields)
     rows = [rest[first : first + _FIELDS] for first in range(0, len(rest), _FIELDS)]

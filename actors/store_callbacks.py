@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 import msgspec
 
+from headrace.actors.run_views import BadCursor, is_number
 from headrace.actors.store_requests import RequestStore
 from headrace.sources.connection import Script, store_errors
 from headrace.sources.routing import is_cluster
 from headrace.workflows.durability import Durability
 from headrace.workflows.effects import Effect
 from headrace.workflows.keyspace import PartitionKeys
+from headrace.workflows.tenants import DEFAULT_TENANT, MARK, key_for
 
 _FOLDER: Final = Path(__file__).parent / "scripts"
 _CLAIM: Final = Script(_FOLDER / "callback_claim.lua")
@@ -27,14 +29,15 @@ _SETTLE: Final = Script(_FOLDER / "callback_settle.lua")
 _AGAIN: Final = Script(_FOLDER / "callback_again.lua")
 _LIST: Final = Script(_FOLDER / "callback_list.lua")
 _ATTEMPT: Final = "attempt:"
-KEPT: Final = 30 * 24 * 3600.0
-"""Seconds that callbacks are kept once they were told, or given up."""
-MOST_DEAD: Final = 10_000
-"""How many of a partition are kept that were given up."""
 
 Outcome: TypeAlias = Literal["delivered", "dead", "retry", "postponed"]
 """What came of one that was in hand. `postponed`: nothing was sent."""
 Queued: TypeAlias = Literal["QUEUED", "PENDING", "UNKNOWN"]
+
+
+_Place: TypeAlias = tuple[int, int, str]
+"""Of one that was given up, in the list of all: when, partition, id."""
+LOOKED_AT_ONCE: Final = 100
 
 
 class Claimed(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,6 +88,19 @@ class CallbackView(msgspec.Struct, frozen=True, kw_only=True):
     """The last fifty attempts, the first of them first."""
 
 
+class StandingCallbacks(NamedTuple):
+    """How the callbacks of a workflow stand."""
+
+    pending: int
+    oldest: int | None
+    """Since when the oldest of them is to be told: milliseconds since 1970 UTC; None: there is none."""
+    dead: int
+
+
+def _first(client: Any, key: str) -> Any:
+    return client.zrange(key, 0, 0, withscores=True)
+
+
 class CallbackStore:
     """Callbacks of all workflows of a store.
 
@@ -101,18 +117,35 @@ class CallbackStore:
         Raises:
             StoreUnavailable: The store does not answer.
         """
-        keys = [f"{PartitionKeys(workflow, partition).prefix}callbacks" for partition in range(partitions)]
+        rows = await self._of_each(workflow, partitions, lambda client, base: [_first(client, f"{base}callbacks")])
+        return [int(row[0][1]) if row else None for row in rows]
+
+    async def standing(self, workflow: str, partitions: int) -> StandingCallbacks:
+        """How many of a workflow are still to be told, since when, and how many were given up.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+        """
+        rows = await self._of_each(workflow, partitions, lambda client, base: [
+            client.zcard(f"{base}callbacks"), _first(client, f"{base}callbacks_since"),
+            client.zcard(f"{base}callbacks_dead"),
+        ])  # fmt: skip
+        since = [int(row[0][1]) for row in rows[1::3] if row]
+        return StandingCallbacks(sum(rows[::3]), min(since, default=None), sum(rows[2::3]))
+
+    async def _of_each(self, workflow: str, partitions: int, ask: Callable[[Any, str], Sequence[Any]]) -> Sequence[Any]:
+        """The answers to what is asked of each partition."""
+        bases = [PartitionKeys(workflow, partition).prefix for partition in range(partitions)]
         client: Any = self._store.client
         with store_errors(self._store.address):
             if is_cluster(client):
                 await client.initialize()
-                rows = await asyncio.gather(*(client.zrange(key, 0, 0, withscores=True) for key in keys))
-            else:
-                pipe = client.pipeline(transaction=False)
-                for key in keys:
-                    pipe.zrange(key, 0, 0, withscores=True)
-                rows = await pipe.execute()
-        return [int(row[0][1]) if row else None for row in rows]
+                return await asyncio.gather(*(each for base in bases for each in ask(client, base)))
+            pipe = client.pipeline(transaction=False)
+            for base in bases:
+                ask(pipe, base)
+            answers: list[Any] = await pipe.execute()
+            return answers
 
     async def waiting(self, workflow: str, partition: int) -> int:
         """How many of a partition are still to be told.
@@ -172,7 +205,7 @@ class CallbackStore:
             answer = await _SETTLE.write(
                 self._store.client, Effect.CALLBACK_SETTLE, PartitionKeys(row.workflow, row.partition).head,
                 row.id, row.token, outcome, str(round(after * 1000)),
-                "" if attempt is None else msgspec.json.encode(attempt), str(round(KEPT * 1000)), str(MOST_DEAD),
+                "" if attempt is None else msgspec.json.encode(attempt),
             )  # fmt: skip
         return bool(answer == b"DONE")
 
@@ -193,23 +226,69 @@ class CallbackStore:
         Raises:
             StoreUnavailable: The store does not answer.
         """
-        return await self._list(workflow, partition, f"callbacks_of:{run}", most)
+        _, rows = await self._list(workflow, partition, f"callbacks_of:{run}", "+inf", 0, most, ("", ""))
+        return [view for _, view in rows]
 
-    async def dead(self, workflow: str, partitions: Sequence[int], most: int) -> list[CallbackView]:
-        """Those that were given up, the newest of each partition first.
+    async def dead(
+        self, workflow: str, partitions: int, tenant: str, *, limit: int, cursor: str = ""
+    ) -> tuple[list[CallbackView], str | None]:
+        """Those of a tenant's runs that were given up, the newest first, and where to go on; None: that was all.
+
+        Args:
+            workflow: Name of the workflow.
+            partitions: How many it has.
+            tenant: Whose runs are meant.
+            limit: How many at most.
+            cursor: Where the page before ended.
 
         Raises:
+            BadCursor: That is none.
             StoreUnavailable: The store does not answer.
         """
-        found: list[CallbackView] = []
-        for partition in partitions:
-            found += await self._list(workflow, partition, "callbacks_dead", most)
-        return sorted(found, key=lambda row: -row.made)[:most]
+        before = _place(cursor)
+        found: list[tuple[_Place, CallbackView]] = []
+        for partition in range(partitions):
+            found += await self._dead_of(workflow, partition, tenant, limit + 1, before)
+        found.sort(key=lambda row: row[0], reverse=True)
+        page = found[:limit]
+        more = "{}-{}.{}".format(*page[-1][0]) if len(found) > limit else None
+        return [view for _, view in page], more
 
-    async def _list(self, workflow: str, partition: int, name: str, most: int) -> list[CallbackView]:
+    async def _dead_of(
+        self, workflow: str, partition: int, tenant: str, most: int, before: _Place | None
+    ) -> list[tuple[_Place, CallbackView]]:
+        """As many of one partition, at most, behind a place."""
+        whose = (key_for(tenant, ""), MARK if tenant == DEFAULT_TENANT else "")
+        latest = "+inf" if before is None else str(before[0])
+        found: list[tuple[_Place, CallbackView]] = []
+        looked, skip = LOOKED_AT_ONCE, 0
+        while looked == LOOKED_AT_ONCE and len(found) < most:
+            looked, rows = await self._list(
+                workflow, partition, "callbacks_dead", latest, skip, LOOKED_AT_ONCE, whose
+            )  # fmt: skip
+            skip += looked
+            places = [((time, partition, view.id), view) for time, view in rows]
+            found += [row for row in places if before is None or row[0] < before]
+        return found[:most]
+
+    async def _list(
+        self, workflow: str, partition: int, name: str, latest: str, skip: int, count: int, whose: tuple[str, str]
+    ) -> tuple[int, list[tuple[int, CallbackView]]]:
+        """How many were looked at, and those that fit, each with its time in the set."""
+        head = PartitionKeys(workflow, partition).head
         with store_errors(self._store.address):
-            rows = await _LIST.ask(self._store.client, PartitionKeys(workflow, partition).head, name, str(most))
-        return [_view(id_.decode(), due, flat) for id_, _, due, flat in rows]
+            looked, *rows = await _LIST.ask(self._store.client, head, name, latest, str(skip), str(count), *whose)
+        return looked, [(int(float(time)), _view(id_.decode(), due, flat)) for id_, time, due, flat in rows]
+
+
+def _place(cursor: str) -> _Place | None:
+    if not cursor:
+        return None
+    time, _, rest = cursor.partition("-")
+    partition, _, id_ = rest.partition(".")
+    if not (is_number(time) and is_number(partition) and id_):
+        raise BadCursor(cursor)
+    return int(time), int(partition), id_
 
 
 def _view(id: str, due: bytes, flat: Sequence[bytes]) -> CallbackView:

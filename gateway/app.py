@@ -23,6 +23,7 @@ from headrace.gateway import (
 from headrace.gateway.authentication import Credentials
 from headrace.gateway.cors import add_cors
 from headrace.gateway.ending import Leaving, on_signals
+from headrace.gateway.fairness import Answering
 from headrace.gateway.gateway import Gateway
 from headrace.gateway.limits import Limits, Told
 from headrace.gateway.meter import Metered
@@ -30,7 +31,7 @@ from headrace.gateway.openapi import DESCRIPTION, described
 from headrace.gateway.principal import Authenticate, anybody, principal_of
 from headrace.gateway.problems import add_problems
 from headrace.gateway.settings import DEFAULTS, GatewaySettings
-from headrace.gateway.tickets import accepting_tickets
+from headrace.gateway.tickets import accepting_tickets, always
 from headrace.tracing.options import Tracing
 
 _GUARDED = (
@@ -87,8 +88,10 @@ def create_app(
     )  # fmt: skip
     app.state.gateway = gateway
     asks = settings.authentication == "required"
-    otherwise = authenticate or (Credentials(gateway.store, settings) if asks else anybody)
-    app.state.authenticate = accepting_tickets(gateway.tickets, otherwise)
+    credentials = Credentials(gateway.store, settings) if asks and authenticate is None else None
+    otherwise = authenticate or credentials or anybody
+    counts = always if credentials is None else credentials.counts
+    app.state.authenticate = accepting_tickets(gateway.tickets, otherwise, counts)
     app.state.limits = Limits(gateway.store, settings)
     add_problems(app)
     app.include_router(routes_health.router)
@@ -97,6 +100,7 @@ def create_app(
         app.include_router(router, dependencies=[Depends(principal_of)])
     app.add_middleware(Told)
     app.add_middleware(Leaving, leaving=lambda: gateway.leaving)
+    app.add_middleware(Answering)
     app.add_middleware(Metered, meter=gateway.meter)
     add_cors(app, settings.cors_origins)
     described(app)

@@ -23,6 +23,8 @@ from headrace.gateway.tokens import InvalidToken, Tokens
 
 _BEARER: Final = re.compile(r"bearer +([A-Za-z0-9._~+/-]+=*) *", re.IGNORECASE)
 _LONGEST: Final = 8192
+_KEY: Final = "key "
+"""What the ids of those begin with who have keys."""
 _MOST_KNOWN: Final = 10_000
 
 
@@ -61,6 +63,20 @@ class Credentials:
         except InvalidToken as error:
             raise refused(str(error)) from None
 
+    async def counts(self, caller: str) -> bool:
+        """Whether the credentials of a caller still count, by its `Principal.id`.
+
+        Of tokens only they themselves tell.
+
+        Raises:
+            StoreUnavailable: Keys can't be looked up.
+        """
+        id_ = caller.removeprefix(_KEY)
+        if id_ == caller:
+            return True
+        key = await self._find(id_)
+        return key is not None and not key.is_over(time.time())
+
     async def _of_key(self, credential: str) -> Principal:
         found = split_key(credential)
         key = None if found is None else await self._find(found[0])
@@ -69,8 +85,9 @@ class Credentials:
         if key.is_over(time.time()):
             raise refused("the key has expired")
         return Principal(
-            tenant=key.tenant, scopes=frozenset(key.scopes), name=f"key {key.name}", id=f"key {key.id}",
+            tenant=key.tenant, scopes=frozenset(key.scopes), name=f"key {key.name}", id=f"{_KEY}{key.id}",
             rate=Rate.parse(key.rate) if key.rate else None,
+            until=None if key.expires is None else key.expires / 1000,
         )  # fmt: skip
 
     async def _find(self, id_: str) -> AccessKey | None:

@@ -12,13 +12,16 @@ import asyncio
 import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 
 import structlog
+from starlette.types import Receive
 
 from headrace.actors.store_requests import REMEMBERED, Admission, Condition, Request, RequestStore
 from headrace.gateway.appending import Appender, Place
 from headrace.gateway.hearing import Hearing
+from headrace.gateway.leaving import has_gone
 from headrace.gateway.tasks import end
 from headrace.sources.connection import connect, store_errors
 from headrace.sources.routing import subscription
@@ -35,7 +38,7 @@ _LAST_LOOK: Final = 0.5
 """Seconds between two looks for the reply to a request that was sent before, at first and at last."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Waiter:
     """A caller that waits for the reply to its request."""
 
@@ -44,11 +47,20 @@ class _Waiter:
     durability: Durability
     reply: asyncio.Future[bytes | None]
     """None: there is none yet, and nobody waits any longer."""
+    caller: Receive | None
+    """By which it is seen that the caller has gone."""
+    leaving: asyncio.Task[None] | None = None
+    """Ends once the caller has gone."""
 
     def answer(self, body: bytes | None) -> None:
         """Let the caller have it, unless it has got something."""
         if not self.reply.done():
             self.reply.set_result(body)
+
+
+def _has_left(waiter: _Waiter, leaving: asyncio.Task[None]) -> None:
+    if not leaving.cancelled():
+        waiter.answer(None)
 
 
 class Bridge(Hearing):
@@ -115,6 +127,7 @@ class Bridge(Hearing):
         condition: Condition = Condition.ANY,
         claim: str = "",
         admitted: asyncio.Future[Admission] | None = None,
+        caller: Receive | None = None,
     ) -> tuple[Admission, bytes | None]:
         """Put a request into the inbox and wait for its reply.
 
@@ -132,6 +145,7 @@ class Bridge(Hearing):
             condition: What must be so of the run.
             claim: Id of the wait that it is for; empty: of none in particular.
             admitted: Told what became of the request as soon as that is known.
+            caller: Whose body is read: once it has gone, within a second or two nobody waits any more.
 
         Returns:
             What became of the request, and its answer (JSON of a `RequestAnswer`); None when it did not come in time.
@@ -141,7 +155,7 @@ class Bridge(Hearing):
             StoreUnavailable: The store does not answer: the request may be in it or not.
             StoreFull: The store has no memory left; the request is not in it.
         """
-        waiter = _Waiter(workflow, partition, durability, asyncio.get_running_loop().create_future())
+        waiter = _Waiter(workflow, partition, durability, asyncio.get_running_loop().create_future(), caller)
         self._waiters.setdefault(request, []).append(waiter)
         self._count += 1
         try:
@@ -160,6 +174,8 @@ class Bridge(Hearing):
 
     def _forget(self, request: str, waiter: _Waiter) -> None:
         self._count -= 1
+        if waiter.leaving is not None:
+            waiter.leaving.cancel()
         left = [each for each in self._waiters[request] if each is not waiter]
         if left:
             self._waiters[request] = left
@@ -216,11 +232,20 @@ class Bridge(Hearing):
     async def _sweep_forever(self) -> None:
         while True:
             await asyncio.sleep(_SWEEP)
+            self._watch_callers()
             waiting = [request for request, waiters in self._waiters.items() if waiters[0].durability.waits]
             try:
                 await self._sweep(waiting)
             except StoreUnavailable as problem:
                 _log.info("replies_not_read", requests=len(waiting), reason=problem.cause)
+
+    def _watch_callers(self) -> None:
+        """Look after those who still wait: most have had their answers, and cost nothing."""
+        for waiters in self._waiters.values():
+            for waiter in waiters:
+                if waiter.leaving is None and waiter.caller is not None:
+                    waiter.leaving = asyncio.create_task(has_gone(waiter.caller), name="caller-leaving")
+                    waiter.leaving.add_done_callback(partial(_has_left, waiter))
 
     async def _sweep(self, requests: Iterable[str]) -> None:
         """Read the durable replies of some who wait: their wake-ups may have been lost."""

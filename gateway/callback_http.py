@@ -62,6 +62,21 @@ class Called:
     """It may not be called."""
 
 
+def trusting(authorities: str = "") -> ssl.SSLContext:
+    """Who signs the certificates of receivers: those whom browsers trust, and one's own.
+
+    Args:
+        authorities: File with certificates of one's own, in PEM; "": none.
+
+    Raises:
+        OSError: The file can't be read, or has no certificates.
+    """
+    trusted = ssl.create_default_context(cafile=certifi.where())
+    if authorities:
+        trusted.load_verify_locations(cafile=authorities)
+    return trusted
+
+
 class CallbackClient:
     """Makes calls.
 
@@ -74,7 +89,7 @@ class CallbackClient:
     def __init__(self, rules: TargetRules, *, within: float, trusted: ssl.SSLContext | None = None) -> None:
         self._within = within
         self._pool = httpcore.AsyncConnectionPool(
-            ssl_context=trusted or ssl.create_default_context(cafile=certifi.where()),
+            ssl_context=trusted or trusting(),
             max_connections=None, max_keepalive_connections=0, network_backend=_Guarded(rules),
         )  # fmt: skip
 

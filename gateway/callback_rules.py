@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,6 +16,8 @@ FAILURES: Final = 5
 FIRST_REST: Final = 30.0
 LONGEST_REST: Final = 600.0
 """Seconds that it is left alone, at first and at most."""
+_LATE: Final = 1.0
+"""Seconds by which what others say may be old."""
 _MOST_KNOWN: Final = 10_000
 
 
@@ -41,10 +43,12 @@ class _State:
     closed_until: float = 0.0
     rest: float = FIRST_REST
     probing: bool = False
+    heard: bool = False
+    """Only others have seen it fail."""
 
 
 class Receivers:
-    """How receivers are, as this process knows: how many calls are under way, and which are left alone.
+    """How receivers are: how many calls of this process are under way, and which are left alone.
 
     Args:
         most: Calls to one receiver at the same time.
@@ -95,5 +99,35 @@ class Receivers:
                 state.closed_until, state.rest = now + state.rest, min(2 * state.rest, LONGEST_REST)
             if asked:
                 state.closed_until = max(state.closed_until, now + min(asked, LONGEST_REST))
+        state.heard = False
         if not (state.busy or state.failures):
             del self._states[name]
+
+    def has_failed(self, name: str) -> bool:
+        """Whether it has failed so often that it was left alone."""
+        state = self._states.get(name)
+        return state is not None and state.failures >= FAILURES
+
+    def resting(self, name: str, now: float) -> float:
+        """For how many seconds more a receiver is left alone; 0: it isn't."""
+        state = self._states.get(name)
+        return 0.0 if state is None else max(0.0, state.closed_until - now)
+
+    def hear(self, resting: Mapping[str, float], now: float) -> None:
+        """What other processes say: whom they leave alone is left alone here, too, and tried by one call first.
+
+        Args:
+            resting: For how many seconds more, by receiver: all that there are.
+            now: As in `enter`.
+        """
+        for name, seconds in resting.items():
+            state = self._states.setdefault(name, _State())
+            state.heard = state.heard or state.failures < FAILURES
+            state.failures = max(state.failures, FAILURES)
+            state.closed_until = max(state.closed_until, now + seconds)
+        for name, state in list(self._states.items()):
+            if state.heard and name not in resting and state.closed_until > now + _LATE:
+                # It has answered somebody.
+                state.failures, state.closed_until, state.heard = 0, 0.0, False
+                if not state.busy:
+                    del self._states[name]

@@ -2,7 +2,7 @@
 
 Every gateway process has one, and they share the work by what each of them takes in hand. What a process that ended had
 in hand falls due again. A receiver that is slow or broken holds up nobody else: calls to one are limited, and after
-failures it is left alone for a while, as each process sees it.
+failures it is left alone for a while, which the processes tell each other.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Final
 
 import structlog
 
+from headrace.actors.resting_receivers import RestingReceivers
 from headrace.actors.store_callbacks import Attempt, CallbackStore, Claimed, Outcome
 from headrace.actors.store_requests import RequestStore
 from headrace.gateway.callback_http import CallbackClient, Called
@@ -37,6 +38,8 @@ _MARGIN: Final = 30.0
 _ENDING: Final = 2.0
 """Seconds that calls under way have when the process ends."""
 _TRIES: Final = 3
+_HEAR: Final = 1.0
+"""Seconds between two looks at what other processes say of receivers."""
 _KNOWN_FOR: Final = 10.0
 """Seconds that a workflow's descriptor is taken as it was read."""
 
@@ -54,6 +57,7 @@ class CallbackSender:
         per_target: Calls to one receiver at the same time.
         client: Makes the calls; by default one of its own.
         chance: From 0 to 1.
+        counted: Told of each call: its workflow, and what came of it.
     """
 
     def __init__(  # noqa: PLR0913  each is a setting
@@ -68,6 +72,7 @@ class CallbackSender:
         per_target: int,
         client: CallbackClient | None = None,
         chance: Callable[[], float] = random.random,
+        counted: Callable[[str, str], None] = lambda _, __: None,
     ) -> None:
         self._store = store
         self._callbacks = CallbackStore(store)
@@ -79,6 +84,9 @@ class CallbackSender:
         self._client = client or CallbackClient(rules, within=within)
         self._chance = chance
         self._receivers = Receivers(per_target)
+        self._resting = RestingReceivers(store)
+        self._heard_at = float("-inf")
+        self._counted = counted
         self._calls: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -125,10 +133,29 @@ class CallbackSender:
         Raises:
             StoreUnavailable: The store does not answer.
         """
+        await self._hear()
         for name in await self._store.workflows():
             workflow = await self._workflow(name)
             if workflow is not None:
                 await self._look_at(workflow)
+
+    async def _hear(self) -> None:
+        """What the other processes say of receivers."""
+        now = time.monotonic()
+        if now - self._heard_at >= _HEAR:
+            self._heard_at = now
+            self._receivers.hear(await self._resting.read(), now)
+
+    async def _say(self, target: str, *, well: bool, rested: bool) -> None:
+        """Tell the other processes how a receiver is, if that is news."""
+        seconds = self._receivers.resting(target, time.monotonic())
+        try:
+            if well and rested:
+                await self._resting.is_well(target)
+            elif not well and seconds:
+                await self._resting.rest(target, seconds)
+        except StoreUnavailable as problem:
+            _log.info("receiver_not_told_of", receiver=target, reason=problem.cause)
 
     async def _workflow(self, name: str) -> WorkflowDescriptor | None:
         known = self._known.get(name)
@@ -170,12 +197,14 @@ class CallbackSender:
             await self._settle(row, "postponed", wait * (1 + self._chance() / 10), None)
             return
         began, called, well = time.monotonic(), Called(error="broken off"), False
+        rested = self._receivers.has_failed(target)
         attempt_at = _milliseconds()
         try:
             called = await self._client.post(row.url, self._headers(row), row.body)
             well = bool(called.refused or is_delivered(called.status) or called.status in FINAL)
         finally:
             self._receivers.leave(target, time.monotonic(), well=well, asked=called.retry_after)
+        await self._say(target, well=well, rested=rested)
         took = round((time.monotonic() - began) * 1000)
         outcome, after = self._outcome(row, called)
         attempt = Attempt(at=attempt_at, milliseconds=took, status=called.status, error=called.error)
@@ -202,6 +231,7 @@ class CallbackSender:
         return "retry", after
 
     async def _settle(self, row: Claimed, outcome: Outcome, after: float, attempt: Attempt | None) -> None:
+        self._counted(row.workflow, outcome)
         if outcome == "dead" and attempt is not None:
             _log.warning(
                 "callback_given_up", workflow=row.workflow, run=row.run, callback=row.id, attempts=row.attempts + 1,

@@ -11,20 +11,23 @@ import asyncio
 import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Final, NamedTuple, TypeAlias
-from urllib.parse import urlsplit
+from typing import Final, TypeAlias
 
+from headrace.workflows.callback_address import Target, shortened, target_of
 from headrace.workflows.errors import HeadraceError
 
-LONGEST: Final = 2048
-"""Characters of an address."""
 RESOLVE_WITHIN: Final = 5.0
 """Seconds."""
-_PORTS: Final = {"https": 443, "http": 80}
 _NAT64: Final = ipaddress.ip_network("64:ff9b::/96")
 _LOCAL_NAT64: Final = ipaddress.ip_network("64:ff9b:1::/48")
+_HIDDEN: Final = tuple(map(ipaddress.ip_network, (
+    "168.63.129.16/32",  # what Azure's machines ask for their settings
+    "192.0.0.0/24", "192.88.99.0/24", "3fff::/20",  # RFC 6890, 7526, 9637
+)))  # fmt: skip
+"""Not for everybody, whatever Python's tables say."""
+_ISATAP: Final = (0x5EFE, 0x0200_5EFE)
+"""RFC 5214: what stands before an IPv4 address in the second half of an IPv6 address that leads to it."""
 _COMPATIBLE: Final = ipaddress.ip_network("::/96")
-_SHORTENED: Final = 100
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
@@ -42,19 +45,6 @@ class TargetRefused(HeadraceError):
     def __init__(self, reason: str) -> None:
         super().__init__(f"{reason}. Give an https address that is reachable for everybody.")
         self.reason = reason
-
-
-class Target(NamedTuple):
-    """Where an address leads."""
-
-    scheme: str
-    host: str
-    port: int
-
-    @property
-    def name(self) -> str:
-        """What its limits go by."""
-        return f"{self.host}:{self.port}"
 
 
 async def resolve(host: str, port: int) -> Sequence[str]:
@@ -84,18 +74,13 @@ class TargetRules:
         Raises:
             TargetRefused: It can't be called, or may not.
         """
-        if len(url) > LONGEST or not url.isascii() or not url.isprintable() or " " in url or "\\" in url:
-            raise TargetRefused(f"a callback's address has at most {LONGEST} characters, all of them visible ASCII")
         try:
-            parts = urlsplit(url)
-            port = parts.port
+            target = target_of(url)
         except ValueError as error:
-            raise TargetRefused(f"{_short(url)} is no address ({error})") from None
-        if parts.scheme not in _PORTS or (parts.scheme == "http" and not self._plain):
-            raise TargetRefused(f"{_short(url)} does not begin with https://")
-        if not parts.hostname or parts.username is not None or parts.password is not None or port == 0:
-            raise TargetRefused(f"{_short(url)} names no host, or a user, or port 0")
-        return Target(parts.scheme, parts.hostname, port or _PORTS[parts.scheme])
+            raise TargetRefused(str(error)) from None
+        if target.scheme == "http" and not self._plain:
+            raise TargetRefused(f"{shortened(url)} does not begin with https://")
+        return target
 
     async def check(self, url: str) -> Target:
         """Where an address leads, if all that its name means now may be called.
@@ -109,7 +94,7 @@ class TargetRules:
         except (OSError, UnicodeError) as error:
             if isinstance(error, TimeoutError) or getattr(error, "errno", None) == socket.EAI_AGAIN:
                 return target  # it is asked again when it is called
-            raise TargetRefused(f"{_short(target.host)} can't be resolved ({error})") from None
+            raise TargetRefused(f"{shortened(target.host)} can't be resolved ({error})") from None
         return target
 
     async def addresses(self, host: str, port: int) -> list[str]:
@@ -124,7 +109,7 @@ class TargetRules:
             raise OSError(f"{host} has no address")
         for text in found:
             if not self.is_allowed(ipaddress.ip_address(text)):
-                raise TargetRefused(f"{_short(host)} means {text}, which is not public")
+                raise TargetRefused(f"{shortened(host)} means {text}, which is not public")
         return found
 
     def is_allowed(self, address: Address) -> bool:
@@ -136,7 +121,7 @@ class TargetRules:
 
 
 def embedded(address: Address) -> ipaddress.IPv4Address | None:
-    """The IPv4 address that an IPv6 address leads to: mapped, compatible, 6to4, Teredo, or by NAT64."""
+    """The IPv4 address that an IPv6 address leads to: mapped, compatible, 6to4, Teredo, ISATAP, or by NAT64."""
     if isinstance(address, ipaddress.IPv4Address):
         return None
     if address.ipv4_mapped is not None:
@@ -145,6 +130,8 @@ def embedded(address: Address) -> ipaddress.IPv4Address | None:
         return address.sixtofour
     if address.teredo is not None:
         return address.teredo[1]
+    if (int(address) >> 32) & 0xFFFFFFFF in _ISATAP:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     is_own = int(address) in (0, 1)  # unspecified, loopback
     if address in _NAT64 or (address in _COMPATIBLE and not is_own):
         return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
@@ -162,6 +149,8 @@ def is_public(address: Address) -> bool:
         address.is_site_local or address.scope_id is not None or address in _LOCAL_NAT64
     ):
         return False
+    if any(address in network for network in _HIDDEN):
+        return False
     hidden = (
         address.is_private or address.is_loopback or address.is_link_local or address.is_multicast
         or address.is_reserved or address.is_unspecified
@@ -176,7 +165,3 @@ def networks_of(text: str) -> list[Network]:
         ValueError: One of them is none.
     """
     return [ipaddress.ip_network(part) for part in text.replace(",", " ").split()]
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= _SHORTENED else f"{text[:_SHORTENED]}...")

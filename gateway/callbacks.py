@@ -6,13 +6,17 @@ from typing import Final
 
 from fastapi import Request
 
+from headrace.actors.resting_receivers import RestingReceivers
 from headrace.actors.store_callbacks import CallbackStore
 from headrace.actors.store_requests import RequestStore
 from headrace.gateway.addresses import partition
+from headrace.gateway.callback_http import CallbackClient, trusting
+from headrace.gateway.callback_metrics import CallbackMeter, resting_family, waiting_families
 from headrace.gateway.callback_sender import CallbackSender
 from headrace.gateway.callback_targets import Resolver, TargetRefused, TargetRules, networks_of, resolve
 from headrace.gateway.problems import ProblemError
 from headrace.gateway.settings import GatewaySettings
+from headrace.metrics.families import Family
 from headrace.sources.standard_webhooks import secrets_of
 from headrace.workflows.calling_back import HEADER
 from headrace.workflows.records import Headers
@@ -32,6 +36,8 @@ class Callbacks:
 
     def __init__(self, store: RequestStore, settings: GatewaySettings, *, resolver: Resolver = resolve) -> None:
         self.store = CallbackStore(store)
+        self._registry = store
+        self._meter = CallbackMeter()
         self._most = settings.callbacks_waiting
         networks = networks_of(settings.callback_networks)
         self._rules = TargetRules(networks, plain=settings.callback_plain, resolver=resolver)
@@ -40,7 +46,10 @@ class Callbacks:
             self._sender = CallbackSender(
                 store, self._rules, secrets, within=settings.callback_seconds,
                 first_pause=settings.callback_first_pause, give_up=settings.callback_give_up,
-                per_target=settings.callback_per_target,
+                per_target=settings.callback_per_target, counted=self._meter.count,
+                client=CallbackClient(
+                    self._rules, within=settings.callback_seconds, trusted=trusting(settings.callback_authorities)
+                ),
             )  # fmt: skip
 
     async def open(self) -> None:
@@ -52,6 +61,15 @@ class Callbacks:
         """Tell nothing more."""
         if self._sender is not None:
             await self._sender.close()
+
+    async def families(self) -> tuple[list[Family], list[Family]]:
+        """What is counted: by this process, and in the store, which is the same for all.
+
+        Raises:
+            StoreUnavailable: The store does not answer.
+        """
+        resting = await RestingReceivers(self._registry).read()
+        return self._meter.families(), [*await waiting_families(self._registry, self.store), resting_family(resting)]
 
     async def asked(self, request: Request, workflow: WorkflowDescriptor, key: str) -> Headers:
         """Headers for the event of a request that asks for callbacks; none if it doesn't.

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 import msgspec
 from fastapi import Response
+from starlette.types import Receive
 
 from headrace.actors.store_requests import Admission, Condition
 from headrace.gateway.addresses import links_of, partition, run_address
@@ -43,6 +44,8 @@ class Call:
     """Of the event."""
     claim: str = ""
     """Id of the wait that it is for; empty: of none in particular."""
+    caller: Receive | None = None
+    """By which it is seen that the caller has gone."""
 
     @property
     def home(self) -> str:
@@ -63,6 +66,7 @@ async def send(gateway: Gateway, call: Call) -> Response:
         workflow.name, partition(workflow, call.key), call.key, call.source.name, call.body,
         request=call.identity.id, wait=call.preference.wait, durability=durability, headers=call.headers,
         fingerprint=call.identity.fingerprint, condition=call.condition, claim=call.claim,
+        caller=call.caller,
     )  # fmt: skip
     if not admission.is_in:
         raise refusal(admission, workflow, call.key)

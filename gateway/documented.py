@@ -116,6 +116,22 @@ _ANSWERS: Final[dict[str, tuple[int, dict[str, Any]]]] = MORE_ANSWERS | {
             "links": {"redeliver": f"{_HOME}/callbacks/msg_5e0f8c2d9a1b4f7e/redeliver"},
         }]}}},
     }),
+    "dead_callbacks": (200, {
+        "description": "A part of them, the newest first; `cursor`: where the next part begins, null at the end.",
+        "content": {_JSON: {"schema": {
+            "type": "object", "required": ["callbacks", "cursor"],
+            "properties": {
+                "callbacks": {"type": "array", "items": {"$ref": "#/components/schemas/Callback"}},
+                "cursor": {"type": ["string", "null"]},
+            },
+        }, "example": {"callbacks": [{
+            "id": "msg_5e0f8c2d9a1b4f7e", "run": _HOME, "type": "run.completed",
+            "url": "https://shop.example/hooks/orders", "status": "dead",
+            "occurred": "2026-11-27T12:00:00.000Z", "next_attempt": None, "attempts": 1,
+            "log": [{"at": "2026-11-27T12:00:00.120Z", "milliseconds": 48, "status": 410, "error": None}],
+            "links": {"redeliver": f"{_HOME}/callbacks/msg_5e0f8c2d9a1b4f7e/redeliver"},
+        }], "cursor": None}}},
+    }),
     "redelivered": (200, {
         "description": "It is to be told once more.",
         "headers": {"Location": _header("Where its attempts are listed.", f"{_HOME}/callbacks")},

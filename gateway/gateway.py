@@ -19,6 +19,7 @@ from headrace.actors.store_requests import RequestStore
 from headrace.actors.store_values import ValueReader
 from headrace.gateway.bridge import Bridge
 from headrace.gateway.callbacks import Callbacks
+from headrace.gateway.fairness import WaitingOfTenants
 from headrace.gateway.following import Follower
 from headrace.gateway.listening import Listener
 from headrace.gateway.meter import GatewayMeter
@@ -81,6 +82,7 @@ class Gateway:
         self.follower = Follower(FollowedStreams(self.store), self.listener)
         self.tickets = Tickets(self.store)
         self.sessions = OpenSessions()
+        self.tenants = WaitingOfTenants(settings.tenant_waiting)
         self.callbacks = Callbacks(self.store, settings)
         self.meter = GatewayMeter(lambda: self.waiting)
         self.leaving = False
@@ -189,7 +191,7 @@ class Gateway:
         """How long a caller wants to wait, and may.
 
         Raises:
-            ProblemError: `too_many_waiting`.
+            ProblemError: `too_many_waiting`, `quota_exceeded`.
         """
         settings = self.settings
         preference = preference_of(
@@ -200,7 +202,16 @@ class Gateway:
         return preference
 
     def admit_one(self) -> None:
-        """Make sure that one more may wait.
+        """Make sure that one more may wait, of who asks too; it counts until the request is over.
+
+        Raises:
+            ProblemError: `too_many_waiting`, `quota_exceeded`.
+        """
+        self.admit_any()
+        self.tenants.hold(tenant_now())
+
+    def admit_any(self) -> None:
+        """Make sure that one more may wait, whoever it is.
 
         Raises:
             ProblemError: `too_many_waiting`.

@@ -9,6 +9,7 @@ from headrace.gateway.documented import answers
 _OPEN: Final = ("/healthz", "/readyz")
 _REFUSALS: Final = (
     "credentials_repeated", "credentials_missing", "credentials_invalid", "forbidden", "rate_limited",
+    "quota_exceeded",
     "credentials_unavailable",
 )  # fmt: skip
 

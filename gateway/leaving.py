@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 from starlette.requests import ClientDisconnect
+from starlette.types import Receive
 
 from headrace.gateway.tasks import end
 
@@ -24,7 +25,7 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
     Raises:
         ClientDisconnect: The caller has gone.
     """
-    working, leaving = asyncio.create_task(work), asyncio.create_task(_gone(request))
+    working, leaving = asyncio.create_task(work), asyncio.create_task(has_gone(request.receive))
     try:
         await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
         if not working.done():
@@ -34,6 +35,7 @@ async def unless_gone(request: Request, work: Coroutine[Any, Any, _T]) -> _T:
         await end([task for task in (working, leaving) if not task.done()])
 
 
-async def _gone(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
+async def has_gone(receive: Receive) -> None:
+    """Ends once the caller has gone; its body is to have been read."""
+    while (await receive())["type"] != "http.disconnect":
         pass

@@ -45,6 +45,8 @@ class Principal:
     """By which they are counted; empty: nobody's credentials were asked for."""
     rate: Rate | None = None
     """How often they may ask; None: as often as the gateway says."""
+    until: float | None = None
+    """When their credentials end, by what these say: seconds since 1970 UTC; None: never."""
 
     def may(self, right: Right, workflow: str | None) -> bool:
         """Whether they have a right: to this workflow or, for None, to any."""

@@ -182,6 +182,10 @@ _TYPES: Final = (
         "rate_limited", _S.TOO_MANY_REQUESTS, "Too many requests", "Send it again after Retry-After; see RateLimit."
     ),
     ProblemType(
+        "quota_exceeded", _S.TOO_MANY_REQUESTS, "The tenant has used up a quota",
+        "Send it again after Retry-After; `quota` says which: `tenant` (see RateLimit), or `waiting`.",
+    ),
+    ProblemType(
         "credentials_unavailable", _S.SERVICE_UNAVAILABLE, "Credentials can't be checked now",
         "Send it again after Retry-After.",
     ),

@@ -45,6 +45,7 @@ _LATER: Final = (
     "run_starting",
     "callbacks_full",
     "rate_limited",
+    "quota_exceeded",
     "credentials_unavailable",
 )
 """Codes of problems that pass: their answers have Retry-After."""

@@ -13,13 +13,13 @@ from headrace.gateway.addresses import BASE, key_of, partition, run_address
 from headrace.gateway.calls import json_response
 from headrace.gateway.documented import answers
 from headrace.gateway.gateway import OfProcess
-from headrace.gateway.parameters import Key, Limit, Name
+from headrace.gateway.parameters import Cursor, Key, Limit, Name
 from headrace.gateway.principal import Caller
 from headrace.gateway.problems import ProblemError
 from headrace.gateway.run_documents import written
 from headrace.workflows.durability import Durability
 from headrace.workflows.store import WorkflowDescriptor
-from headrace.workflows.tenants import shown_key, tenant_of
+from headrace.workflows.tenants import shown_key
 
 router = APIRouter(tags=["callbacks"])
 _READING = ("unknown_workflow", "store_unavailable")
@@ -47,14 +47,17 @@ async def get_callbacks(
 @router.get(
     f"{BASE}/callbacks/dead",
     summary="Callbacks that were given up",
-    responses=answers("callbacks", "invalid_parameter", *_READING),
+    responses=answers("dead_callbacks", "invalid_parameter", "invalid_cursor", *_READING),
 )
-async def get_dead_callbacks(gateway: OfProcess, principal: Caller, name: Name, limit: Limit = 50) -> Response:
+async def get_dead_callbacks(
+    gateway: OfProcess, principal: Caller, name: Name, limit: Limit = 50, cursor: Cursor = ""
+) -> Response:
     """The dead letters among callbacks, the newest first: refused for good, or tried for too long."""
     workflow = await gateway.workflow(name)
-    rows = await gateway.callbacks.store.dead(workflow.name, range(workflow.partitions), limit)
-    own = [row for row in rows if tenant_of(row.run) == principal.tenant]
-    return json_response({"callbacks": [_document(workflow, row) for row in own]})
+    rows, more = await gateway.callbacks.store.dead(
+        workflow.name, workflow.partitions, principal.tenant, limit=limit, cursor=cursor
+    )
+    return json_response({"callbacks": [_document(workflow, row) for row in rows], "cursor": more})
 
 
 @router.post(

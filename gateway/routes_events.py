@@ -17,9 +17,10 @@ from headrace.gateway.gateway import OfProcess, request_source
 from headrace.gateway.idempotency import idempotency_key, identity_of, minted_key
 from headrace.gateway.ingest import take_in
 from headrace.gateway.parameters import Key, Name
-from headrace.gateway.principal import Caller
+from headrace.gateway.principal import WRITE, Caller
 from headrace.gateway.problems import ProblemError
 from headrace.gateway.sse import wants_events
+from headrace.gateway.staying import still_may
 from headrace.gateway.traced import traced
 from headrace.gateway.turns import send_followed
 from headrace.workflows.late import NEW_RUN
@@ -83,7 +84,7 @@ async def post_run(
         identity = identity_of(chosen, (principal.tenant, name, run, "runs", port.name), body)
         return await send(gateway, Call(
             workflow=workflow, source=port, key=run, body=body, identity=identity, condition=condition,
-            preference=preference, headers=(*headers, *callback),
+            preference=preference, headers=(*headers, *callback), caller=request.receive,
         ))  # fmt: skip
 
     return await traced(gateway, request, name, work)
@@ -149,10 +150,10 @@ async def post_event(
         identity = identity_of(chosen, (principal.tenant, name, run, "events", port.name), body)
         call = Call(
             workflow=workflow, source=port, key=run, body=body, identity=identity, condition=late_condition(port),
-            preference=preference, headers=(*headers, *callback),
+            preference=preference, headers=(*headers, *callback), caller=request.receive,
         )  # fmt: skip
         if stream is not None and wants_events(request):
-            return await send_followed(gateway, call, stream)
+            return await send_followed(gateway, call, stream, still_may(request, principal, WRITE))
         return await send(gateway, call)
 
     return await traced(gateway, request, name, work)

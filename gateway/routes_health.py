@@ -46,5 +46,10 @@ async def get_metrics(gateway: OfProcess, principal: Caller) -> Response:
     """
     if not principal.may_all(ADMIN):
         raise forbidden(ADMIN)
-    page = await exposition(gateway.store, more=gateway.meter.rows())
+    of_process, of_store = await gateway.callbacks.families()
+    page = await exposition(gateway.store, more=[
+        *gateway.meter.rows(),
+        *(({"process": gateway.meter.process}, family) for family in of_process),
+        *(({}, family) for family in of_store),
+    ])  # fmt: skip
     return Response(page, headers={"Content-Type": CONTENT_TYPE})

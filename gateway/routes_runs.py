@@ -21,6 +21,7 @@ from headrace.gateway.claims import CLAIMING, claim_in
 from headrace.gateway.documented import IDEMPOTENT, KNOWN, REASON_BODY, WAITING, answers, body_of, extra
 from headrace.gateway.gateway import Gateway, OfProcess, message_source
 from headrace.gateway.idempotency import idempotency_key, identity_of
+from headrace.gateway.leaving import unless_gone
 from headrace.gateway.parameters import Cursor, Key, Limit, Name
 from headrace.gateway.principal import ADMIN, Caller, Principal, demand
 from headrace.gateway.problems import ProblemError
@@ -84,7 +85,8 @@ async def get_one_run(gateway: OfProcess, principal: Caller, request: Request, n
         if preference.applied is not None and preference.wait:
             headers["Preference-Applied"] = preference.applied
             place = RunPlace(workflow.name, run.partition, run.key)
-            await gateway.watcher.until_changed(place, head_of(run).version, preference.wait)
+            watching = gateway.watcher.until_changed(place, head_of(run).version, preference.wait)
+            await unless_gone(request, watching)
             run = await _run(gateway, workflow, run.key)
     headers["ETag"] = _etag(run)
     headers["Cache-Control"] = "no-cache"
@@ -156,7 +158,7 @@ async def post_message(
         identity = identity_of(chosen, (principal.tenant, name, run, "messages", source.name), body)
         return await send(gateway, Call(
             workflow=workflow, source=source, key=run, body=body, identity=identity, condition=Condition.RUNNING,
-            preference=preference, headers=headers, claim=claim_in(request),
+            preference=preference, headers=headers, claim=claim_in(request), caller=request.receive,
         ))  # fmt: skip
 
     return await traced(gateway, request, name, work)

@@ -14,10 +14,11 @@ from headrace.gateway.cors import is_welcome
 from headrace.gateway.documented import answers
 from headrace.gateway.gateway import Gateway, OfProcess
 from headrace.gateway.parameters import Key, Name
-from headrace.gateway.principal import READ, WRITE, Caller, demand, forbidden, known
+from headrace.gateway.principal import READ, WRITE, Caller, demand, known
 from headrace.gateway.problems import ProblemError, problem_of
 from headrace.gateway.sessions import Asked, Session
 from headrace.gateway.sse import checked_event_id
+from headrace.gateway.staying import still_may
 from headrace.gateway.tickets import SECONDS, SESSION, TICKET, Ticket
 
 router = APIRouter(tags=["runs"])
@@ -70,13 +71,7 @@ async def _opened(socket: WebSocket, scope: Scope, name: str, key_text: str) -> 
     async def count() -> None:
         await socket.app.state.limits.count(_request(scope), principal)
 
-    async def still() -> None:
-        now = await socket.app.state.authenticate(_request(scope))
-        for right in (READ, WRITE):
-            if now.tenant != principal.tenant or not now.may(right, name):
-                raise forbidden(right)
-
-    return Session(gateway, socket, asked, count, still)
+    return Session(gateway, socket, asked, count, still_may(_request(scope), principal, READ, WRITE))
 
 
 def _request(scope: Scope) -> Request:
@@ -110,10 +105,12 @@ async def post_session_ticket(gateway: OfProcess, principal: Caller, name: Name,
     """
     demand(READ, name)
     workflow = await gateway.workflow(name)
-    home = run_address(workflow, key_of(workflow, key_text))
-    token = await gateway.tickets.issue(
-        Ticket(principal.tenant, name, key_text, "", is_session=True, caller=principal.id, rate=principal.rate)
-    )
+    run = key_of(workflow, key_text)
+    home = run_address(workflow, run)
+    token = await gateway.tickets.issue(Ticket(
+        principal.tenant, name, key_text, "", is_session=True, caller=principal.id, rate=principal.rate, run=run,
+        until=principal.until,
+    ))  # fmt: skip
     document: dict[str, Any] = {
         "ticket": token, "expires_in": SECONDS, "links": {"session": f"{home}/session?{TICKET}={token}"},
     }  # fmt: skip

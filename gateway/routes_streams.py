@@ -18,9 +18,10 @@ from headrace.gateway.documented_runs import ACCEPT_EVENTS, LAST_EVENT_ID
 from headrace.gateway.following import StreamPlace, Told, has_had_all, page_of
 from headrace.gateway.gateway import Gateway, OfProcess
 from headrace.gateway.parameters import Key, Name
-from headrace.gateway.principal import Caller
+from headrace.gateway.principal import READ, Caller
 from headrace.gateway.problems import ProblemError
 from headrace.gateway.sse import ALIVE, RETRY, last_event_id, sse_event, sse_response, wants_events
+from headrace.gateway.staying import Still, still_may, while_known
 from headrace.gateway.tickets import SECONDS, TICKET, Ticket
 from headrace.workflows.store import WorkflowDescriptor
 from headrace.workflows.tenants import shown_key
@@ -54,12 +55,11 @@ async def get_stream(  # noqa: PLR0913, PLR0917  each is a part of the request
     `value` has a value; `reset` says that what came before with this id or a higher one is void; `end`, that the run
     has ended; `error`, why nothing more is told. After `Last-Event-ID` it goes on without a gap or a repeat.
     """
-    del principal
     workflow = await gateway.workflow(name)
     key = key_of(workflow, key_text)
     place = StreamPlace(workflow.name, partition(workflow, key), key, stream)
     if wants_events(request):
-        return await _followed(gateway, workflow, place, last_event_id(request), ticket)
+        return await _followed(gateway, workflow, place, last_event_id(request), still_may(request, principal, READ))
     page = await page_of(gateway.follower, place, offset, limit)
     if page is None:
         raise _unknown(workflow, key)
@@ -73,7 +73,7 @@ async def get_stream(  # noqa: PLR0913, PLR0917  each is a part of the request
 
 
 async def _followed(
-    gateway: Gateway, workflow: WorkflowDescriptor, place: StreamPlace, last: str | None, ticket: str | None
+    gateway: Gateway, workflow: WorkflowDescriptor, place: StreamPlace, last: str | None, still: Still
 ) -> Response:
     """The stream as events, after what the caller has had."""
     gateway.admit_one()
@@ -86,10 +86,12 @@ async def _followed(
 
     async def events() -> AsyncIterator[bytes]:
         yield RETRY
-        async for told in gateway.follower.follow(place, after):
-            if told.kind == "alive" and ticket is not None:
-                await gateway.tickets.redeem(ticket)  # so that it is good for connecting again
-            yield event_of(told, workflow, place)
+        try:
+            # By that a ticket is good for connecting again, too.
+            async for told in while_known(gateway.follower.follow(place, after), still):
+                yield event_of(told, workflow, place)
+        except ProblemError as problem:
+            yield sse_event("error", problem_data(problem, workflow, place.key))
 
     return sse_response(events(), {"Content-Location": run_address(workflow, place.key)})
 
@@ -130,8 +132,11 @@ async def post_ticket(gateway: OfProcess, principal: Caller, name: Name, key_tex
     It is good for a minute from when it was made, and from when the stream was last followed by it.
     """
     workflow = await gateway.workflow(name)
-    home = run_address(workflow, key_of(workflow, key_text))
-    token = await gateway.tickets.issue(Ticket(principal.tenant, name, key_text, stream))
+    run = key_of(workflow, key_text)
+    home = run_address(workflow, run)
+    token = await gateway.tickets.issue(
+        Ticket(principal.tenant, name, key_text, stream, caller=principal.id, run=run, until=principal.until)
+    )
     address = f"{home}/streams/{quote(stream, safe='')}?{TICKET}={token}"
     document = {"ticket": token, "expires_in": SECONDS, "links": {"stream": address}}
     return json_response(document, headers={"Cache-Control": "no-store"})

@@ -39,7 +39,7 @@ from headrace.gateway.session_streams import through_runs
 from headrace.gateway.tasks import end
 from headrace.gateway.turns import LONGEST
 from headrace.workflows.durability import Durability
-from headrace.workflows.store import StoreUnavailable, WorkflowDescriptor
+from headrace.workflows.store import WorkflowDescriptor
 
 _log = structlog.get_logger(__name__)
 
@@ -188,8 +188,6 @@ class Session:
                 await self._still()
             except ProblemError as problem:
                 raise Closing(NOT_ALLOWED, problem.code) from problem
-            except StoreUnavailable as problem:
-                _log.info("credentials_not_read", reason=problem.cause)
 
     async def _follow(self, stream: str, last: str) -> None:
         workflow, key = self._asked.workflow, self._asked.key
@@ -217,12 +215,14 @@ class Session:
             call, to = await self._call(frame_of(body, self._gateway.settings))
             if len(self._asking) >= _UNDER_WAY:
                 raise ProblemError("too_many_waiting", f"{_UNDER_WAY} of this session wait for their replies")
-            self._gateway.admit_one()
+            self._gateway.admit_any()
+            leave = self._gateway.tenants.enter(self._asked.tenant)
         except Exception as error:  # noqa: BLE001  a session goes on after what is wrong with one frame
             await self._tell_problem(error, id_in(body))
             return
         admitted: asyncio.Future[Admission] = asyncio.get_running_loop().create_future()
         asking = self._begin(self._ask(call, to, admitted))
+        asking.add_done_callback(lambda _: leave())
         self._asking.add(asking)
         await asyncio.wait((asking, admitted), return_when=asyncio.FIRST_COMPLETED)
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import msgspec
 
 from headrace.actors.rates import Rate
+from headrace.gateway.callback_http import trusting
 from headrace.gateway.callback_targets import networks_of
 from headrace.gateway.cors import origins_of
 from headrace.sources.standard_webhooks import secrets_of
@@ -70,6 +71,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     """Networks that callbacks may go to though they are not public: `10.0.0.0/8, fd00::/8`."""
     callback_plain: bool = False
     """Callbacks may go to `http://`."""
+    callback_authorities: str = ""
+    """File with certificates, in PEM, of those who sign the certificates of receivers, besides whom browsers trust."""
     callback_seconds: _Seconds = 15.0
     """Time for a receiver to answer."""
     callback_first_pause: _Seconds = 5.0
@@ -88,6 +91,11 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     """How often each caller with credentials may ask, as `100/s`; empty: as often as they want."""
     total_rate: str = ""
     """How often all together may."""
+    tenant_quota: str = ""
+    """How many requests a tenant has, all its callers together, in a window of time that begins anew when it is over:
+    `100000/d`, by UTC; empty: as many as it wants."""
+    tenant_waiting: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Callers of one tenant that may wait at the same time, in one process; 0: as many as `waiting` says."""
     jwt_jwks_url: str = ""
     """Where the keys of an issuer of JSON Web Tokens are."""
     jwt_public_key: str = ""
@@ -138,8 +146,9 @@ def gateway_settings(table: Mapping[str, Any]) -> GatewaySettings:
             raise GatewayOptionError(name, f"{table[name]!r} can't be used. {error}") from None
     _check("callback_secrets", secrets_of, table)
     _check("callback_networks", networks_of, table)
+    _check("callback_authorities", trusting, table)
     _check("cors_origins", origins_of, table)
-    for option in ("rate", "total_rate"):
+    for option in ("rate", "total_rate", "tenant_quota"):
         _check(option, _rate, table)
     return msgspec.convert(dict(table), GatewaySettings, strict=False)
 
@@ -151,7 +160,7 @@ def _rate(text: str) -> object:
 def _check(option: str, parse: Callable[[str], object], table: Mapping[str, Any]) -> None:
     try:
         parse(str(table.get(option, "")))
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise GatewayOptionError(option, str(error)) from None
 
 

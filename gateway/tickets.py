@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from typing import Any, Final
+import time
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, TypeAlias
 
 import msgspec
 from fastapi import Request
@@ -36,9 +38,13 @@ class Ticket(msgspec.Struct, frozen=True):
     is_session: bool = False
     """It opens sessions, in which one may also send."""
     caller: str = ""
-    """As whose what is sent in a session is counted."""
+    """Who has got it (`Principal.id`): as whose what is sent in a session is counted, and with whose key it ends."""
     rate: Rate | None = None
     """How often they may send."""
+    run: str = ""
+    """Key of the run, as the store has it: by it the ticket is found if that is to be forgotten."""
+    until: float | None = None
+    """When the credentials end by which it was got: seconds since 1970 UTC; None: never."""
 
 
 class Tickets:
@@ -77,8 +83,23 @@ def _place(token: str) -> str:
     return f"hr:ticket:{hashlib.sha256(token.encode()).hexdigest()}"
 
 
-def accepting_tickets(tickets: Tickets, otherwise: Authenticate) -> Authenticate:
-    """Tells who asks: for a stream or a session, also by a ticket; else, as before."""
+Counts: TypeAlias = Callable[[str], Awaitable[bool]]
+"""Whether the credentials of a caller still count, by its `Principal.id`."""
+
+
+async def always(_: str) -> bool:
+    """Nobody's credentials end before their time."""
+    return True
+
+
+def accepting_tickets(tickets: Tickets, otherwise: Authenticate, counts: Counts = always) -> Authenticate:
+    """Tells who asks: for a stream or a session, also by a ticket; else, as before.
+
+    Args:
+        tickets: Those that there are.
+        otherwise: Tells who asks by other credentials.
+        counts: A ticket is good for no longer than the credentials by which it was got.
+    """
 
     async def authenticate(request: Request) -> Principal:
         token = request.query_params.get(TICKET)
@@ -88,7 +109,8 @@ def accepting_tickets(tickets: Tickets, otherwise: Authenticate) -> Authenticate
             return await otherwise(request)
         ticket = await tickets.redeem(token)
         asked = (is_session, where["workflow"], where["key"], where.get("stream", ""))
-        if ticket is None or (ticket.is_session, ticket.workflow, ticket.key, ticket.stream) != asked:
+        is_good = ticket is not None and (ticket.is_session, ticket.workflow, ticket.key, ticket.stream) == asked
+        if ticket is None or not is_good or _is_over(ticket) or not await counts(ticket.caller):
             what = "session" if is_session else "stream"
             raise ProblemError("invalid_ticket", f"the ticket is not good for this {what}, or not any more")
         if is_session:
@@ -97,3 +119,7 @@ def accepting_tickets(tickets: Tickets, otherwise: Authenticate) -> Authenticate
         return Principal(tenant=ticket.tenant, scopes=_READ, name=TICKET)
 
     return authenticate
+
+
+def _is_over(ticket: Ticket) -> bool:
+    return ticket.until is not None and ticket.until <= time.time()

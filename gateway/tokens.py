@@ -121,8 +121,9 @@ class Tokens:
         subject = claims.get("sub")
         who = digest(str(claims["iss"]), str(subject or ""), tenant)
         return Principal(
-            tenant=tenant, scopes=scopes, name=f"token of {str(subject)[:100] if subject else who}", id=f"token {who}"
-        )
+            tenant=tenant, scopes=scopes, name=f"token of {str(subject)[:100] if subject else who}", id=f"token {who}",
+            until=float(claims["exp"]) + settings.jwt_leeway_seconds,
+        )  # fmt: skip
 
 
 _WORDS: Final = {

@@ -19,6 +19,7 @@ from headrace.gateway.idempotency import REPLAYED
 from headrace.gateway.problems import ProblemError
 from headrace.gateway.routes_streams import event_of, problem_data
 from headrace.gateway.sse import RETRY, sse_event, sse_response
+from headrace.gateway.staying import Still, while_known
 from headrace.gateway.tasks import end
 from headrace.workflows.durability import Durability
 from headrace.workflows.run_streams import order_of
@@ -27,7 +28,7 @@ LONGEST: Final = 3_600.0
 """Seconds after which nobody waits for a reply any more, however alive the connection is."""
 
 
-async def send_followed(gateway: Gateway, call: Call, stream: str) -> Response:
+async def send_followed(gateway: Gateway, call: Call, stream: str, still: Still) -> Response:
     """Hand a request over, and answer with what comes of it, as events: those of its stream, then `reply`.
 
     Raises:
@@ -57,18 +58,24 @@ async def send_followed(gateway: Gateway, call: Call, stream: str) -> Response:
     headers = {DURABILITY: str(durability), "Content-Location": call.home}
     if admitted.result() is Admission.ALREADY and call.identity.fingerprint:
         headers[REPLAYED] = "true"
-    return sse_response(_events(gateway, call, place, after, asking), headers)
+    return sse_response(_events(gateway, call, place, after, asking, still), headers)
 
 
 async def _events(
-    gateway: Gateway, call: Call, place: StreamPlace, after: str, asking: asyncio.Task[tuple[Admission, bytes | None]]
+    gateway: Gateway,
+    call: Call,
+    place: StreamPlace,
+    after: str,
+    asking: asyncio.Task[tuple[Admission, bytes | None]],
+    still: Still,
 ) -> AsyncIterator[bytes]:
     ear = asyncio.Event()
     asking.add_done_callback(lambda _: ear.set())
     newest = (0, 0)
     try:
         yield RETRY
-        async for told in gateway.follower.follow(place, after, ear=ear, until=asking.done):
+        tellings = gateway.follower.follow(place, after, ear=ear, until=asking.done)
+        async for told in while_known(tellings, still):
             if told.kind == "end" or not _is_of(told, call.identity.id, newest):
                 continue
             newest = order_of(told.id) if told.kind == "value" else newest

@@ -45,16 +45,16 @@ def failed(letter: DeadLetter) -> RequestAnswer:
     )
 
 
-def deleted(tickets: Sequence[Ticket]) -> list[tuple[tuple[str, str], RequestAnswer]]:
-    """Answers to requests whose run is to be forgotten."""
+def deleted(tickets: Sequence[Ticket]) -> list[tuple[tuple[str, str], RequestAnswer, str]]:
+    """Answers to requests whose run is to be forgotten: they don't say whose they are."""
     answer = RequestAnswer(kind="ended", outcome="deleted")
-    return [(ticket.asked, answer) for ticket in tickets if ticket.asked]
+    return [(ticket.asked, answer, "") for ticket in tickets if ticket.asked]
 
 
-def void(tickets: Sequence[Ticket], end: End) -> list[tuple[tuple[str, str], RequestAnswer]]:
-    """Answers to requests that stood still as their run ended."""
+def void(tickets: Sequence[Ticket], end: End) -> list[tuple[tuple[str, str], RequestAnswer, str]]:
+    """Answers to requests that stood still as their run ended, with its key."""
     answer = ended(end)
-    return [(ticket.asked, answer) for ticket in tickets if ticket.asked]
+    return [(ticket.asked, answer, ticket.key) for ticket in tickets if ticket.asked]
 
 
 def replies_of(epoch: Epoch, parking: Parking, keep: int) -> list[Reply]:
@@ -69,30 +69,30 @@ def replies_of(epoch: Epoch, parking: Parking, keep: int) -> list[Reply]:
     if not (epoch.replies or pending.answers):
         return []
     found = _Answers()
-    for place, asked, answer in pending.answers:
-        found.add(place, _END, asked, answer)
+    for place, asked, answer, key in pending.answers:
+        found.add(place, _END, asked, answer, key)
     last = len(epoch.runs) if epoch.cut is None else epoch.cut
     of_epoch = {root: asked for root, asked in epoch.replies.items() if root <= last or root in epoch.passed_over}
     if of_epoch:
         _weigh(epoch, of_epoch, parking, found)
-    return [Reply(*asked, encode(answer), keep) for asked, answer in found.first()]
+    return [Reply(*asked, encode(answer, key), keep) for asked, answer, key in found.first()]
 
 
 class _Answers:
     """What speaks for an answer, of each request."""
 
     def __init__(self) -> None:
-        self._found: dict[tuple[str, str], tuple[int, int, RequestAnswer]] = {}
+        self._found: dict[tuple[str, str], tuple[int, int, RequestAnswer, str]] = {}
 
-    def add(self, place: int, rank: int, asked: tuple[str, str], answer: RequestAnswer) -> None:
+    def add(self, place: int, rank: int, asked: tuple[str, str], answer: RequestAnswer, key: str) -> None:
         """What comes earlier, by place and rank, counts; of equals the one that was added first."""
         before = self._found.get(asked)
         if before is None or (place, rank) < before[:2]:
-            self._found[asked] = (place, rank, answer)
+            self._found[asked] = (place, rank, answer, key)
 
-    def first(self) -> list[tuple[tuple[str, str], RequestAnswer]]:
-        """The answers that count."""
-        return [(asked, answer) for asked, (_, _, answer) in self._found.items()]
+    def first(self) -> list[tuple[tuple[str, str], RequestAnswer, str]]:
+        """The answers that count, with the keys of their runs."""
+        return [(asked, answer, key) for asked, (_, _, answer, key) in self._found.items()]
 
 
 def _weigh(epoch: Epoch, of_epoch: dict[int, tuple[str, str]], parking: Parking, found: _Answers) -> None:
@@ -106,25 +106,26 @@ def _weigh(epoch: Epoch, of_epoch: dict[int, tuple[str, str]], parking: Parking,
     ends = {end.root: end for end in pending.ended.values()}
     for root, asked in of_epoch.items():
         run = epoch.runs[root]
+        key = "" if run is None else run.key
         stand = NOWHERE if run is None or root in ends else epoch.stood.get(root, run.stand)
         wait, id_ = stand.wait, wait_id(run.number, stand.generation) if run is not None and stand.wait else ""
         if root in epoch.passed_over and run in pending.ended:
             end = pending.ended[run]
-            found.add(end.root, _END, asked, ended(end))
+            found.add(end.root, _END, asked, ended(end), key)
         elif root in said:
             answer = RequestAnswer(
                 kind="waiting" if wait else "reply", wait=wait, wait_id=id_, value=raw(said[root])
             )  # fmt: skip
-            found.add(root, _REPLY, asked, answer)
+            found.add(root, _REPLY, asked, answer, key)
         elif root in ends:
-            found.add(root, _END, asked, ended(ends[root]))
+            found.add(root, _END, asked, ended(ends[root]), key)
         elif root in letters:
-            found.add(root, _FAILURE, asked, failed(letters[root]))
+            found.add(root, _FAILURE, asked, failed(letters[root]), key or letters[root].key)
         elif root in epoch.turned_away:
-            found.add(root, _FAILURE, asked, _TOO_LATE)
+            found.add(root, _FAILURE, asked, _TOO_LATE, key)
         elif run is not None and not parking.has_of(asked[0]):
             silent = RequestAnswer(kind="waiting", wait=wait, wait_id=id_) if wait else DONE
-            found.add(_SETTLED - root, _END, asked, silent)
+            found.add(_SETTLED - root, _END, asked, silent, key)
 
 
 def _place(row: tuple[int, Path, object]) -> tuple[int, Path]:

@@ -1,6 +1,7 @@
 """What becomes of a run, told to an address that came with one of its requests: part of the commit that decides it.
 
-An address comes as a header of a request, and stays with the run; the last one counts. From then on each commit that
+An address comes as a header of a request, and stays with the run; the last one counts. Without one it is the workflow's
+own, if it has one, wherever the run's events came from. From then on each commit that
 ends the run, brings it to a wait, or gives one of its events up has an occurrence to tell. Its id is made of the run,
 its number and what occurred: whoever sends it, and however often, it is the same.
 """
@@ -15,6 +16,7 @@ import msgspec
 
 from .commit import Callback, Commit, DeadLetter
 from .envelope import raw
+from .late import LATE
 from .runs import CALLBACK_FIELD, RUNNING, RunRecord
 
 if TYPE_CHECKING:
@@ -35,10 +37,17 @@ class CallbackWriter:
 
     Args:
         workflow: Name of the workflow.
+        default: Address for runs with which none came; "": they tell nobody.
     """
 
-    def __init__(self, workflow: str) -> None:
+    def __init__(self, workflow: str, default: str = "") -> None:
         self._workflow = workflow
+        self._default = default
+
+    @property
+    def always(self) -> bool:
+        """Whether runs tell also without an address of their own."""
+        return bool(self._default)
 
     def register(self, epoch: Epoch, last: int, write: Callable[[RunRecord], list[str]]) -> bool:
         """Note the addresses that came with an epoch's requests.
@@ -79,15 +88,20 @@ class CallbackWriter:
         erased = set(pending.erased)
         for root, _, letter in sorted(pending.dead, key=lambda row: row[:2]):
             run = epoch.runs[root] if 0 <= root <= last else None
-            if run is not None and run.callback and run not in erased:
+            if letter.reason == LATE:
+                continue  # its run has ended, and that was told
+            if run is not None and self._address(run) and run not in erased:
                 commit.callbacks.append(self._failed(run, letter, commit.sequence, now))
         for run, stand in pending.stands.items():
-            if run.callback and stand.wait and run not in pending.ended and run not in erased:
+            if self._address(run) and stand.wait and run not in pending.ended and run not in erased:
                 more = {"status": RUNNING, "wait": stand.wait, "until": _text(stand.due) if stand.due else None}
                 commit.callbacks.append(self._callback(run, WAITING, f"waiting/{stand.generation}", now, more))
         for run, end in pending.ended.items():
-            if run.callback and run not in erased:
+            if self._address(run) and run not in erased:
                 commit.callbacks.append(self._ended(run, end, now))
+
+    def _address(self, run: RunRecord) -> str:
+        return run.callback or self._default
 
     def _ended(self, run: RunRecord, end: End, now: int) -> Callback:
         more: dict[str, Any] = {"status": end.outcome}
@@ -104,7 +118,7 @@ class CallbackWriter:
     def _callback(self, run: RunRecord, kind: str, what: str, now: int, more: dict[str, Any]) -> Callback:
         about = {"workflow": self._workflow, "key": run.key, "number": run.number, **more}
         body = _encode({"type": kind, "timestamp": _text(now), "data": about}).decode()
-        return Callback(callback_id(self._workflow, run.key, run.number, what), run.key, kind, run.callback, body)
+        return Callback(callback_id(self._workflow, run.key, run.number, what), run.key, kind, self._address(run), body)
 
 
 def address_in(headers: tuple[tuple[str, bytes], ...]) -> str:

@@ -92,6 +92,7 @@ def compile_graph(graph: Graph, fuse: Fuse) -> Plan:
         retention=graph.retention // timedelta(milliseconds=1),
         id_retention=graph.id_retention // timedelta(milliseconds=1),
         reply_retention=graph.reply_retention // timedelta(milliseconds=1),
+        callback=graph.callback or "",
         letters_kept=graph.letters_kept,
         parked_full=graph.parked_full,
         epoch_deadline=graph.epoch_deadline / timedelta(seconds=1),

@@ -48,9 +48,32 @@ decode: Final = msgspec.json.Decoder(RequestAnswer).decode
 DONE: Final = RequestAnswer(kind="done")
 
 
-def encode(answer: RequestAnswer) -> str:
-    """As the store has it."""
-    return _encode(answer).decode()
+def encode(answer: RequestAnswer, run: str = "") -> str:
+    """As the store has it.
+
+    Args:
+        answer: To a request.
+        run: Key of the request's run, by which the answer is found if that is to be forgotten; "": it tells nothing.
+    """
+    text = _encode(answer).decode()
+    return f'{text[:-1]},"run":{_encode(run).decode()}}}' if run else text
+
+
+class _OfRun(msgspec.Struct):
+    run: str = ""
+
+
+_decode_run: Final = msgspec.json.Decoder(_OfRun).decode
+
+
+def run_of(blob: bytes) -> str:
+    """Key of the run whose request has this answer; "": it tells nothing of one.
+
+    Examples:
+        >>> run_of(encode(DONE, "ada").encode())
+        'ada'
+    """
+    return _decode_run(blob).run
 
 
 def raw(text: str) -> msgspec.Raw:

@@ -92,7 +92,7 @@ class Pending:
     """Where events have written into streams, by source's event."""
     void: list[StreamPlace] = field(default_factory=list)
     """Where they have, by attempts that came to nothing."""
-    answers: list[tuple[int, tuple[str, str], RequestAnswer]] = field(default_factory=list)
+    answers: list[tuple[int, tuple[str, str], RequestAnswer, str]] = field(default_factory=list)
     """To requests whose events were not in the epoch: source's event by which that came, id of the request and reply
     channel, answer."""
     messages: list[tuple[int, Message]] = field(default_factory=list)

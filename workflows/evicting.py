@@ -68,7 +68,7 @@ class Evicting:
             letter = self._letter(ticket, epoch.tickets[ticket], now)
             self._core.router.dead(epoch, -1, (), letter)
             if ticket.asked is not None:
-                epoch.pending.answers.append((-1, ticket.asked, failed(letter)))
+                epoch.pending.answers.append((-1, ticket.asked, failed(letter), letter.key))
         self._core.standing.remove(epoch, stand, now)
 
     def _letter(self, ticket: Ticket, parked: Parked, now: int) -> DeadLetter:

@@ -276,6 +276,8 @@ class Graph:
     """How long ids are known that senders have chosen."""
     reply_retention: timedelta = field(default=timedelta(days=1), kw_only=True)
     """How long answers to requests can be read."""
+    callback: str | None = field(default=None, kw_only=True)
+    """Address that is told what becomes of runs with which none came."""
     sources: list[SourceItem] = field(default_factory=list)
     nodes: list[NodeItem] = field(default_factory=list)
     sinks: list[SinkItem] = field(default_factory=list)

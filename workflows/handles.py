@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeAlias, overload
 from typing_extensions import TypeVar
 
 from headrace.workflows.actions import Action, Complete, Failure, Terminate
+from headrace.workflows.errors import HeadraceError
 from headrace.workflows.graph import (
     Destination,
     Graph,
@@ -26,6 +27,7 @@ from headrace.workflows.graph import (
     WaitItem,
     caller,
 )  # fmt: skip
+from headrace.workflows.joins import Met
 from headrace.workflows.letters import DeadLetterMessage
 
 D = TypeVar("D")
@@ -251,3 +253,16 @@ def _describe(target: object) -> str:
 
 def _called(target: object) -> str:
     return str(getattr(target, "__name__", type(target).__name__))
+
+
+def met_at(graph: Graph, branch: object) -> Met:
+    """Where a branch of a join begins.
+
+    Raises:
+        HeadraceError: It is none of this graph.
+    """
+    if isinstance(branch, NodeHandle | JoinHandle) and branch._graph is graph:
+        return branch._item, None
+    if isinstance(branch, Branch) and branch._graph is graph and isinstance(branch._start, NodeItem | SourceItem):
+        return branch._start, branch._match
+    raise HeadraceError(f"workflow.join takes nodes, sources and joins of the same workflow, and not {branch!r}")

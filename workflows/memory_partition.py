@@ -79,6 +79,7 @@ class Partition:
         for key in commit.fresh:
             if key not in commit.runs:
                 self.run_streams.forget(key)
+                self.callbacks = {id_: row for id_, row in self.callbacks.items() if row.run != key}
         for place in commit.sealed:
             self.run_streams.seal(place)
         for place in commit.void:

@@ -332,6 +332,8 @@ class Plan:
     """Milliseconds that ids are known that senders have chosen."""
     reply_retention: int = 24 * 3600 * 1000
     """Milliseconds that the answer to a request can be read."""
+    callback: str = ""
+    """Address that is told what becomes of runs with which none came; "": none."""
     timeouts: tuple[TimeoutPlan, ...] = ()
     firing_type: int = -1
     """Number of the type of nodes' timers as they come to them; -1: no node sets any."""

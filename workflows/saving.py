@@ -69,7 +69,7 @@ class CommitBuilder:
         self._partitions = partitions
         self._now = 0
         self._numbering = Numbering(head.counters)
-        self._callbacks = CallbackWriter(plan.name)
+        self._callbacks = CallbackWriter(plan.name, plan.callback)
         self._links = {row.index: row.sink for row in plan.sinks if getattr(row.sink, "kind", "") == LINK}
 
     def build(self, epoch: Epoch, run_count: int, now: int) -> Save:
@@ -105,7 +105,7 @@ class CommitBuilder:
             commit.outputs += self._numbering.sent(sent, self._partitions, commit.counters)
         commit.dead = [letter for root, _, letter in sorted(pending.dead, key=_order) if root <= last]
         commit.replies = replies_of(epoch, self._parking, self._plan.reply_retention)
-        if self._runs.have_callbacks:
+        if self._runs.have_callbacks or self._callbacks.always:
             self._callbacks.write(epoch, last, commit, now)
         first = self._outbox + 1
         self._outbox += len(commit.outputs)

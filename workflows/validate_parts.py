@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
+from headrace.workflows.callback_address import target_of
 from headrace.workflows.codec import json_codec, state_codec, type_name, without_tombstone
 from headrace.workflows.errors import CodecError
 from headrace.workflows.fields import missing_field
@@ -74,6 +75,8 @@ def _check_workflow(findings: Findings) -> None:
             message = f"{name}={given!r} is no time to {what} for"
             cure = f"Write a timedelta of a millisecond or more and at most {_LONGEST_RETENTION.days} days"
             add(graph.where, graph.name, "retention", message, cure)
+    if graph.callback is not None and (problem := _address_problem(graph.callback)) is not None:
+        add(graph.where, graph.name, "callback", f"callback=: {problem}", "Write callback='https://shop.example/hooks'")
     deadline: object = graph.epoch_deadline
     if not (isinstance(deadline, timedelta) and _SHORTEST_DEADLINE <= deadline <= _LONGEST_DEADLINE):
         message = f"epoch_deadline={deadline!r} is no time to wait for a node"
@@ -93,6 +96,16 @@ def _check_workflow(findings: Findings) -> None:
         add(graph.where, graph.name, "number", f"dead_letters=: {fault}", "See headrace.Retention")
     if graph.state is not None:
         _check_state(findings, graph.where, graph.name, "the runs' state", graph.state)
+
+
+def _address_problem(given: object) -> str | None:
+    if not isinstance(given, str):
+        return f"{given!r} is no text"
+    try:
+        target_of(given)
+    except ValueError as error:
+        return str(error)
+    return None
 
 
 def _whole(number: Any, least: int, most: int) -> bool:

@@ -36,9 +36,10 @@ from headrace.workflows.handles import (
     TimeoutHandle,
     WaitHandle,
     bindings,
+    met_at,
 )  # fmt: skip
 from headrace.workflows.joining import Joined
-from headrace.workflows.joins import Met, add_join
+from headrace.workflows.joins import add_join
 from headrace.workflows.late import LatePolicy
 from headrace.workflows.names import default_name
 from headrace.workflows.nodes import BatchNode, Node
@@ -96,6 +97,7 @@ class Workflow:
         epoch_deadline: timedelta = timedelta(seconds=10),
         id_retention: timedelta = timedelta(days=1),
         reply_retention: timedelta = timedelta(days=1),
+        callback: str | None = None,
     ) -> None:
         """Start an empty workflow.
 
@@ -115,10 +117,13 @@ class Workflow:
                 or for a slow `async` one; then they stand still there, durably, and the others go on. Default: 10 s.
             id_retention: How long ids that senders choose are known: what comes again is no other one. Default: a day.
             reply_retention: How long the answer to a request can be read. Default: a day.
+            callback: Address (`https://`) that is told when a run waits, ends, or gives an event up, wherever its
+                events came from; a request's header `Headrace-Callback` takes its place for that run.
         """
         self._graph = Graph(
             name, caller(1), keyed, partitions, state, fuse, migrations, dead_letters, parked_full, retention,
             epoch_deadline=epoch_deadline, id_retention=id_retention, reply_retention=reply_retention,
+            callback=callback,
         )  # fmt: skip
         self._plans: dict[str | None, tuple[int, Plan]] = {}
 
@@ -260,7 +265,7 @@ class Workflow:
 
         A branch that fails for good, or in which nothing goes on, has failed. What goes on is a `Joined`.
         """
-        met = [_met(self._graph, branch) for branch in branches]
+        met = [met_at(self._graph, branch) for branch in branches]
         item = add_join(self._graph, met, when, limit, name, caller(1))
         return JoinHandle(self._graph, item)
 
@@ -389,12 +394,3 @@ class Workflow:
             f"workflow {self.name!r} is imported by name (module:variable) in every process, never pickled:"
             " save it to a file, and give its name"
         )
-
-
-def _met(graph: Graph, branch: object) -> Met:
-    """Where a branch of a join begins."""
-    if isinstance(branch, NodeHandle | JoinHandle) and branch._graph is graph:
-        return branch._item, None
-    if isinstance(branch, Branch) and branch._graph is graph and isinstance(branch._start, NodeItem | SourceItem):
-        return branch._start, branch._match
-    raise HeadraceError(f"workflow.join takes nodes, sources and joins of the same workflow, and not {branch!r}")

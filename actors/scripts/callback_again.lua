@@ -17,4 +17,5 @@ redis.call('PERSIST', key)
 redis.call('HSET', key, 'status', 'pending', 'tries', '0', 'queued', callback_now())
 redis.call('ZREM', base .. 'callbacks_dead', id)
 redis.call('ZADD', base .. 'callbacks', callback_now(), id)
+redis.call('ZADD', base .. 'callbacks_since', callback_now(), id)
 return 'QUEUED'

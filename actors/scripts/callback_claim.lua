@@ -17,6 +17,7 @@ for _, id in ipairs(redis.call('ZRANGEBYSCORE', base .. 'callbacks', '-inf', now
   local row = redis.call('HMGET', key, 'run', 'type', 'url', 'body', 'queued', 'tries', 'attempts')
   if not row[1] then
     redis.call('ZREM', base .. 'callbacks', id)
+    redis.call('ZREM', base .. 'callbacks_since', id)
   elseif size == 0 or size + #row[4] <= BYTES_AT_ONCE then
     redis.call('ZADD', base .. 'callbacks', string.format('%.0f', tonumber(now) + lease), id)
     redis.call('HSET', key, 'claim', token)

@@ -147,7 +147,10 @@ end
 
 local function apply_streams()
   for _, key in ipairs(fresh) do
-    if not runs[key] then streams_forget(base, key) end
+    if not runs[key] then -- it is forgotten
+      streams_forget(base, key)
+      forget_callbacks(base, key)
+    end
   end
   streams_settle(base, sealed, cut)
   for key, number in pairs(streams_ended) do streams_end(base, key, number, ended[key]) end

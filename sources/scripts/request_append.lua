@@ -65,8 +65,8 @@ local function admit(id, key, source, body, headers, fingerprint, condition, cla
   local seen = base .. 'request:' .. id
   local before = redis.call('GET', seen)
   if before then
-    if before ~= fingerprint then return 'OTHER' end
-    redis.call('SET', seen, fingerprint, 'PX', remembered) -- so that a wait that follows speaks of this request
+    if string.match(before, '^[^ ]*') ~= fingerprint then return 'OTHER' end
+    redis.call('SET', seen, fingerprint .. ' ' .. key, 'PX', remembered) -- so that a wait that follows speaks of this request
     return 'ALREADY'
   end
   if over then return 'ENDED' end
@@ -81,7 +81,7 @@ local function admit(id, key, source, body, headers, fingerprint, condition, cla
   end
   local place = redis.call('XADD', inbox, '*', unpack(entry))
   length = length + 1
-  redis.call('SET', seen, fingerprint, 'PX', remembered)
+  redis.call('SET', seen, fingerprint .. ' ' .. key, 'PX', remembered) -- by its key it is found if that is to be forgotten
   if claim ~= '' then
     redis.call('SET', base .. 'claimed:' .. key .. ':' .. claim, place, 'PX', CLAIMED_MILLISECONDS)
   end

@@ -80,6 +80,7 @@ end
 local function streams_forget(base, run)
   for _, name in ipairs(stream_names(base, run)) do redis.call('UNLINK', base .. 'stream:' .. run .. ':' .. name) end
   redis.call('UNLINK', base .. 'streams:' .. run)
+  redis.call('SREM', base .. 'streaming', run)
 end
 
 -- A commit: [run, number, name, place] of each attempt that stays, and of each that does not.
@@ -111,6 +112,7 @@ local function streams_end(base, run, number, keep)
     stream_told(base, run, name)
   end
   redis.call('HSET', hash, 'ended', '1')
+  redis.call('SREM', base .. 'streaming', run) -- nothing of it can be open any more
   if keep then redis.call('PEXPIRE', hash, keep) end
 end
 

@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncIterator, Sequence
+import re
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import httpx
 import msgspec
 import pytest
 
+from headrace.actors.backup import back_up
+from headrace.actors.erasure import forget_requests
+from headrace.actors.resting_receivers import RestingReceivers
+from headrace.actors.restore import restore
 from headrace.actors.store import Store
 from headrace.actors.store_callbacks import CallbackStore
+from headrace.actors.store_registry import Registry
 from headrace.actors.store_requests import RequestStore
+from headrace.embedded import Valkey
 from headrace.gateway.app import create_app
 from headrace.gateway.callback_sender import CallbackSender
 from headrace.gateway.callback_targets import TargetRules, networks_of
+from headrace.gateway.principal import Principal
 from headrace.gateway.settings import GatewaySettings
 from headrace.sources.standard_webhooks import secrets_of
 from headrace.workflows.commit import Answer as CommitAnswer
@@ -25,6 +34,7 @@ from headrace.workflows.durability import FAST
 from headrace.workflows.keyspace import partition_of
 from headrace.workflows.store import SourceDescriptor, WorkflowDescriptor
 from hooks import OTHER_SECRET, SECRET, Answer, Hooks
+from stores import StoreCluster
 from waiting import until_async
 
 PARTITIONS = 2
@@ -247,6 +257,45 @@ async def test_calls_to_one_receiver_are_limited_and_others_are_not_held_up(owne
             slow.gate.set()
 
 
+@pytest.fixture
+def second(tmp_path: Path) -> Iterator[str]:
+    """Another store."""
+    with Valkey(folder=tmp_path / "second") as server:
+        yield server.url
+
+
+async def test_what_is_to_be_told_comes_back_with_a_backup_and_is_told_by_the_same_ids(
+    owner: Owner, redis_url: str, second: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "orders.backup"
+    with Hooks([410]) as gone, Hooks() as hooks:
+        async with serving(redis_url) as http:
+            (dead,) = await owner.occurs("dead", gone.url)
+            await until_status(http, "dead", "dead")
+            (before,) = await owner.occurs("before", hooks.url)
+            await until_status(http, "before", "delivered")
+        (waiting,) = await owner.occurs("waits", hooks.url)
+        (in_hand,) = await owner.occurs("held", hooks.url)
+        async with RequestStore(redis_url) as store:
+            callbacks, partition = CallbackStore(store), partition_of("held", PARTITIONS)
+            await callbacks.claim("orders", partition, 1, lease=1.0, durability=FAST)
+            await back_up(store, "orders", path)
+        async with Registry(second) as target:
+            await restore(target, path, who="ada")
+        async with serving(redis_url) as http:  # the former store goes on to tell
+            for run in ("waits", "held"):
+                await until_status(http, run, "delivered")
+
+        async with serving(second) as http:
+            for run in ("waits", "held"):
+                await until_status(http, run, "delivered")
+            known = await row_of(http, "before")
+            listed = (await http.get(f"{BASE}/callbacks/dead")).json()["callbacks"]
+
+        assert (known["status"], known["attempts"], [row["id"] for row in listed]) == ("delivered", 1, [dead])
+        assert sorted(told.id for told in hooks.told) == sorted([before, waiting, waiting, in_hand, in_hand])
+
+
 class Rebinding:
     """Says one thing first, and then another."""
 
@@ -342,3 +391,126 @@ async def test_nobody_tells_again_what_is_not_of_the_run(owner: Owner, http: htt
 
         assert [(answer.status_code, answer.json()["code"]) for answer in answers] == [(404, "unknown_callback")] * 2
         assert len(hooks.told) == 1
+
+
+async def test_what_nobody_sends_is_bounded_and_what_is_over_is_a_dead_letter(owner: Owner, redis_url: str) -> None:
+    waiting = f"hr:{{orders/{partition_of('a', PARTITIONS)}}}:callbacks"
+    later = await owner.store.time() + 1_000_000
+    for first in range(0, 99_999, 10_000):
+        rows = {f"msg_of_others_{number}": later for number in range(first, min(first + 10_000, 99_999))}
+        await owner.store.client.zadd(waiting, rows)
+    with Hooks() as hooks:
+        taken, over = await owner.occurs("a", hooks.url, 2)
+        async with serving(redis_url) as http:
+            (dead,) = (await http.get(f"{BASE}/callbacks/dead")).json()["callbacks"]
+            assert (dead["id"], dead["status"]) == (over, "dead")
+            assert dead["log"][0]["error"] == "100000 callbacks wait in this partition"
+            await until_async(lambda: [told.id for told in hooks.told] == [taken], "the other one is told")
+            await owner.store.client.zrem(waiting, *[f"msg_of_others_{number}" for number in range(99_999)])
+            await http.post(dead["links"]["redeliver"])
+            await until_async(lambda: [told.id for told in hooks.told] == [taken, over], "it is told, too")
+
+
+async def test_a_receiver_that_fails_is_left_alone_by_all_processes_until_it_answers_one(
+    owner: Owner, redis_url: str
+) -> None:
+    with Hooks([503]) as hooks:
+        target = hooks.url.split("/")[2]
+        async with RequestStore(redis_url) as store:
+            await owner.occurs("a", hooks.url, 5)
+            async with serving(redis_url) as http, serving(redis_url) as other:
+                await until_async(RestingReceivers(store).read, "it is left alone")
+                pages = [(await each.get("/metrics")).text for each in (http, other)]
+                called = len(hooks.told)
+                more: list[str] = []
+
+                async def put_off() -> bool:
+                    more.extend(await owner.occurs("b", hooks.url))  # for one of both to take
+                    pages = [(await each.get("/metrics")).text for each in (http, other)]
+                    return all('outcome="postponed"' in page for page in pages)
+
+                await until_async(put_off, "both processes have put calls off")
+                assert len(hooks.told) <= called + 8  # those that were under way
+                for page in pages:
+                    assert f'headrace_callback_receiver_resting{{receiver="{target}"}} 1.0' in page
+                    assert 'headrace_callbacks_pending{workflow="orders"} 5.0' in page
+                    assert 'headrace_callbacks_dead{workflow="orders"} 0.0' in page
+                page = (await http.get("/metrics")).text
+                assert f'headrace_callbacks_pending{{workflow="orders"}} {5 + len(more)}.0' in page
+                assert re.search(r'headrace_callbacks_oldest_seconds\{workflow="orders"\} [0-9.]*[1-9]', page)
+                assert re.search(r'headrace_callback_attempts_total\{outcome="retry",process="gateway/', page)
+                await RestingReceivers(store).is_well(target)
+                assert "headrace_callback_receiver_resting{" not in (await http.get("/metrics")).text
+
+
+async def test_all_that_were_given_up_are_listed_page_by_page_each_once_and_only_to_their_tenant(
+    owner: Owner, redis_url: str
+) -> None:
+    async def who(request: Any) -> Principal:
+        return Principal(tenant=request.headers["tenant"])
+
+    with Hooks([410]) as hooks:
+        own = [*await owner.occurs("tenant:acme:a", hooks.url, 15), *await owner.occurs("tenant:acme:b", hooks.url, 8)]
+        for run in ("a", "b", "tenant:acm:a", "tenant:none"):
+            await owner.occurs(run, hooks.url, 60)
+        app = create_app(redis_url, settings=SETTINGS, authenticate=who)
+        transport = httpx.ASGITransport(app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://gateway", headers={"tenant": "acme"}) as http,
+        ):
+            await until_async(lambda: len(hooks.told) == 263, "all are told", within=60)
+
+            async def listed(limit: int) -> list[str]:
+                found, cursor = [], ""
+                while cursor is not None:
+                    answer = await http.get(f"{BASE}/callbacks/dead?limit={limit}&cursor={cursor}")
+                    page = answer.json()
+                    assert len(page["callbacks"]) <= limit
+                    found += [row["id"] for row in page["callbacks"]]
+                    cursor = page["cursor"]
+                return found
+
+            async def all_listed() -> bool:
+                return len(await listed(1000)) == len(own)
+
+            await until_async(all_listed, "all of the tenant are there")
+            assert sorted(await listed(4)) == sorted(own)
+            assert await listed(4) == await listed(1000) == await listed(23)
+            wrong = await http.get(f"{BASE}/callbacks/dead?cursor=x-1.y")
+            assert (wrong.status_code, wrong.json()["code"]) == (400, "invalid_cursor")
+            others = await http.get(f"{BASE}/callbacks/dead?limit=1000", headers={"tenant": "default"})
+            assert len(others.json()["callbacks"]) == 120
+
+
+async def test_a_cluster_as_the_store_has_callbacks_of_all_partitions_told_listed_counted_and_forgotten(
+    tmp_path: Path,
+) -> None:
+    runs = [f"r{number}" for number in range(12)]
+    with StoreCluster(tmp_path / "cluster") as cluster, Hooks([204]) as hooks, Hooks([410]) as gone:
+        async with Store(cluster.url, "orders") as store:
+            requests = SourceDescriptor(kind="requests", name="requests")
+            await store.publish_workflow(WorkflowDescriptor(name="orders", partitions=PARTITIONS, sources=(requests,)))
+            owner = Owner(store)
+            await owner.open()
+            ids = [(await owner.occurs(run, hooks.url))[0] for run in runs]
+            dead = [(await owner.occurs(run, gone.url))[0] for run in runs]
+            async with serving(cluster.url, msgspec.structs.replace(SETTINGS, rate="", tenant_quota="1000/d")) as http:
+                await until_async(lambda: sorted(told.id for told in hooks.told) == sorted(ids), "all are told")
+
+                async def listed() -> bool:
+                    page = (await http.get(f"{BASE}/callbacks/dead?limit=100")).json()
+                    return sorted(row["id"] for row in page["callbacks"]) == sorted(dead)
+
+                await until_async(listed, "all that were given up are listed")
+                page = (await http.get("/metrics")).text
+                assert 'headrace_callbacks_dead{workflow="orders"} 12.0' in page
+                assert 'headrace_callbacks_pending{workflow="orders"} 0.0' in page
+                assert (await http.post(f"{BASE}/runs/r0/events", json={}, headers=LATER)).status_code == 202
+                keys = {partition_of("r0", PARTITIONS): frozenset(["r0"])}
+                assert await forget_requests(store, keys) >= 1
+                assert (await http.get(f"{BASE}/runs/r0/callbacks")).json()["callbacks"] == []
+                assert await forget_requests(store, keys) == 0
+
+
+LATER = {"Prefer": "respond-async"}

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -21,6 +23,7 @@ from headrace.gateway.gateway import Gateway
 from headrace.gateway.settings import gateway_settings
 from headrace.logs import configure_logs
 from headrace.workflows.store import SourceDescriptor, WorkflowDescriptor
+from waiting import until_async
 
 BASE = "/v1/workflows/orders"
 LATER = {"Prefer": "respond-async"}
@@ -353,3 +356,58 @@ async def test_keys_are_listed_without_what_counts(redis_url: str) -> None:
     assert isinstance(made, AccessKey)
     assert len(text) == 63
     assert text.rpartition("_")[2] not in json.dumps(made.scopes)
+
+
+async def test_a_tenant_has_so_many_requests_by_all_its_keys_until_the_next_window(
+    redis_url: str, store: Store, key: Make
+) -> None:
+    one, other = await key(tenant="acme"), await key(tenant="acme")
+    async with (
+        serving(redis_url, tenant_quota="3/d", rate="9/h") as http,
+        serving(redis_url, tenant_quota="3/d") as other_process,
+    ):
+        first = await http.get(f"{BASE}/runs", headers=one)
+        more = [await other_process.get(f"{BASE}/runs", headers=row) for row in (other, one, other)]
+        others = await http.get(f"{BASE}/runs", headers=await key())
+        (bucket,) = [
+            name
+            async for name in store.client.scan_iter(match="hr:{rates}:*")
+            if (await store.client.get(name)).startswith(b"0.000000 ")
+        ]
+        left, at = (await store.client.get(bucket)).split()
+        await store.client.set(bucket, b"%s %d" % (left, int(at) - 86_400_000))  # all that was yesterday
+        tomorrow = await other_process.get(f"{BASE}/runs", headers=one)
+
+    assert first.headers["ratelimit-policy"] == '"caller";q=9;w=3600, "tenant";q=3;w=86400'
+    assert re.fullmatch(r'"caller";r=8;t=400, "tenant";r=2;t=[0-9]+', first.headers["ratelimit"])
+    assert [answer.status_code for answer in more] == [200, 200, 429]
+    assert (more[2].json()["code"], more[2].json()["quota"]) == ("quota_exceeded", "tenant")
+    assert more[2].headers["ratelimit"].startswith('"tenant";r=0;t=')
+    assert more[2].headers["ratelimit"].endswith(f"t={more[2].headers['retry-after']}")  # when the day is over
+    assert others.status_code == 200
+    assert (tomorrow.status_code, tomorrow.headers["ratelimit"].split(";")[1]) == (200, "r=2")
+
+
+async def test_a_tenant_has_so_many_that_wait_and_others_still_have_places(
+    redis_url: str, store: Store, key: Make
+) -> None:
+    acme, other = await key(tenant="acme"), await key(tenant="other")
+    async with serving(redis_url, tenant_waiting=2) as http:
+
+        async def ask(run: str, headers: dict[str, str], wait: str = "wait=2") -> httpx.Response:
+            return await http.post(f"{BASE}/runs/{run}/events", json={}, headers={**headers, "Prefer": wait})
+
+        async def both_wait() -> bool:
+            return await entries(store) == 2
+
+        waiting = [asyncio.create_task(ask(run, acme)) for run in "ab"]
+        await until_async(both_wait, "two of the tenant wait")
+        over = await ask("c", acme)
+        at_once = await ask("d", acme, "wait=0")
+        others = await ask("e", other, "wait=1")
+        answers = await asyncio.gather(*waiting)
+        after = await ask("f", acme, "wait=1")
+
+    assert (over.status_code, over.json()["code"], over.json()["quota"]) == (429, "quota_exceeded", "waiting")
+    assert over.headers["retry-after"] == "1"
+    assert [answer.status_code for answer in (at_once, others, *answers, after)] == [202] * 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -43,7 +44,7 @@ class Answer:
 class Hooks:
     """Use as `with Hooks([500, 204]) as hooks`: what it answers one after the other; the last one stays."""
 
-    def __init__(self, answers: Sequence[int | Answer] = (204,)) -> None:
+    def __init__(self, answers: Sequence[int | Answer] = (204,), *, tls: ssl.SSLContext | None = None) -> None:
         self.answers = [answer if isinstance(answer, Answer) else Answer(answer) for answer in answers]
         self.told: list[Told] = []
         self.gate = threading.Event()
@@ -70,11 +71,14 @@ class Hooks:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        self._scheme = "http" if tls is None else "https"
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
 
     @property
     def url(self) -> str:
         """Where it is."""
-        return f"http://127.0.0.1:{self._server.server_address[1]}/hook"
+        return f"{self._scheme}://127.0.0.1:{self._server.server_address[1]}/hook"
 
     def take(self, told: Told) -> Answer:
         """Keep a call; returns what to answer."""

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
+from headrace.gateway.callback_metrics import resting_family
 from headrace.gateway.callback_rules import FAILURES, FIRST_REST, LONGEST_PAUSE, Receivers, pause_before
 from headrace.gateway.callback_targets import TargetRefused, TargetRules, networks_of
 from headrace.gateway.settings import GatewayOptionError, gateway_settings
@@ -27,8 +28,17 @@ HIDDEN = [
     "::ffff:127.0.0.1", "::ffff:169.254.169.254", "::ffff:10.0.0.1", "::127.0.0.1", "::10.0.0.1",
     "2002:7f00:1::", "2002:a00:1::1", "64:ff9b::7f00:1", "64:ff9b::a9fe:a9fe", "64:ff9b:1::a00:1",
     "2001:0:4136:e378:8000:63bf:80ff:fffe",
+    "168.63.129.16", "192.0.0.9", "192.88.99.1", "3fff::1", "100::1", "5f00::1", "::ffff:0:127.0.0.1",
+    "fe80::5efe:7f00:1", "2606:4700::5efe:7f00:1", "2606:4700::200:5efe:a00:1",
 ]  # fmt: skip
-PUBLIC = ["93.184.215.14", "1.1.1.1", "2606:4700:4700::1111", "::ffff:1.1.1.1", "64:ff9b::101:101"]
+PUBLIC = [
+    "93.184.215.14",
+    "1.1.1.1",
+    "2606:4700:4700::1111",
+    "::ffff:1.1.1.1",
+    "64:ff9b::101:101",
+    "2606:4700::5efe:101:101",
+]
 
 
 def rules(*answers: str, networks: str = "", plain: bool = False) -> TargetRules:
@@ -151,3 +161,40 @@ def test_what_is_no_secret_is_refused_without_showing_it(secret: str) -> None:
 def test_what_is_no_network_is_refused() -> None:
     with pytest.raises(GatewayOptionError, match="callback_networks"):
         gateway_settings({"callback_networks": "10.0.0.0/99"})
+
+
+def test_whom_other_processes_leave_alone_is_left_alone_and_tried_by_one_call() -> None:
+    receivers = Receivers(4)
+    receivers.hear({"shop": 20.0}, 0.0)
+
+    assert receivers.enter("shop", 5.0) == 15
+    assert receivers.enter("other", 5.0) == 0
+    assert receivers.enter("shop", 20.0) == 0
+    assert receivers.enter("shop", 20.0) > 0
+
+
+def test_a_receiver_that_has_answered_another_process_may_be_called() -> None:
+    receivers = Receivers(4)
+    receivers.hear({"shop": 20.0, "down": 20.0}, 0.0)
+    receivers.hear({"down": 19.0}, 1.0)
+
+    assert [receivers.enter("shop", 1.0) for _ in range(2)] == [0, 0]
+    assert receivers.enter("down", 1.0) == 19
+
+
+def test_what_a_process_has_seen_itself_is_not_forgotten_as_others_say_nothing() -> None:
+    receivers = Receivers(4)
+    for _ in range(FAILURES):
+        receivers.enter("shop", 0.0)
+        receivers.leave("shop", 0.0, well=False)
+    receivers.hear({}, 1.0)
+
+    assert receivers.enter("shop", 1.0) == FIRST_REST - 1
+
+
+def test_of_many_receivers_that_are_left_alone_some_have_names() -> None:
+    family = resting_family({f"h{number}:443": float(number) for number in range(30)})
+
+    assert len(family.samples) == 21
+    assert family.samples[0].labels == {"receiver": "h29:443"}
+    assert (family.samples[-1].labels, family.samples[-1].value) == ({"receiver": "(others)"}, 10.0)

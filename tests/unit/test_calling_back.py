@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Literal
 
@@ -10,6 +11,7 @@ import msgspec
 import pytest
 
 from headrace import (
+    ChannelSource,
     Complete,
     Context,
     Event,
@@ -21,6 +23,7 @@ from headrace import (
     Terminate,
     Workflow,
 )
+from headrace.cli.callback_check import CallbackRefused, check_callback
 from headrace.gateway.documented_callbacks import OCCURRENCE
 from headrace.testing import Harness
 from headrace.testing.engine import CRASH_POINTS
@@ -60,8 +63,8 @@ def heard(event: Event[Word], ctx: Context) -> Word | Complete:
     return Complete("done") if event.data.text == "done" else event.data
 
 
-def ordering(fuse: Fuse = None) -> Any:
-    workflow = Workflow("orders", fuse=fuse)
+def ordering(fuse: Fuse = None, callback: str | None = None) -> Any:
+    workflow = Workflow("orders", fuse=fuse, callback=callback)
     orders = workflow.source(RequestSource(Order, key="key"))
     words = workflow.source(MessageSource("word", Word))
     retry = Retry(5, on=(OSError,), backoff=Linear(SECOND, timedelta(0)), jitter=0.0)
@@ -208,6 +211,80 @@ def test_of_what_is_forgotten_nothing_is_told(fuse: Fuse) -> None:
         harness.runs["a"].delete()
 
         assert told(harness) == []
+
+
+def test_what_was_to_be_told_of_a_key_is_forgotten_with_it_and_nothing_of_others(fuse: Fuse) -> None:
+    workflow, orders, _ = ordering(fuse)
+    with Harness(workflow) as harness:
+        send(harness, orders, Order("a", "reject"))
+        send(harness, orders, Order("a", "wait"))
+        send(harness, orders, Order("b", "complete"), key="b")
+        harness.runs["a"].delete()
+
+        assert [row.run for row in told(harness)] == ["b"]
+
+
+def test_runs_tell_the_workflows_own_address_unless_a_request_brings_another(fuse: Fuse) -> None:
+    other = "https://other.example/"
+    workflow, orders, words = ordering(fuse, URL)
+    with Harness(workflow) as harness:
+        send(harness, orders, Order("a", "wait"), None)
+        send(harness, words, Word("done"), None)
+        send(harness, orders, Order("b", "wait"), other, key="b")
+        harness.runs["b"].terminate("by hand")
+
+        assert [(row.run, row.type, row.url) for row in told(harness)] == [
+            ("a", "run.waiting", URL), ("a", "run.completed", URL),
+            ("b", "run.waiting", other), ("b", "run.terminated", other),
+        ]  # fmt: skip
+
+
+def test_runs_of_other_sources_tell_the_workflows_own_address(fuse: Fuse) -> None:
+    workflow = Workflow("readings", fuse=fuse, callback=URL)
+    readings = workflow.source(ChannelSource(Order, capacity=10, key="key"), late="dead-letter")
+    node = workflow.node(take)
+    readings.to(node)
+    node.to(None)
+    with Harness(workflow) as harness:
+        for does in ("reject", "complete", "too late"):
+            harness.send(readings, Order("a", does))
+
+        assert [kind for kind, _ in bodies(harness)] == ["run.failed", "run.completed"]
+        assert [letter.reason for letter in harness.dead_letters] == ["reject", "late"]
+
+
+@pytest.mark.parametrize(
+    ("callback", "why"),
+    [("shop.example/hooks", "does not begin"), ("https://ann:secret@shop.example/", "or a user"),
+     ("https://shop.example/a b", "visible ASCII"), ("https://", "names no host"), (7, "is no text")],
+)  # fmt: skip
+def test_a_workflow_whose_address_can_t_be_called_is_not_built(callback: Any, why: str) -> None:
+    workflow, *_ = ordering(None, callback)
+
+    (problem,) = workflow.check()
+    assert (problem.code, why in problem.message) == ("callback", True)
+    assert "test_calling_back.py:" in str(problem)
+
+
+@pytest.mark.parametrize(
+    ("url", "address", "options", "refused"),
+    [("https://shop.example/", "93.184.215.14", {}, False), ("https://shop.example/", "10.0.0.7", {}, True),
+     ("https://shop.example/", "10.0.0.7", {"callback_networks": "10.0.0.0/8"}, False),
+     ("http://shop.example/", "93.184.215.14", {}, True),
+     ("http://shop.example/", "93.184.215.14", {"callback_plain": "true"}, False)],
+)  # fmt: skip
+def test_a_workflow_whose_address_gateways_may_not_call_is_not_deployed(
+    url: str, address: str, options: dict[str, str], refused: bool
+) -> None:
+    async def resolver(host: str, port: int) -> Sequence[str]:
+        return [address]
+
+    plan = ordering(None, url)[0].compile()
+    if refused:
+        with pytest.raises(CallbackRefused, match="callback= of orders"):
+            check_callback(plan, options, resolver)
+    else:
+        check_callback(plan, options, resolver)
 
 
 @pytest.mark.parametrize("point", CRASH_POINTS)

@@ -162,5 +162,5 @@ def test_problems_that_pass_say_when_to_ask_again() -> None:
     assert later == {
         "inbox_full", "too_many_waiting", "store_unavailable", "store_full", "not_durable", "run_starting",
         "callbacks_full",
-        "rate_limited", "credentials_unavailable",
+        "rate_limited", "quota_exceeded", "credentials_unavailable",
     }  # fmt: skip

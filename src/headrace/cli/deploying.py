@@ -29,6 +29,7 @@ from headrace.actors.ray_connection import connected
 from headrace.actors.spec import ClusterStatus, CodeRef, Deployment
 from headrace.actors.states_kept import make_ready, refuse_loss
 from headrace.actors.store_registry import Registry
+from headrace.cli.callback_check import check_callback
 from headrace.cli.deploy_report import Report
 from headrace.cli.exits import ExitCode, Interrupted, UsageError
 from headrace.cli.project import Project
@@ -75,6 +76,8 @@ class DeployOrder:
     working_dir: Path | None = None
     requirements: Path | None = None
     settings: Mapping[str, Scalar] = field(default_factory=dict)
+    gateway: Mapping[str, Scalar] = field(default_factory=dict)
+    """Options of the gateways: what callbacks may call."""
     traces: Tracing | None = None
     restart: bool = False
     """End the version before first, instead of having the new one take over from it."""
@@ -214,6 +217,7 @@ class _Deploying:
                 f"\nWithout a cluster: headrace run {order.target}"
             )
         check_clusters(self._plan, order.kafka)
+        check_callback(self._plan, order.gateway)
 
     def _bundle(self) -> tuple[Bundle, CodeRef]:
         """The code as it travels, tried out."""

@@ -11,6 +11,7 @@ from typing import Final
 import structlog
 
 from headrace.actors.audit import audit
+from headrace.actors.erasure import forget_requests
 from headrace.actors.run_beginning import ACCEPTED
 from headrace.actors.run_control import Asking, drop_letters_of, to_terminate
 from headrace.actors.run_views import RunFilter, RunRow, get_run, list_runs
@@ -168,6 +169,9 @@ async def _delete(name: str, keys: Sequence[str], loaded: Loaded, screen: Screen
             await asking.ask(events)
             done = await _is_done(asking, registry, name, screen)
             letters = await drop_letters_of(store, frozenset(keys), descriptor.partitions)
+            await forget_requests(store, {
+                partition: frozenset(event.key for event in rows) for partition, rows in events.items()
+            })  # fmt: skip
         if not done:
             return ExitCode.PROBLEMS
         also = f", and {letters} dead letter{'' if letters == 1 else 's'}" if letters else ""

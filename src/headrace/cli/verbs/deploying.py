@@ -109,6 +109,7 @@ def deploy(  # noqa: PLR0913, PLR0917  each is an option of the verb
         workers=None if loaded.origin(("workers",)).kind == "default" else settings.workers,
         partitions=settings.partitions, fuse=settings.fuse == "all", cluster=cluster,
         working_dir=working_dir, requirements=requirements, settings=settings.settings, make_topics=make_topics,
+        gateway=settings.gateway,
         traces=traces_of(loaded), drop_state=drop_state or (), restart=restart, start_over=start_over,
         replication=replication, wait=not no_wait, dry_run=dry_run, yes=yes,
     )  # fmt: skip
