@@ -105,6 +105,9 @@ def _weigh(epoch: Epoch, of_epoch: dict[int, tuple[str, str]], parking: Parking,
         letters.setdefault(root, letter)
     ends = {end.root: end for end in pending.ended.values()}
     for root, asked in of_epoch.items():
+        if root in pending.executed:
+            found.add(root, _REPLY, asked, pending.executed[root])
+            continue
         run = epoch.runs[root]
         stand = NOWHERE if run is None or root in ends else epoch.stood.get(root, run.stand)
         wait, id_ = stand.wait, wait_id(run.number, stand.generation) if run is not None and stand.wait else ""
