@@ -101,6 +101,24 @@ _SCHEMAS: Final[dict[str, Any]] = {
             "links": _LINKS,
         },
     },
+    "Executed": {
+        "type": "object",
+        "description": "What a node made of data that it was given out of line.",
+        "required": ["node", "returned"],
+        "properties": {
+            "node": {"type": "string"},
+            "returned": {
+                "type": "string",
+                "enum": ["nothing", "data", "action", "complete", "terminate", "list"],
+                "description": "Of a `list`, `data` has an object of this kind for each part.",
+            },
+            "action": {"type": "string", "description": "Name of the member."},
+            "type": {"type": "string", "description": "Class of the data."},
+            "data": {"description": "What it returned; the result or reason of `complete` and `terminate`."},
+            "reply": {"description": "What it has replied, if it has: the first one."},
+            "committed": {"type": "boolean", "description": "`true`: states and effects are kept."},
+        },
+    },
     "Ingested": {
         "type": "object",
         "required": ["accepted", "errors"],
@@ -168,7 +186,12 @@ _SCHEMAS: Final[dict[str, Any]] = {
         },
     },
 }
-_BODIES: Final = {"/runs": "requests", "/runs/{key}/events": "requests", "/events": "requests"}
+_NODES: Final = "nodes"
+_BODIES: Final = {
+    "/runs": "requests", "/runs/{key}/events": "requests", "/events": "requests",
+    "/runs/{key}/messages/{message}": "messages", "/runs/{key}/nodes/{node}": _NODES,
+}  # fmt: skip
+"""By path: what sources, or what else, the data in its body are for."""
 
 
 def described(app: FastAPI) -> None:
@@ -214,6 +237,11 @@ def openapi_for(app: FastAPI, workflow: WorkflowDescriptor) -> dict[str, Any]:
             name = f"{source.kind}.{source.name}"
             schemas[name] = moved(source.schema, f"#/components/schemas/{name}")
             bodies.setdefault(source.kind, {})[source.name] = f"#/components/schemas/{name}"
+    for node in workflow.inputs:
+        if node.schema is not None:
+            name = f"node.{node.name}"
+            schemas[name] = moved(node.schema, f"#/components/schemas/{name}")
+            bodies.setdefault(_NODES, {})[node.name] = f"#/components/schemas/{name}"
     base = f"/v1/workflows/{workflow.name}"
     paths: dict[str, Any] = {}
     for path, operations in document["paths"].items():
@@ -221,7 +249,7 @@ def openapi_for(app: FastAPI, workflow: WorkflowDescriptor) -> dict[str, Any]:
             parameters = operation.get("parameters", [])
             operation["parameters"] = [row for row in parameters if row["name"] != "workflow"]
         rest = path.removeprefix("/v1/workflows/{workflow}")
-        kind = "messages" if rest.endswith("/messages/{message}") else _BODIES.get(rest)
+        kind = _BODIES.get(rest)
         if kind in bodies and "post" in operations:
             content = operations["post"]["requestBody"]["content"]["application/json"]
             references = [{"$ref": address} for address in bodies[kind].values()]
