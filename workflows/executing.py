@@ -17,13 +17,14 @@ from .records import Reentry
 from .runs import latest
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from .calls import Call, CallResult
     from .dispatch import Dispatch
     from .epoch import Epoch
     from .partition import PartitionCore
     from .records import Records
+    from .runs import RunRecord
 
 TRY: Final = "try"
 """Nothing of what the node does is kept."""
@@ -119,8 +120,24 @@ class Executing:
         execution = Execution(index, records.entry.execute == COMMIT)
         epoch.executions.update(dict.fromkeys(range(first, first + len(records)), execution))
 
-    def enter(self, epoch: Epoch) -> None:
-        """They go to their nodes, if their runs are there."""
+    @staticmethod
+    def there(epoch: Epoch) -> set[int]:
+        """Slots of those whose runs were there before the epoch; to be asked before its events begin others."""
+        found: set[int] = set()
+        for slot in epoch.executions:
+            held = epoch.runs[slot]
+            run = None if held is None else latest(held)
+            if run is not None and not (run.absent or run.ended or (run.fresh and run.busy == 1)):
+                found.add(slot)
+        return found
+
+    def enter(self, epoch: Epoch, there: Collection[int]) -> None:
+        """They go to their nodes, if their runs are there.
+
+        Args:
+            epoch: Theirs.
+            there: See `there`; other runs must have begun with an event before them.
+        """
         core = self._core
         for slot, execution in epoch.executions.items():
             held = epoch.runs[slot]
@@ -130,7 +147,7 @@ class Executing:
             if run not in epoch.touched:
                 epoch.touched.add(run)
                 run.busy += 1
-            if run.absent or run.ended:
+            if run.absent or run.ended or not (slot in there or _begins_before(epoch, slot, run)):
                 self.too_late(epoch, slot)
             elif execution.node < 0:
                 self._refuse(epoch, slot, VERSION)
@@ -166,3 +183,8 @@ class Executing:
                 kind="failed", node=name, reason=row.reason, error=row.error, attempts=1 if tried else 0
             )
         epoch.pending.executed[slot] = answer
+
+
+def _begins_before(epoch: Epoch, slot: int, run: RunRecord) -> bool:
+    """The run begins with an event before this one: else what was meant is the run before it, which has ended."""
+    return any(epoch.runs[before] is run for before in range(slot) if before not in epoch.executions)

@@ -44,7 +44,8 @@ class Router:
 
     def enter(self, epoch: Epoch) -> None:
         """All events of an epoch go to where their source's route leads."""
-        plan = self._plan
+        plan, executing = self._plan, self._core.executing
+        there = executing.there(epoch) if epoch.executions else ()
         if epoch.standing:
             self._core.control.leave_out(epoch)
         if epoch.firings:
@@ -67,7 +68,7 @@ class Router:
                 slots = self._those_that_may_begin(epoch, slots, targets)
             self._all(epoch, slots, targets)
         if epoch.executions:
-            self._core.executing.enter(epoch)
+            executing.enter(epoch, there)
 
     def _those_that_may_begin(self, epoch: Epoch, slots: Sequence[int], targets: tuple[Target, ...]) -> list[int]:
         """Events of runs that stand still do so as well, but those that the runs stood still or wait for."""

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import httpx
+import msgspec
 import pytest
 
-from command_line import commands_in
+from command_line import Start, commands_in
 from headrace.client import AsyncClient, Client, GatewayProblem, UnknownRun
 from headrace.embedded import Valkey
 
@@ -22,9 +23,11 @@ FORMS: Final[dict[str, tuple[str, ...]]] = {"inline": ("--inline",), "cluster": 
 LAMP: Final = {"what": "lamp", "grams": 100}
 
 
-@pytest.fixture(scope="module", params=[pytest.param(form, marks=pytest.mark.xdist_group(form)) for form in FORMS])
-def address(request: pytest.FixtureRequest, valkey: Valkey, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Where the workflow is answered for."""
+@pytest.fixture(scope="module", params=list(FORMS))
+def running(
+    request: pytest.FixtureRequest, valkey: Valkey, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[tuple[str, str, Start]]:
+    """Where the workflow is answered for, its store, and what starts commands."""
     form: str = request.param
     url = f"redis://127.0.0.1:{valkey.port}/{DATABASE + list(FORMS).index(form)}"
     with commands_in(tmp_path_factory.mktemp("parts"), FLOW) as start:
@@ -33,7 +36,13 @@ def address(request: pytest.FixtureRequest, valkey: Valkey, tmp_path_factory: py
         ran.says("running, after", within=180)
         found = re.search(r"HTTP\s+(http://[^/\s]+)", ran.text)
         assert found, ran.text
-        yield found[1]
+        yield found[1], url, start
+
+
+@pytest.fixture
+def address(running: tuple[str, str, Start]) -> str:
+    """Of the gateway."""
+    return running[0]
 
 
 @pytest.fixture
@@ -176,3 +185,28 @@ async def test_the_clients_execute_nodes_and_tell_what_came_of_it(address: str, 
     assert (said.node, said.returned, said.data["grams"], said.reply) == ("prepare", "data", 200, {"count": 2})
     assert failed.value.document["node"] == "prepare"
     assert (kept.action, kept.committed) == ("ASK", True)
+
+
+async def test_the_command_prints_what_a_node_returned_or_why_it_has_not(
+    running: tuple[str, str, Start], http: httpx.AsyncClient, key: str
+) -> None:
+    _, url, start = running
+
+    def typed(run: str, node: str, data: str, *more: str) -> tuple[int, str]:
+        ran = start("runs", "execute", run, node, data, *more, "--redis", url)
+        return ran.ends(), ran.text
+
+    order = msgspec.json.encode(LAMP).decode()
+    done, said = typed(f"parts/{key}", "judge", order)
+    kept, _ = typed(f"parts/{key}", "prepare", order, "--commit")
+    failed, why = typed(f"parts/{key}", "prepare", order.replace("lamp", "boom"))
+    refused, names = typed(f"parts/{key}", "spell", order)
+    nobody, _ = typed("parts/nobody", "judge", order)
+
+    assert (done, msgspec.json.decode(said)) == (0, {"node": "judge", "returned": "action", "action": "ASK"})
+    assert (kept, (await seen(http, key))[1]["values"]) == (0, {"prepared": 2})
+    assert failed == 1
+    assert "prepare: ValueError: it does not hold (error)" in why
+    assert refused == 2
+    assert "decide, judge, prepare, weigh" in names
+    assert nobody == 3

@@ -29,6 +29,8 @@ from headrace import (
     Workflow,
 )
 from headrace.testing import ExecutionFailed, Harness, HarnessError
+from headrace.workflows.envelope import RequestAnswer, decode
+from headrace.workflows.executing import source_of
 from headrace.workflows.handles import NodeHandle, SinkHandle, SourceHandle
 
 Fuse = Literal["all"] | None
@@ -198,14 +200,88 @@ def test_events_behind_an_execution_of_a_run_that_has_ended_begin_the_next_one()
     with desk.waiting() as harness:
         run = harness.runs["k"]
         harness.request(desk.requests, Order("end"), key="k")
-        harness._batching = True  # both in one epoch
-        with pytest.raises(HarnessError):
-            run.execute(desk.take, Order("x"))
-        harness.send(desk.requests, Order("new"), key="k")
-        harness._batching = False
-        harness._settle()
+        with harness.batch():
+            asked = lay(harness, Order("x"))
+            harness.send(desk.requests, Order("new"), key="k")
 
+        assert answer_to(harness, asked).reason == "late"
+        assert harness.runs["k"].number == run.number + 1
         assert (harness.runs["k"].status, harness.runs["k"].state(desk.take).seen) == ("running", ["new"])
+
+
+@FUSES
+@pytest.mark.parametrize("order", ["before", "behind", "between"])
+def test_in_one_epoch_with_events_of_its_run_it_is_in_order_with_them(order: str, fuse: Fuse) -> None:
+    desk = Desk()
+    with desk.waiting(fuse) as harness:
+        with harness.batch():
+            first = [] if order == "before" else ["a"] if order == "between" else ["a", "b"]
+            for what in first:
+                harness.send(desk.requests, Order(what), key="k")
+            asked = lay(harness, Order("x"))
+            for what in ("a", "b")[len(first) :]:
+                harness.send(desk.requests, Order(what), key="k")
+
+        assert answer_to(harness, asked).data["reply"] == 2 + len(first)
+        assert harness.runs["k"].state(desk.take).seen == ["ask", "a", "b"]
+
+
+@FUSES
+def test_in_one_epoch_with_an_event_that_fails_it_goes_on(fuse: Fuse) -> None:
+    desk = Desk(retry=Retry(5))
+    with desk.waiting(fuse) as harness:
+        with harness.batch():
+            harness.send(desk.requests, Order("fail"), key="k")
+            asked = lay(harness, Order("x"))
+            harness.send(desk.requests, Order("y"), key="k")
+
+        assert answer_to(harness, asked).data["reply"] == 2
+        assert len(harness.parked) == 2
+
+
+@FUSES
+def test_in_one_epoch_with_the_end_of_its_run_it_is_too_late(fuse: Fuse) -> None:
+    desk = Desk()
+    with desk.waiting(fuse) as harness:
+        with harness.batch():
+            harness.send(desk.requests, Order("end"), key="k")
+            asked = lay(harness, Order("x"))
+
+        assert answer_to(harness, asked).reason == "late"
+        assert harness.runs["k"].status == "completed"
+
+
+def test_in_one_epoch_with_the_event_that_begins_its_run_it_is_the_new_runs() -> None:
+    desk = Desk()
+    with desk.waiting() as harness:
+        harness.request(desk.requests, Order("end"), key="k")
+        with harness.batch():
+            harness.send(desk.requests, Order("new"), key="k")
+            asked = lay(harness, Order("x"))
+
+        assert answer_to(harness, asked).data["reply"] == 2
+
+
+def test_inside_a_batch_nobody_could_answer() -> None:
+    desk = Desk()
+    with desk.waiting() as harness, harness.batch(), pytest.raises(HarnessError, match="outside"):
+        harness.runs["k"].execute(desk.take, Order("x"))
+
+
+def lay(harness: Harness, order: Order) -> str:
+    """An execution of `take` into the inbox, without waiting for it. Its id."""
+    number = harness._senders.home("k")
+    harness._engine.store.append(
+        number, "inbox", msgspec.json.encode(order), key="k", event="laid", time=harness._engine.now,
+        source=source_of("take", commit=False), reply="test",
+    )  # fmt: skip
+    return "laid"
+
+
+def answer_to(harness: Harness, asked: str) -> RequestAnswer:
+    body = harness._engine.store.reply(harness._senders.home("k"), asked)
+    assert body is not None, "it is not answered"
+    return decode(body)
 
 
 @FUSES

@@ -48,10 +48,9 @@ def executed(answer: RequestAnswer | None) -> Executed:
 
     Raises:
         ExecutionFailed: See there.
-        HarnessError: There is none, as inside of `batch()`.
     """
     if answer is None:
-        raise HarnessError("an execution inside batch() would wait for ever: make it outside")
+        raise HarnessError("there is no answer: what is executed is answered with its commit")
     if answer.kind != "executed":
         raise ExecutionFailed(answer.node, answer.reason or answer.outcome, answer.error)
     said = answer.data

@@ -180,7 +180,10 @@ class RunView:
 class Runs(Mapping[str, RunView]):
     """All runs that the store knows, by key; `""` is the run of an unkeyed workflow."""
 
-    def __init__(self, plan: Plan, partitions: int, store: MemoryStore, settle: Callable[[], None]) -> None:
+    def __init__(
+        self, plan: Plan, partitions: int, store: MemoryStore, settle: Callable[[], None], waits: Callable[[], bool]
+    ) -> None:  # fmt: skip
+        self._waits = waits
         self._plan = plan
         self._partitions = partitions
         self._store = store
@@ -196,6 +199,8 @@ class Runs(Mapping[str, RunView]):
 
     def _execute(self, key: str, node: NodePlan, data: Any, commit: bool) -> RequestAnswer | None:
         """Ask for it, and let it happen."""
+        if self._waits():
+            raise HarnessError("an execution inside batch() would wait for ever: make it outside")
         partition = partition_of(key, self._partitions) if self._plan.keyed else 0
         id_ = f"execution-{secrets.token_hex(8)}"
         self._store.append(
