@@ -27,7 +27,7 @@ from headrace.gateway.ending import on_signals
 from headrace.gateway.gateway import Gateway
 from headrace.gateway.limits import Limits, Told
 from headrace.gateway.meter import Metered
-from headrace.gateway.openapi import DESCRIPTION, described
+from headrace.gateway.openapi import DESCRIPTION, TAGS, described, operation_id
 from headrace.gateway.principal import Authenticate, anybody, principal_of
 from headrace.gateway.problems import add_problems
 from headrace.gateway.settings import DEFAULTS, GatewaySettings
@@ -85,7 +85,7 @@ def create_app(
 
     app = FastAPI(
         title="Headrace", version=version("headrace"), description=DESCRIPTION, lifespan=lifespan,
-        redirect_slashes=False,
+        redirect_slashes=False, openapi_tags=TAGS, generate_unique_id_function=operation_id,
     )  # fmt: skip
     app.state.gateway = gateway
     asks = settings.authentication == "required"

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 
 from headrace.gateway.documented import RUN_EXAMPLE
 from headrace.gateway.documented_callbacks import OCCURRENCE
@@ -21,6 +22,15 @@ Events to workflows, and what comes of them. Every error is a problem document (
 * A request that is sent again with the same `Idempotency-Key` counts once, and gets the same answer.
 * What is answered 2xx is as durable as the header `Headrace-Durability` says.
 """.strip()
+TAGS: Final = [
+    {"name": "events", "description": "Events that begin runs, or go to runs that there are."},
+    {"name": "runs", "description": "Runs: how they stand, what they publish, messages to them, and their end."},
+    {"name": "dead letters", "description": "What could not be processed, and sending it back."},
+    {"name": "callbacks", "description": "What runs have told to addresses, and telling it once more."},
+    {"name": "documents", "description": "What workflows read and send, for generators."},
+    {"name": "operation", "description": "This process, for those who run it."},
+    {"name": "aliases", "description": "Short paths known from guides of the field; each is another one by its name."},
+]
 _TIME: Final = {"type": ["string", "null"], "format": "date-time"}
 _WAIT: Final = {
     "type": "object",
@@ -194,6 +204,11 @@ _BODIES: Final = {
 """By path: what sources, or what else, the data in its body are for."""
 
 
+def operation_id(route: APIRoute) -> str:
+    """What generated clients call the operation: the name of its function."""
+    return route.name
+
+
 def described(app: FastAPI) -> None:
     """Let the app give out this document; made once, when it is asked for."""
 
@@ -208,7 +223,12 @@ def described(app: FastAPI) -> None:
 def openapi_of(app: FastAPI) -> dict[str, Any]:
     """The document of all workflows."""
     document = get_openapi(
-        title=app.title, version=app.version, description=app.description, routes=app.routes, summary=None
+        title=app.title,
+        version=app.version,
+        description=app.description,
+        routes=app.routes,
+        summary=None,
+        tags=app.openapi_tags,
     )
     schemas: dict[str, Any] = document.setdefault("components", {}).setdefault("schemas", {})
     schemas.update(_SCHEMAS, Occurrence=OCCURRENCE)

@@ -17,7 +17,9 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import Message, Receive, Scope, Send
 
 from headrace.gateway.bodies import decode_json, read_body
+from headrace.gateway.callbacks import CALLBACK_PROBLEMS
 from headrace.gateway.documented import EVENT_EXAMPLE, IDEMPOTENT, REASON_BODY, WAITING, answers, body_of, extra
+from headrace.gateway.documented_callbacks import CALLBACK, CALLBACKS
 from headrace.gateway.documented_runs import ACCEPT_EVENTS, KNOWN_VALUE, LAST_EVENT_ID
 from headrace.gateway.gateway import PATIENCE, Gateway, OfProcess
 from headrace.gateway.problems import ProblemError
@@ -87,8 +89,8 @@ def _described(required: tuple[str, ...], example: dict[str, Any], **properties:
     "/workflow/start",
     summary="Begin a run",
     responses=answers(*_SENT, "invalid_parameter", "no_requests", "no_key", "other_key", "computed_key", "run_exists",
-                      "run_ended", "run_not_completed"),
-    openapi_extra=extra(WAITING, IDEMPOTENT, body=_described(
+                      "run_ended", "run_not_completed", *CALLBACK_PROBLEMS),
+    openapi_extra=extra(WAITING, IDEMPOTENT, CALLBACK, callbacks=CALLBACKS, body=_described(
         ("workflow",), {"workflow": "orders", "data": EVENT_EXAMPLE}, workflow=_TEXT, key={**_TEXT, "minLength": 1},
         source=_TEXT,
     )),
