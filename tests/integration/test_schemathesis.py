@@ -38,7 +38,7 @@ EXAMPLES = int(os.environ.get("HEADRACE_EXAMPLES", "10"))
 FLOW = (Path(__file__).parents[1] / "support" / "flows" / "desk.py").read_text()
 DATABASE = 4001
 """Of the session's Valkey; other tests count theirs from 1 on."""
-THERE = {"key": "4711", "message": "approval"}
+THERE = {"id": "orders:4711", "key": "4711", "message": "approval", "node": "take"}
 """Names of what there is."""
 CHECKS: list[Any] = [
     not_a_server_error, status_code_conformance, content_type_conformance, response_headers_conformance,
