@@ -7,6 +7,8 @@ import secrets
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from headrace.actors.audit import audit
 from headrace.actors.store_requests import Admission, Condition, Request, RequestStore
 from headrace.cli.exits import ExitCode, UsageError
@@ -72,7 +74,7 @@ async def _execute(address: str, node: str, body: bytes, loaded: Loaded, screen:
     if answer.kind != "executed":
         screen.say(f"{answer.node or address}: {answer.error or answer.outcome} ({answer.reason or answer.kind})")
         return ExitCode.PROBLEMS
-    screen.say(bytes(answer.value).decode())
+    screen.say(msgspec.json.encode(answer.data).decode())
     return ExitCode.OK
 
 
