@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any, Literal
@@ -9,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from .batching import BatchProcess
-from .calls import Executed
+from .calls import Executed, Hop
 from .codec import type_name
 from .context import Context, Replied
 from .deadline import within
@@ -109,7 +110,11 @@ class OutOfLine:
             elif event is None:
                 row = Executed(index, reason=unread[index].reason, error=unread[index].error)
             else:
+                began, started = time.time_ns(), time.perf_counter_ns()
                 row = await self._execute(out, index, entry, event, writing if commits else _nowhere(out, writing))
+                if any(index == each for each, _ in call.traced or ()):
+                    took = time.perf_counter_ns() - started
+                    result.hops.append(Hop(index, (), call.nodes[index], 1, began, took, row.reason))
             result.executed.append(row)
         await through(out, entries, events, range(first, len(call.runs)))
 
