@@ -11,11 +11,13 @@ from fastapi import Response
 from headrace.gateway.claims import WAIT, wait_taken
 from headrace.gateway.problems import ProblemError
 from headrace.workflows import envelope
+from headrace.workflows.calls import CLOSED
 from headrace.workflows.wait_claims import TAKEN
 
 STATUS: Final = "Headrace-Status"
 """Header of answers: how the request came to its answer. `reply`: by `ctx.reply`, and the run goes on; `waiting`: the
-run stands at a wait; `completed`: it has ended; `done`: nothing of the event is left to do."""
+run stands at a wait; `completed`: it has ended; `done`: nothing of the event is left to do; `executed`: a node has had
+it out of line."""
 _LATE: Final = "late"
 
 
@@ -38,6 +40,8 @@ def answer_response(blob: bytes, home: str, headers: Mapping[str, str]) -> Respo
         if answer.reason == _LATE:
             raise ProblemError("run_ended", answer.error, headers=headers, extra=extra)
         extra |= {"node": answer.node, "reason": answer.reason, "attempts": answer.attempts}
+        if answer.reason in CLOSED:
+            raise ProblemError("node_unavailable", answer.error, headers=headers, extra=extra)
         raise ProblemError("failed", answer.error, headers=headers, extra=extra)
     if answer.kind == "ended" and answer.outcome != "completed":
         extra |= {"run_status": answer.outcome, "reason": answer.data}

@@ -15,6 +15,7 @@ from headrace.gateway import (
     routes_events,
     routes_health,
     routes_letters,
+    routes_nodes,
     routes_runs,
     routes_sessions,
     routes_streams,
@@ -27,7 +28,7 @@ from headrace.gateway.fairness import Answering
 from headrace.gateway.gateway import Gateway
 from headrace.gateway.limits import Limits, Told
 from headrace.gateway.meter import Metered
-from headrace.gateway.openapi import DESCRIPTION, described
+from headrace.gateway.openapi import DESCRIPTION, TAGS, described, operation_id
 from headrace.gateway.principal import Authenticate, anybody, principal_of
 from headrace.gateway.problems import add_problems
 from headrace.gateway.settings import DEFAULTS, GatewaySettings
@@ -39,6 +40,7 @@ _GUARDED = (
     routes_runs.router,
     routes_values.router,
     routes_streams.router,
+    routes_nodes.router,
     routes_sessions.router,
     routes_letters.router,
     routes_documents.router,
@@ -84,7 +86,7 @@ def create_app(
 
     app = FastAPI(
         title="Headrace", version=version("headrace"), description=DESCRIPTION, lifespan=lifespan,
-        redirect_slashes=False,
+        redirect_slashes=False, openapi_tags=TAGS, generate_unique_id_function=operation_id,
     )  # fmt: skip
     app.state.gateway = gateway
     asks = settings.authentication == "required"

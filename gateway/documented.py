@@ -101,7 +101,12 @@ _ANSWERS: Final[dict[str, tuple[int, dict[str, Any]]]] = MORE_ANSWERS | {
                 "dead_letters": {"type": "array", "items": {"$ref": "#/components/schemas/DeadLetter"}},
                 "cursor": {"type": ["string", "null"]},
             },
-        }}},
+        }, "example": {"cursor": None, "dead_letters": [{
+            "address": "orders/3/1764168000000-0", "id": "9f2c5b7e1d3a4c60", "key": "4711", "source": "requests",
+            "node": "price", "reason": "error", "error": "KeyError: 'amount'", "traceback": None, "attempts": 1,
+            "time": "2026-11-27T12:00:00.000Z", "event_time": "2026-11-27T12:00:00.000Z", "type": "Order",
+            "data": {"order": "4711"}, "headers": {},
+        }]}}},
     }),
     "callbacks": (200, {
         "description": "The callbacks.",

@@ -40,6 +40,24 @@ MORE_ANSWERS: Final[dict[str, tuple[int, dict[str, Any]]]] = {
         "headers": {"ETag": _VALUE_ETAG, "Headrace-Version": _VALUE_VERSION},
         "content": {_JSON: {"schema": {}, "example": {"epoch": 3, "of": 10}}},
     }),
+    "executed": (200, {
+        "description": "What the node made of it.",
+        "headers": {
+            "Content-Location": _text("Address of the run.", "/v1/workflows/orders/runs/4711"),
+            "Headrace-Durability": _text("What it has reached: `fast`, `fsync`, `replicas:1`.", "fsync"),
+            "Headrace-Status": _text("`executed`.", "executed"),
+            "Idempotent-Replayed": _text("`true`: the request was sent before, this answers the first one.", "true"),
+        },
+        "content": {_JSON: {"schema": {"$ref": "#/components/schemas/Executed"}, "examples": {
+            "data": {"summary": "It returned data", "value": {
+                "node": "price", "returned": "data", "type": "Priced", "data": {"order": "4711", "total": 14.9},
+            }},
+            "action": {"summary": "It returned an action, and has replied", "value": {
+                "node": "check", "returned": "action", "action": "SHIP", "reply": {"state": "checked"},
+                "committed": True,
+            }},
+        }}},
+    }),
     "not_set": (204, {"description": "It is not set yet."}),
     "value_known": (304, {"description": "It is as the caller has it.", "headers": {"ETag": _VALUE_ETAG}}),
     "stream": (200, {

@@ -46,6 +46,8 @@ _CONNECTIONS: Final = 16
 """To the store, beside those that listen: what is asked takes less than a millisecond, and events go together."""
 _MOST_KNOWN: Final = 1000
 _LONGEST_NAME: Final = 200
+PATIENCE: Final = "headrace_patience"
+"""Of a request's scope: seconds that it waits where the caller does not say, in place of those of the settings."""
 
 
 def _unknown(name: str) -> ProblemError:
@@ -193,9 +195,9 @@ class Gateway:
         Raises:
             ProblemError: `too_many_waiting`, `quota_exceeded`.
         """
-        settings = self.settings
+        settings, default = self.settings, request.scope.get(PATIENCE, self.settings.wait_seconds)
         preference = preference_of(
-            request.headers.getlist("prefer"), default=settings.wait_seconds, longest=settings.longest_wait_seconds
+            request.headers.getlist("prefer"), default=default, longest=max(default, settings.longest_wait_seconds)
         )
         if preference.wait:
             self.admit_one()

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 
 from headrace.gateway.documented import RUN_EXAMPLE
 from headrace.gateway.documented_callbacks import OCCURRENCE
@@ -21,6 +22,15 @@ Events to workflows, and what comes of them. Every error is a problem document (
 * A request that is sent again with the same `Idempotency-Key` counts once, and gets the same answer.
 * What is answered 2xx is as durable as the header `Headrace-Durability` says.
 """.strip()
+TAGS: Final = [
+    {"name": "events", "description": "Events that begin runs, or go to runs that there are."},
+    {"name": "runs", "description": "Runs: how they stand, what they publish, messages to them, and their end."},
+    {"name": "dead letters", "description": "What could not be processed, and sending it back."},
+    {"name": "callbacks", "description": "What runs have told to addresses, and telling it once more."},
+    {"name": "documents", "description": "What workflows read and send, for generators."},
+    {"name": "operation", "description": "This process, for those who run it."},
+    {"name": "aliases", "description": "Short paths known from guides of the field; each is another one by its name."},
+]
 _TIME: Final = {"type": ["string", "null"], "format": "date-time"}
 _WAIT: Final = {
     "type": "object",
@@ -101,6 +111,24 @@ _SCHEMAS: Final[dict[str, Any]] = {
             "links": _LINKS,
         },
     },
+    "Executed": {
+        "type": "object",
+        "description": "What a node made of data that it was given out of line.",
+        "required": ["node", "returned"],
+        "properties": {
+            "node": {"type": "string"},
+            "returned": {
+                "type": "string",
+                "enum": ["nothing", "data", "action", "complete", "terminate", "list"],
+                "description": "Of a `list`, `data` has an object of this kind for each part.",
+            },
+            "action": {"type": "string", "description": "Name of the member."},
+            "type": {"type": "string", "description": "Class of the data."},
+            "data": {"description": "What it returned; the result or reason of `complete` and `terminate`."},
+            "reply": {"description": "What it has replied, if it has: the first one."},
+            "committed": {"type": "boolean", "description": "`true`: states and effects are kept."},
+        },
+    },
     "Ingested": {
         "type": "object",
         "required": ["accepted", "errors"],
@@ -168,7 +196,17 @@ _SCHEMAS: Final[dict[str, Any]] = {
         },
     },
 }
-_BODIES: Final = {"/runs": "requests", "/runs/{key}/events": "requests", "/events": "requests"}
+_NODES: Final = "nodes"
+_BODIES: Final = {
+    "/runs": "requests", "/runs/{key}/events": "requests", "/events": "requests",
+    "/runs/{key}/messages/{message}": "messages", "/runs/{key}/nodes/{node}": _NODES,
+}  # fmt: skip
+"""By path: what sources, or what else, the data in its body are for."""
+
+
+def operation_id(route: APIRoute) -> str:
+    """What generated clients call the operation: the name of its function."""
+    return route.name
 
 
 def described(app: FastAPI) -> None:
@@ -185,7 +223,12 @@ def described(app: FastAPI) -> None:
 def openapi_of(app: FastAPI) -> dict[str, Any]:
     """The document of all workflows."""
     document = get_openapi(
-        title=app.title, version=app.version, description=app.description, routes=app.routes, summary=None
+        title=app.title,
+        version=app.version,
+        description=app.description,
+        routes=app.routes,
+        summary=None,
+        tags=app.openapi_tags,
     )
     schemas: dict[str, Any] = document.setdefault("components", {}).setdefault("schemas", {})
     schemas.update(_SCHEMAS, Occurrence=OCCURRENCE)
@@ -214,6 +257,11 @@ def openapi_for(app: FastAPI, workflow: WorkflowDescriptor) -> dict[str, Any]:
             name = f"{source.kind}.{source.name}"
             schemas[name] = moved(source.schema, f"#/components/schemas/{name}")
             bodies.setdefault(source.kind, {})[source.name] = f"#/components/schemas/{name}"
+    for node in workflow.inputs:
+        if node.schema is not None:
+            name = f"node.{node.name}"
+            schemas[name] = moved(node.schema, f"#/components/schemas/{name}")
+            bodies.setdefault(_NODES, {})[node.name] = f"#/components/schemas/{name}"
     base = f"/v1/workflows/{workflow.name}"
     paths: dict[str, Any] = {}
     for path, operations in document["paths"].items():
@@ -221,7 +269,7 @@ def openapi_for(app: FastAPI, workflow: WorkflowDescriptor) -> dict[str, Any]:
             parameters = operation.get("parameters", [])
             operation["parameters"] = [row for row in parameters if row["name"] != "workflow"]
         rest = path.removeprefix("/v1/workflows/{workflow}")
-        kind = "messages" if rest.endswith("/messages/{message}") else _BODIES.get(rest)
+        kind = _BODIES.get(rest)
         if kind in bodies and "post" in operations:
             content = operations["post"]["requestBody"]["content"]["application/json"]
             references = [{"$ref": address} for address in bodies[kind].values()]

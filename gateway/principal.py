@@ -22,8 +22,8 @@ READ: Final = "read"
 WRITE: Final = "write"
 ADMIN: Final = "admin"
 RIGHTS: Final = (READ, WRITE, ADMIN)
-"""`read`: runs, results, values, streams, dead letters. `write`: events and messages. `admin`: that, and to end runs
-and replay dead letters."""
+"""`read`: runs, results, values, streams, dead letters. `write`: events, messages, and to execute nodes. `admin`: that
+and to keep what these nodes do, to end runs and to replay dead letters."""
 ALL_SCOPES: Final = frozenset({ADMIN})
 REALM: Final = 'Bearer realm="headrace"'
 _READING: Final = ("GET", "HEAD")

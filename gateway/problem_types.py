@@ -93,6 +93,10 @@ _TYPES: Final = (
         "failed", _S.UNPROCESSABLE_ENTITY, "A node has failed for good",
         "`node`, `reason` and `detail` say where and why.",
     ),
+    ProblemType(
+        "not_executable", _S.UNPROCESSABLE_ENTITY, "The node can't be executed by itself",
+        "Execute one of `nodes`; waits, joins, maps and workflows that are nodes go with the graph only.",
+    ),
     # What was asked for is not there.
     ProblemType("not_found", _S.NOT_FOUND, "There is nothing at this address", "See /openapi.json."),
     ProblemType("unknown_workflow", _S.NOT_FOUND, "There is no such workflow", "Start it, or correct its name."),
@@ -100,6 +104,7 @@ _TYPES: Final = (
         "no_requests", _S.NOT_FOUND, "The workflow takes no requests", "Give it a RequestSource, or name one it has."
     ),
     ProblemType("unknown_message", _S.NOT_FOUND, "The workflow has no MessageSource of this name", "See `messages`."),
+    ProblemType("unknown_node", _S.NOT_FOUND, "The workflow has no such node", "See `nodes`."),
     ProblemType("unknown_run", _S.NOT_FOUND, "There is no such run", "It never began, or is forgotten already."),
     ProblemType(
         "value_never_set", _S.NOT_FOUND, "The run has ended without having set this value",
@@ -120,6 +125,10 @@ _TYPES: Final = (
     ProblemType(
         "run_not_completed", _S.CONFLICT, "The run has ended without a result",
         "`run_status` and `reason` say how it ended.",
+    ),
+    ProblemType(
+        "node_unavailable", _S.CONFLICT, "The node gets nothing for now",
+        "`reason` says why: it is paused, or its process is away. Then send a new request.",
     ),
     ProblemType("run_starting", _S.CONFLICT, "The run has not begun yet", "Ask again in a second."),
     ProblemType("workflow_ended", _S.CONFLICT, "The workflow has ended and takes no more", "Start it anew."),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any, Final
@@ -49,6 +50,12 @@ _LATER: Final = (
     "credentials_unavailable",
 )
 """Codes of problems that pass: their answers have Retry-After."""
+_RUN: Final = re.compile(r"(/v1/workflows/[^/]+/runs/[^/]+)(?:/|$)")
+_OF_NO_RUN: Final = (
+    "not_found", "method_not_allowed", "unknown_workflow", "invalid_key", "credentials_missing", "credentials_invalid",
+    "credentials_repeated", "credentials_unavailable", "forbidden",
+)  # fmt: skip
+"""Codes of problems whose address may name no run, or none that the caller may see; all others tell it."""
 
 
 class ProblemError(Exception):
@@ -99,8 +106,12 @@ class ProblemError(Exception):
 
     def response(self, instance: str) -> Response:
         """The answer, about the address `instance`, decoded."""
+        address = quote(instance, safe=_PLAIN, errors="replace")
+        document = self.document(address)
+        if "run" not in document and self.code not in _OF_NO_RUN and (found := _RUN.match(address)) is not None:
+            document["run"] = found[1]
         return Response(
-            msgspec.json.encode(self.document(quote(instance, safe=_PLAIN, errors="replace"))),
+            msgspec.json.encode(document),
             status_code=self.status.value,
             headers=self.headers,
             media_type=PROBLEM_JSON,

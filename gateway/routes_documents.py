@@ -20,7 +20,20 @@ router = APIRouter(tags=["documents"])
     "/asyncapi.json",
     summary="Topics of workflows (AsyncAPI)",
     responses={
-        200: {"description": "AsyncAPI 3.0.", "content": {"application/json": {"schema": {"type": "object"}}}},
+        200: {
+            "description": "AsyncAPI 3.0.",
+            "content": {
+                "application/json": {
+                    "schema": {"type": "object"},
+                    "example": {
+                        "asyncapi": "3.0.0",
+                        "info": {"title": "Headrace", "version": "1"},
+                        "channels": {},
+                        "operations": {},
+                    },
+                }
+            },
+        },
         **answers("unknown_workflow", "store_unavailable"),
     },
 )

@@ -32,11 +32,19 @@ router = APIRouter(tags=["events"])
 
 Source = Annotated[
     str | None,
-    Query(description="Name of the RequestSource that takes it; by default the workflow's first.", max_length=200),
+    Query(
+        description="Name of the RequestSource that takes it; by default the workflow's first.",
+        max_length=200,
+        examples=["requests"],
+    ),
 ]
 StreamOfEvent = Annotated[
     str | None,
-    Query(description="With `Accept: text/event-stream`: the stream whose values the answer has.", max_length=200),
+    Query(
+        description="With `Accept: text/event-stream`: the stream whose values the answer has.",
+        max_length=200,
+        examples=["tokens"],
+    ),
 ]
 
 
@@ -59,7 +67,11 @@ async def post_run(
     name: Name,
     key: Annotated[
         str | None,
-        Query(description="Of the new run, where its data don't say it. By default one is made.", min_length=1),
+        Query(
+            description="Of the new run, where its data don't say it. By default one is made.",
+            min_length=1,
+            examples=["4711"],
+        ),
     ] = None,
     source: Source = None,
 ) -> Response:

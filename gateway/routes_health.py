@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any, Final
+
 from fastapi import APIRouter, Response
+from fastapi.responses import PlainTextResponse
 
 from headrace.gateway.calls import json_response
 from headrace.gateway.documented import answers
@@ -15,7 +18,25 @@ from headrace.sources.suitable import check_server
 router = APIRouter(tags=["operation"])
 
 
-@router.get("/healthz", summary="This process lives")
+_JSON: Final = "application/json"
+_STATUS: Final[dict[str, Any]] = {
+    "type": "object",
+    "required": ["status"],
+    "properties": {"status": {"type": "string"}},
+}
+_COUNTED: Final = """# HELP headrace_gateway_waiting Callers that wait.
+# TYPE headrace_gateway_waiting gauge
+headrace_gateway_waiting{process="gateway-1"} 3.0
+"""
+
+
+@router.get(
+    "/healthz",
+    summary="This process lives",
+    responses={200: {
+        "description": "It answers.", "content": {_JSON: {"schema": _STATUS, "example": {"status": "ok"}}},
+    }},
+)  # fmt: skip
 async def get_health() -> dict[str, str]:
     """This process answers; whatever else is away."""
     return {"status": "ok"}
@@ -24,7 +45,24 @@ async def get_health() -> dict[str, str]:
 @router.get(
     "/readyz",
     summary="This process can work",
-    responses=answers("stopping", "store_unavailable", "store_unsuitable"),
+    responses={
+        200: {
+            "description": "It can.",
+            "content": {
+                _JSON: {
+                    "schema": {
+                        **_STATUS,
+                        "properties": {
+                            **_STATUS["properties"],
+                            "store": {"type": "string", "description": "Server and version."},
+                        },
+                    },
+                    "example": {"status": "ready", "store": "valkey 9.0.1"},
+                }
+            },
+        },
+        **answers("stopping", "store_unavailable", "store_unsuitable"),
+    },
 )
 async def get_readiness(gateway: OfProcess) -> Response:
     """The store can be reached, and keeps what it is given; and this process is not about to end."""
@@ -37,7 +75,13 @@ async def get_readiness(gateway: OfProcess) -> Response:
 @router.get(
     "/metrics",
     summary="What all processes count",
-    responses={200: {"description": "Prometheus' text format.", "content": {"text/plain": {}}}},
+    response_class=PlainTextResponse,
+    responses={
+        200: {
+            "description": "Prometheus' text format.",
+            "content": {"text/plain": {"schema": {"type": "string"}, "example": _COUNTED}},
+        }
+    },
 )
 async def get_metrics(gateway: OfProcess, principal: Caller) -> Response:
     """What the workflows of the store count, and this gateway process, as Prometheus reads it.

@@ -52,9 +52,14 @@ async def get_dead_letters(
     principal: Caller,
     name: Name,
     reason: Annotated[
-        str | None, Query(description="Only with this reason: `decode`, `error`, `reject`, ...", max_length=100)
+        str | None,
+        Query(
+            description="Only with this reason: `decode`, `error`, `reject`, ...", max_length=100, examples=["error"]
+        ),
     ] = None,
-    node: Annotated[str | None, Query(description="Only those that failed at this node.", max_length=200)] = None,
+    node: Annotated[
+        str | None, Query(description="Only those that failed at this node.", max_length=200, examples=["price"])
+    ] = None,
     limit: Limit = 50,
     cursor: Cursor = "",
 ) -> Response:

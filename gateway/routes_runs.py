@@ -47,7 +47,12 @@ async def get_runs(
     principal: Caller,
     name: Name,
     status: Annotated[
-        str | None, Query(description="Only `running`, `completed`, `terminated`, `timed out`, ...", max_length=100)
+        str | None,
+        Query(
+            description="Only `running`, `completed`, `terminated`, `timed out`, ...",
+            max_length=100,
+            examples=["running"],
+        ),
     ] = None,
     key_prefix: Annotated[str, Query(description="Only those whose keys begin so.", max_length=1024)] = "",
     limit: Limit = 50,

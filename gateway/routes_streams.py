@@ -48,7 +48,9 @@ async def get_stream(  # noqa: PLR0913, PLR0917  each is a part of the request
     stream: StreamName,
     offset: Annotated[int, Query(description="How many values to leave out.", ge=0)] = 0,
     limit: Annotated[int, Query(description="How many values at most.", ge=1, le=1000)] = 100,
-    ticket: Annotated[str | None, Query(description="In place of credentials.", max_length=100)] = None,
+    ticket: Annotated[
+        str | None, Query(description="In place of credentials.", max_length=100, examples=["u3rT0..."])
+    ] = None,
 ) -> Response:
     """The values that count so far; with `Accept: text/event-stream` they are followed, as server-sent events.
 

@@ -87,10 +87,9 @@ class StreamReader:
         """Read on from `positions`; what was buffered for the partition is dropped."""
         self._drop(partition)
         keys = PartitionKeys(self._workflow, partition)
-        origins: list[tuple[str, Mapping[str, int] | int]] = [(INTERNAL, self._sources), *self._channels.items()]
-        origins.append((CONTROL, {}))
-        if self._requests:
-            origins.insert(0, ("inbox", self._requests))
+        origins: list[tuple[str, Mapping[str, int] | int]] = [
+            ("inbox", self._requests), (INTERNAL, self._sources), *self._channels.items(), (CONTROL, {})
+        ]  # fmt: skip
         tails = [
             _TAILS.get(origin, Tail)(
                 partition, origin, keys.stream(origin).encode(), sources, positions.get(origin, "0-0")

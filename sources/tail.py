@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from headrace.workflows.executing import entry_of
 from headrace.workflows.records import Headers, Records
 
 
@@ -78,9 +79,11 @@ class Tail:
         batches: list[Records] = []
         records: Records | None = None
         for id_, fields in self.oldest(limit):
-            source = self._source_of(fields)
-            if records is None or records.source != source:
-                records = Records(source, self.origin, [], [], [], [], "", ids=[], replies=[])
+            entry = None if self.source is not None else entry_of(fields.get(b"source", b"").decode())
+            source = self._source_of(fields) if entry is None else -1
+            if records is None or (records.source, records.entry) != (source, entry):
+                records = Records(source, self.origin, [], [], [], [], "", ids=[], replies=[], entry=entry)
+                records.unknown = fields.get(b"source", b"").decode() if source < 0 else ""
                 batches.append(records)
             _add(records, id_, fields)
         return batches
@@ -95,7 +98,7 @@ class Tail:
             return self.source
         name = fields.get(b"source", b"").decode()
         # A request for a source that a newer version has no more: its only or first one takes it.
-        return self.sources.get(name, next(iter(self.sources.values())))
+        return self.sources.get(name, next(iter(self.sources.values()), -1))
 
 
 def _place(stream_id: str | bytes) -> tuple[int, int]:

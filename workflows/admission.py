@@ -36,12 +36,16 @@ class Admission:
         first = len(epoch.runs)
         taken, targets, type = self._entering(epoch, records, first)
         epoch.records.append(records)
-        epoch.targets.append((first, first + len(records), name, targets))
+        executes = records.entry is not None and records.entry.execute
+        if executes:
+            core.executing.note(epoch, records, first)
+        else:
+            epoch.targets.append((first, first + len(records), name, targets))
         runs = {key: None if key is None else self._run_of(key) for key in dict.fromkeys(taken.keys)}
         epoch.runs += map(runs.__getitem__, taken.keys)
         touched = [run for run in runs.values() if run is not None]
         epoch.missing.update(run.key for run in touched if run.loading)
-        if plan.timed:
+        if plan.timed and not executes:
             core.time.touch(touched, records, now)
         epoch.touched.update(touched)
         if len(touched) < len(runs):

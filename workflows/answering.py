@@ -107,6 +107,9 @@ def _weigh(epoch: Epoch, of_epoch: dict[int, tuple[str, str]], parking: Parking,
     for root, asked in of_epoch.items():
         run = epoch.runs[root]
         key = "" if run is None else run.key
+        if root in pending.executed:
+            found.add(root, _REPLY, asked, pending.executed[root], key)
+            continue
         stand = NOWHERE if run is None or root in ends else epoch.stood.get(root, run.stand)
         wait, id_ = stand.wait, wait_id(run.number, stand.generation) if run is not None and stand.wait else ""
         if root in epoch.passed_over and run in pending.ended:

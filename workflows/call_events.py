@@ -52,10 +52,10 @@ def _decode(out: Outcome, decoders: Sequence[Callable[[bytes], Any]]) -> list[An
     return values
 
 
-def without_unread(
-    out: Outcome, entries: Sequence[Entry], events: Sequence[Event[Any] | None]
-) -> list[Event[Any] | None]:
+def readable(out: Outcome, entries: Sequence[Entry], events: list[Event[Any] | None]) -> list[Event[Any] | None]:
     """The events, without those of runs whose state can't be read: each of them is noted as failed."""
+    if all(entry.unread is None for entry in entries):
+        return events
     left = list(events)
     for index, run in enumerate(out.call.runs):
         fault = entries[run].unread

@@ -83,6 +83,9 @@ class Call(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     """By run: bytes of its values, by name; None: no run of them has any."""
     falls: int = 0
     """Processes that have ended one after the other, perhaps with these events in hand."""
+    executions: list[tuple[int, bool]] | None = None
+    """Events that a node is to have out of line, ascending: index, and whether what it does is committed; see
+    `executing`. None: there are none."""
 
 
 class Exit(msgspec.Struct, array_like=True, frozen=True, gc=False):
@@ -214,6 +217,17 @@ class Hop(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """What the node's code has set on its span."""
 
 
+class Executed(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What came of an event that a node had out of line."""
+
+    index: int
+    body: str = ""
+    """JSON text of a `Returned`; empty: it has failed."""
+    reason: str = ""
+    """Why: as `Failed.reason`."""
+    error: str = ""
+
+
 class CallResult(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     """What a unit made of a call; final once the worker has it."""
 
@@ -251,3 +265,5 @@ class CallResult(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     """Inner runs that ended, of which something may stand still."""
     void: list[StreamPlace] = []
     """Where events have written into streams whose attempts did not succeed."""
+    executed: list[Executed] = []
+    """Of each of `Call.executions`."""

@@ -11,7 +11,8 @@ import zlib
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from .calls import PAUSED, UNAVAILABLE, CallResult, Failed
+from .calls import PAUSED, UNAVAILABLE, Call, CallResult, Failed
+from .executing import closed
 from .parking import BEHIND
 
 if TYPE_CHECKING:
@@ -83,16 +84,22 @@ class Closing:
         result = CallResult(
             partition=call.partition, unit=call.unit, replica=call.replica, number=call.number, owner=call.owner,
             codes=bytes(len(call.runs)), failed=self._rows(dispatch), states=[],
+            executed=closed(call, self._reason(call)),
         )  # fmt: skip
         core.router.finished(dispatch, result, now)
+
+    def _reason(self, call: Call) -> str:
+        return UNAVAILABLE if (call.unit, call.replica) in self._away else PAUSED
 
     def _rows(self, dispatch: Dispatch) -> list[Failed]:
         """By event: that it stands still. In a serial workflow what follows of a run stands behind."""
         call, epoch = dispatch.call, dispatch.epoch
-        reason = UNAVAILABLE if (call.unit, call.replica) in self._away else PAUSED
+        reason, executed = self._reason(call), {index for index, _ in call.executions or ()}
         stopped = {index for index, run in enumerate(dispatch.runs) if run in epoch.stopped}
         rows: list[Failed] = []
         for index, (run, node, type) in enumerate(zip(call.runs, call.nodes, call.types, strict=True)):
+            if index in executed:
+                continue
             hops = (call.hops[index] if call.hops else 0) + 1
             if self._plan.serial and run in stopped:
                 rows.append(Failed(index, (), node, BEHIND, "", None, type, None, hops, 0, 0))

@@ -17,6 +17,7 @@ from headrace.workflows.immutable import deeply_immutable
 from headrace.workflows.inner_places import Entry, InnerTimeout, InnerWait, doorway
 from headrace.workflows.join_routes import with_joins
 from headrace.workflows.joins import sign_joins
+from headrace.workflows.mapping import Map
 from headrace.workflows.nodes import BatchNode, Node
 from headrace.workflows.plan import (
     COMPLETE,
@@ -291,6 +292,7 @@ class _Compiler:
             timeout=options.timeout,
             retry=options.retry,
             resources={"num_cpus": options.cpus, "num_gpus": options.gpus, **(options.resources or {})},
+            takes=self._takes(item, signature.takes),
             where=str(item.where),
             renamed_from=options.former_names,
             failure=failure,
@@ -299,6 +301,15 @@ class _Compiler:
             scope=-1 if item.scope is None else self._scopes[item.scope],
             written=item.written or item,
         )
+
+    def _takes(self, item: NodeItem, data_type: Any) -> int:
+        """Number of what a node takes that can be executed by itself: one of the user's, with no other inside."""
+        if item.scope is not None or item.join is not None or item.feeds is not None or isinstance(item.user, Map):
+            return -1
+        try:
+            return self.types.number(data_type)
+        except HeadraceError:  # a union that JSON text does not tell apart: in line each event comes with its own type
+            return -1
 
     def wait(self, index: int) -> WaitPlan:
         item = self.graph.waits[index]

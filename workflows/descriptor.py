@@ -6,6 +6,7 @@ from typing import Final
 
 from .codec import type_name, without_tombstone
 from .fields import encoded_path
+from .node_inputs import inputs_of
 from .plan import Plan, SourcePlan
 from .schemas import schema_of
 from .store import SourceDescriptor, WorkflowDescriptor
@@ -48,5 +49,5 @@ def descriptor_of(plan: Plan, partitions: int, version: str = "", *, durability:
     return WorkflowDescriptor(
         name=plan.name, partitions=partitions, keyed=plan.keyed, version=version, sources=sources,
         durability=durability, nodes=tuple(node.name for node in plan.nodes), id_retention=plan.id_retention,
-        topics=topics_of(plan),
+        topics=topics_of(plan), inputs=inputs_of(plan),
     )  # fmt: skip

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 
 from .calls import Blobs, Call
 from .epoch import Epoch, Flow, Item, Place
+from .executing import executions_of
 from .holding import IS_PAUSED, NONE_MAY
 from .parking import Parking, Ticket
 from .plan import Plan, Region
@@ -149,6 +150,8 @@ class Dispatcher:
             call.traced = traced_of(epoch, slots)
         if self._table.have_values and any(run.values for run in runs):
             call.values = sizes_of(runs)
+        if epoch.executions:
+            call.executions = executions_of(epoch, slots)
         tickets: dict[int, Ticket] = {}
         if epoch.standing:
             tickets = {index: epoch.standing.pop(slot) for index, slot in enumerate(slots) if slot in epoch.standing}

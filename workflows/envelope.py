@@ -6,9 +6,10 @@ from typing import Any, Final, Literal, TypeAlias
 
 import msgspec
 
-AnswerKind: TypeAlias = Literal["reply", "waiting", "ended", "failed", "done"]
+AnswerKind: TypeAlias = Literal["reply", "waiting", "ended", "failed", "done", "executed"]
 """`reply`: a node has replied. `waiting`: the run stands at a wait now. `ended`: the run has. `failed`: an event of the
-request could not be processed, and is not tried again. `done`: all is processed, and nobody had anything to say."""
+request could not be processed, and is not tried again. `done`: all is processed, and nobody had anything to say.
+`executed`: a node had it out of line."""
 
 
 class RequestAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -16,7 +17,8 @@ class RequestAnswer(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
 
     kind: AnswerKind
     value: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-    """JSON: the reply; with `waiting` too, if there is one; with `ended` the run's result, or why it ended."""
+    """JSON: the reply; with `waiting` too, if there is one; with `ended` the run's result, or why it ended; with
+    `executed` a `Returned`."""
     wait: str = ""
     """With `waiting`: name of the wait."""
     wait_id: str = ""

@@ -19,6 +19,7 @@ from .transfers import Message, Misplaced
 
 if TYPE_CHECKING:
     from .control import ControlEvent
+    from .executing import Execution
     from .records import Records
     from .saving import Save
     from .soon import Shortly
@@ -95,6 +96,8 @@ class Pending:
     answers: list[tuple[int, tuple[str, str], RequestAnswer, str]] = field(default_factory=list)
     """To requests whose events were not in the epoch: source's event by which that came, id of the request and reply
     channel, answer."""
+    executed: dict[int, RequestAnswer] = field(default_factory=dict)
+    """What came of what nodes had out of line, by source's event."""
     messages: list[tuple[int, Message]] = field(default_factory=list)
     """What nodes have sent to runs, by source's event."""
     parked: dict[Ticket, Parked | None] = field(default_factory=dict)
@@ -176,6 +179,8 @@ class Epoch:
         """What it does to runs from outside; then it has no events."""
         self.late = False
         """Runs of its events may have ended before it enters."""
+        self.executions: dict[int, Execution] = {}
+        """What a node is to have out of line, by slot."""
         self.turned_away: set[int] = set()
         """Source's events that came too late, and don't begin another run."""
         self.dropped = 0

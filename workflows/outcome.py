@@ -268,10 +268,10 @@ class Outcome:
             if wait is not None:
                 stop(entry, node)
         reason, text, trace = describe(error) if wait is None else (*in_words(error), None)
-        text, trace = self._told(text), trace and self._told(trace)
+        text, trace = self.told(text), trace and self.told(trace)
         self.result.failed.append(Failed(index, path, node, reason, text, trace, type, blob, hops, attempts, wait))
 
-    def _told(self, text: str) -> str:
+    def told(self, text: str) -> str:
         """What a node raised, as text that JSON can carry."""
         return self.mask(text).encode("utf-8", "backslashreplace").decode()
 

@@ -20,6 +20,7 @@ from .control import Control
 from .dispatch import Dispatcher
 from .epoch import Epoch
 from .evicting import Evicting
+from .executing import Executing
 from .instructions import Instruction, Limits, Load, Recall, Ring
 from .late import LateEvents
 from .packing import Packer
@@ -82,6 +83,7 @@ class PartitionCore:
             plan, self.programs, partition, head.owner, self.router.open, self.parking, self.soon, self.runs
         )
         self.closing = Closing(self)
+        self.executing = Executing(self)
         self.time = Timekeeping(self, head)
         self.builder = CommitBuilder(plan, self.runs, head, self.parking, self.time, partitions)
         self.epochs: deque[Epoch] = deque()
@@ -174,7 +176,7 @@ class PartitionCore:
         """All that an epoch has at first is in it: it goes its way behind those before it."""
         for run in epoch.touched:
             run.busy += 1
-        epoch.late = self.late.matter or self.control.is_near
+        epoch.late = self.late.matter or self.control.is_near or self.executing.is_near
         if self.epochs and self.epochs[-1].late and not epoch.late:
             epoch.late = any(run.ended for run in epoch.touched)
         self.epochs.append(epoch)
@@ -253,7 +255,8 @@ class PartitionCore:
             run = self.runs.get(key)
             if run is None or not run.loading:
                 continue
-            lazily = self.plan.keyed and (self.control.concerns(key) or (self.late.matter and bool(fields)))
+            asked = self.control.concerns(key) or self.executing.concerns(key)
+            lazily = self.plan.keyed and (asked or (self.late.matter and bool(fields)))
             if lazily and fields.get(STATUS_FIELD) != RUNNING.encode():
                 self.runs.settle(run, fields)
                 for epoch in self.epochs:
@@ -368,6 +371,7 @@ class PartitionCore:
             self.time.committed(epoch)
             self.events_done -= len(epoch.firings.keys() - epoch.roots_of.keys())
         self.control.committed(epoch)
+        self.executing.committed(epoch)
         if epoch.tickets:
             self.recalling.done(epoch.tickets)
         self.parking.committed(epoch.pending.parked)

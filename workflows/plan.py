@@ -151,6 +151,8 @@ class NodePlan:
     """When it fails: how often to try again, and after which wait. None: not at all."""
     resources: Mapping[str, float] = field(default_factory=dict)
     """Ray resources of its actor: `num_cpus`, `num_gpus`, custom names."""
+    takes: int = -1
+    """Number of the type of its events' data, if it can be executed by itself; else -1."""
     where: str = ""
     """`file.py:38`, for messages."""
     renamed_from: tuple[str, ...] = ()

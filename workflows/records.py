@@ -29,6 +29,8 @@ class Reentry(msgspec.Struct, frozen=True, omit_defaults=True):
     """It is as the sink sends it: not to be encoded again."""
     depth: int = 0
     """How many branch numbers stand at the end of its id, behind that of the source's event; see `roots_and_paths`."""
+    execute: str = ""
+    """The node has it out of line, `try` or `commit`; see `executing`. "": it is an event like any other."""
 
 
 @dataclass(slots=True)

@@ -67,6 +67,8 @@ def way_of(plan: Plan, programs: Sequence[UnitProgram], records: Records, entry:
             return _gone("source", records.unknown)
         return Way(plan.entrance(records.source), plan.sources[records.source].type)
     node = plan.node_called(entry.node)
+    if entry.execute:
+        return Way(type=-1 if node is None else node.takes)
     if node is None:
         return _gone("node", entry.node)
     if entry.type:

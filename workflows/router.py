@@ -44,7 +44,8 @@ class Router:
 
     def enter(self, epoch: Epoch) -> None:
         """All events of an epoch go to where their source's route leads."""
-        plan = self._plan
+        plan, executing = self._plan, self._core.executing
+        there = executing.there(epoch) if epoch.executions else ()
         if epoch.standing:
             self._core.control.leave_out(epoch)
         if epoch.firings:
@@ -66,6 +67,8 @@ class Router:
             if plan.serial and self._core.parking.count:
                 slots = self._those_that_may_begin(epoch, slots, targets)
             self._all(epoch, slots, targets)
+        if epoch.executions:
+            executing.enter(epoch, there)
 
     def _those_that_may_begin(self, epoch: Epoch, slots: Sequence[int], targets: tuple[Target, ...]) -> list[int]:
         """Events of runs that stand still do so as well, but those that the runs stood still or wait for."""
@@ -116,6 +119,8 @@ class Router:
             self._core.standing.after(dispatch, result, now)
         if result.effects or result.void:
             note_effects(dispatch, result)
+        if result.executed:
+            self._core.executing.done(dispatch, result)
         for sent in result.sent:
             self.emitter.many(dispatch, sent, self._core.programs[result.unit].codes[sent.code][0] - SINK)
         if self._plan.region_of[result.unit] in self._serial:
@@ -198,7 +203,7 @@ class Router:
                 continue
             slot = epoch.derive(slots[row.index], row.path, row.type, row.data, 0)
             for item in self.resolve(epoch, slot, targets):
-                self._to_node(epoch, item)
+                self.to_node(epoch, item)
         for ended in result.ended:
             self._ended(dispatch, ended)
         if self._plan.keyed:
@@ -216,7 +221,7 @@ class Router:
                 following = self._core.late.run_of(epoch, slot, run)
                 if following is not None:
                     epoch.runs[slot] = following
-                    self._to_node(epoch, (slot, dispatch.call.nodes[index]))
+                    self.to_node(epoch, (slot, dispatch.call.nodes[index]))
         epoch.load[self._plan.region_of[result.unit]] -= len(slots)
 
     def _serial_exits(self, dispatch: Dispatch, result: CallResult) -> None:
@@ -242,7 +247,7 @@ class Router:
             epoch.load[region] += len(inner) - 1
             for item in items:
                 if item[1] >= 0 and self._region(item[1]) != region:
-                    self._to_node(epoch, item)
+                    self.to_node(epoch, item)
             if index in ends:
                 self._ended(dispatch, ends[index])
             else:
@@ -285,7 +290,7 @@ class Router:
             return None
         item = queue[0]
         if self._plan.serial and run in epoch.stopped:
-            found = next((row for row in queue if self._core.waiting.passes(run, row[1])), None)
+            found = next((row for row in queue if self._passes(epoch, run, row)), None)
             if found is None:
                 epoch.load[0] -= len(queue)
                 self._core.standing.queue(epoch, queue, flow.begun, self.now)
@@ -295,6 +300,9 @@ class Router:
         queue.remove(item)
         flow.begun.add(epoch.roots[item[0]])
         return item
+
+    def _passes(self, epoch: Epoch, run: RunRecord, item: Item) -> bool:
+        return item[0] in epoch.executions or self._core.waiting.passes(run, item[1])
 
     def _ended(self, dispatch: Dispatch, end: Ended) -> None:
         epoch, slot = dispatch.epoch, dispatch.slots[end.index]
@@ -332,7 +340,9 @@ class Router:
         )
         following: RunRecord | None = None
         for slot, node in rest:
-            if self._core.waiting.is_message(node) and latest(run).ended:
+            if slot in epoch.executions:
+                self._core.executing.too_late(epoch, slot)
+            elif self._core.waiting.is_message(node) and latest(run).ended:
                 self._core.waiting.refuse(epoch, slot, NO_RUN, "its run has ended")
                 self._core.standing.gone_on(epoch, (slot,), self.now)
             elif (belongs := self._core.late.run_of(epoch, slot, run)) is not None:
@@ -360,9 +370,10 @@ class Router:
             return
         for slot in slots:
             for item in self.resolve(epoch, slot, targets):
-                self._to_node(epoch, item)
+                self.to_node(epoch, item)
 
-    def _to_node(self, epoch: Epoch, item: Item) -> None:
+    def to_node(self, epoch: Epoch, item: Item) -> None:
+        """An event comes before a node (or an end), behind what is there."""
         region = self._region(item[1]) if item[1] >= 0 else 0
         epoch.load[region] += 1
         epoch.waiting.setdefault(region, []).append(item)

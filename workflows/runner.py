@@ -16,13 +16,14 @@ from msgspec.structs import replace
 
 from .awaiting import at_once, awaited
 from .batching import BatchProcess, batches
-from .call_events import events_of, without_unread
+from .call_events import events_of, readable
 from .calls import Call, CallResult, Path
 from .context import Context
 from .entries import Entry, EntryTable
 from .events import Event
 from .holding import come_in, may_enter, stop_runs
 from .inner_runs import InnerRuns, is_over
+from .out_of_line import OutOfLine
 from .outcome import BYTE, HopLimit, Item, Outcome, branches, emitted
 from .plan import Plan
 from .program import END, EXIT, INNER, LEAVE, MANY, NOTHING, NodeProgram, Output, Step, UnitProgram
@@ -84,6 +85,7 @@ class UnitRunner:
         self._entries = EntryTable(plan, self.program, held_runs)
         self._inner = InnerRuns(plan, self.program, self._entries, settings)
         self._sizes = sizes or StateSizes()
+        self._out_of_line = OutOfLine(plan, unit, self._entries, self._sizes, settings, self._progress)
         self._decoders: list[Callable[[bytes], Any]] = [row.codec.decode for row in plan.types]
         self._immutable = [row.immutable for row in plan.types]
         self._retained: dict[int, CallResult] = {}
@@ -118,7 +120,9 @@ class UnitRunner:
         out, entries = begun
         started = time.thread_time()
         events = self._events(out, entries, data)
-        if self._waves is None or out.seat.guarding:
+        if call.executions is not None:
+            at_once(self._out_of_line.run(out, entries, events, self._through, None))
+        elif self._waves is None or out.seat.guarding:
             at_once(self._process_all(out, entries, events))
         else:
             for part, traced in parts(call, range(len(events)), out.result.hops, self._scope):
@@ -137,7 +141,9 @@ class UnitRunner:
         out.until = self._slow.begin(call.partition, call.owner)
         started = time.thread_time()
         events = self._events(out, entries, data)
-        if len(entries) == 1 or isinstance(self.nodes[0].process, BatchProcess):
+        if call.executions is not None:
+            await self._out_of_line.run(out, entries, events, self._through, self._writing.get(call.partition))
+        elif len(entries) == 1 or isinstance(self.nodes[0].process, BatchProcess):
             await self._process_all(out, entries, events)
         else:
             free, alone = free_and_alone(call.runs, range(len(call.runs)), out.seat.suspects)
@@ -191,9 +197,8 @@ class UnitRunner:
 
     def _events(self, out: Outcome, entries: Sequence[Entry], data: Sequence[Any] | None) -> list[Event[Any] | None]:
         """The call's events; None where data or the run's state can't be read (noted as failed)."""
-        if self._entries.has_unread:
-            return without_unread(out, entries, events_of(out, self._decoders, data))
-        return events_of(out, self._decoders, data)
+        events = events_of(out, self._decoders, data)
+        return readable(out, entries, events) if self._entries.has_unread else events
 
     async def _process_all(self, out: Outcome, entries: Sequence[Entry], events: list[Event[Any] | None]) -> None:
         """All events of a call in order; those of a lone batch node in batches."""
@@ -233,13 +238,9 @@ class UnitRunner:
         return not entry.ended
 
     async def _through(
-        self,
-        out: Outcome,
-        entries: Sequence[Entry],
-        events: Sequence[Event[Any] | None],
-        indexes: Sequence[int],
+        self, out: Outcome, entries: Sequence[Entry], events: Sequence[Event[Any] | None], indexes: Sequence[int],
         batch: Batch | None = None,
-    ) -> None:
+    ) -> None:  # fmt: skip
         """Take events through the unit; traced ones singly, by nodes that note it."""
         for part, traced in parts(out.call, indexes, out.result.hops, self._scope, batch):
             await self._process(out, entries, events, part, traced)

@@ -10,6 +10,7 @@ import msgspec
 
 from headrace.workflows.commit import Answer, Commit, Head, Output
 from headrace.workflows.errors import HeadraceError
+from headrace.workflows.node_inputs import NodeInput
 from headrace.workflows.topics import TopicDescriptor
 from headrace.workflows.upkeep import Upkeep
 
@@ -202,17 +203,16 @@ class TransfersMissing(StoreError):
 
     def _sentence(self) -> str:
         return (
-            f"partition {self.partition} knows events of {self.origin} up to number {self.last}, the next one to send "
-            f"is {self.first}: its store has lost what lies between. Restore it; or, to go on without them, set the "
-            f"field {self.origin!r} of its hash `from` to {self.first - 1}"
+            f"partition {self.partition} knows events of {self.origin} up to number {self.last}, the next one to send"
+            f" is {self.first}: its store has lost what lies between. Restore it; or, to go on without them, set the"
+            f" field {self.origin!r} of its hash `from` to {self.first - 1}"
         )
 
 
 class DestinationEnded(StoreError):
     """The workflow that events were sent to has ended, and takes no more.
 
-    Attributes:
-        workflow: Its name.
+    Its only attribute is the workflow's name.
     """
 
     def __init__(self, workflow: str) -> None:
@@ -257,7 +257,8 @@ class WorkflowDescriptor(msgspec.Struct, frozen=True, kw_only=True):
     durability: str = "fast"
     """When requests and events of channels count: see `Durability`."""
     nodes: tuple[str, ...] = ()
-    """Names of its nodes."""
+    inputs: tuple[NodeInput, ...] = ()
+    """Of the same, and of its waits."""
     id_retention: int = 24 * 3600 * 1000
     """Milliseconds that ids are known that senders have chosen."""
     topics: tuple[TopicDescriptor, ...] = ()

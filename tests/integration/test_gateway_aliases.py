@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import secrets
 from collections.abc import AsyncIterator, Iterator
@@ -12,6 +13,9 @@ import pytest
 
 from command_line import commands_in
 from headrace.embedded import Valkey
+from headrace.gateway.settings import GatewaySettings
+from http_rig import Rig, events_in, http_rig, values_in
+from waiting import until_async
 
 FLOW = (Path(__file__).parents[1] / "support" / "flows" / "desk.py").read_text()
 DATABASE = 4001
@@ -128,3 +132,64 @@ async def test_topics_are_described_at_the_gateway(http: httpx.AsyncClient) -> N
 
     assert (every.json()["asyncapi"], one.json()["info"]["title"]) == ("3.0.0", "Headrace: orders")
     assert (none.status_code, none.json()["code"]) == (404, "unknown_workflow")
+
+
+@pytest.fixture
+async def rig(redis_url: str) -> AsyncIterator[Rig]:
+    """A gateway that lets nobody wait who does not ask for it."""
+    async with http_rig(redis_url, GatewaySettings(port=0, wait_seconds=0.0, longest_wait_seconds=1.0)) as rig:
+        rig.http.base_url = httpx.URL(str(rig.http.base_url).partition("/v1/")[0])
+        yield rig
+
+
+async def test_all_values_of_a_run_and_one_of_them(rig: Rig) -> None:
+    await rig.begin(progress=(2, {"done": 3}), all=(1, 0))
+    every = await rig.http.get("/workflow-events/talk:a/all")
+    one = await rig.http.get("/workflow-events/talk:a/progress")
+    nobody = await rig.http.get("/workflow-events/talk:nobody/progress")
+
+    assert every.json()["values"] == {"progress": {"done": 3}, "all": 0}
+    assert (one.json(), one.headers["etag"], one.headers["headrace-run"]) == ({"done": 3}, '"1.2"', "talk:a")
+    assert (nobody.status_code, nobody.json()["code"]) == (404, "unknown_run")
+    assert nobody.headers["headrace-run"] == "talk:nobody"
+
+
+async def test_a_value_that_is_not_set_is_waited_for_though_nobody_says_so(rig: Rig) -> None:
+    await rig.begin()
+    long = await rig.http.get("/v1/workflows/talk/runs/a/values/progress")
+    short = await rig.http.get("/workflow-events/talk:a/progress", headers={"Prefer": "wait=0"})
+    waiter = asyncio.create_task(rig.http.get("/workflow-events/talk:a/progress"))
+    await until_async(lambda: rig.gateway.values.waiting == 1, "one waits")
+    await rig.begin(progress=(1, "done"))
+
+    assert (long.status_code, short.status_code) == (204, 204)
+    assert (await waiter).json() == "done"
+
+
+async def test_a_stream_is_followed_and_its_values_are_read(rig: Rig) -> None:
+    await rig.begin()
+    place = [await rig.write("a", "b", stream=name, event=name) for name in ("tokens", "default")]
+    await rig.commit(sealed=place)
+    await rig.end()
+    followed = await rig.http.get("/workflow-stream/talk:a", params={"key": "tokens"})
+    unnamed = await rig.http.get("/workflow-stream/talk:a")
+    on = await rig.http.get(
+        "/workflow-stream/talk:a", headers={"Last-Event-ID": events_in(unnamed.content)[0].id}
+    )  # fmt: skip
+    read = await rig.http.get(
+        "/workflow-stream/talk:a", params={"key": "tokens", "offset": 1}, headers={"Accept": "application/json"}
+    )
+
+    assert followed.headers["content-type"].startswith("text/event-stream")
+    assert values_in(events_in(followed.content)) == ["a", "b"]
+    assert [event.kind for event in events_in(unnamed.content)] == ["value", "value", "end"]
+    assert values_in(events_in(on.content)) == ["b"]
+    assert (read.json()["values"], read.json()["ended"]) == (["b"], "completed")
+    assert {answer.headers["headrace-run"] for answer in (followed, unnamed, on, read)} == {"talk:a"}
+
+
+@pytest.mark.parametrize("path", ["/workflow-events/talk/progress", "/workflow-events/:a/all", "/workflow-stream/talk"])
+async def test_what_names_no_run_is_told_so(rig: Rig, path: str) -> None:
+    answer = await rig.http.get(path)
+
+    assert (answer.status_code, answer.json()["code"]) in ((400, "invalid_key"), (404, "unknown_workflow"))

@@ -100,6 +100,8 @@ async def test_B46_another_tenants_run_is_not_there(tenants: Tenants, key: str) 
             await other.get(f"/runs/{key}"),
             await other.get(f"/runs/{key}/result"),
             await other.post(f"/runs/{key}/messages/approval", {"by": "eve"}),
+            await other.post(f"/runs/{key}/nodes/take", {}),
+            await other.post(f"/runs/{key}/nodes/take?commit=true", {}),
             await other.post(f"/runs/{key}/terminate", {}),
         ):
             assert (answer.status_code, answer.json()["code"]) == (404, "unknown_run")
@@ -228,3 +230,22 @@ async def test_values_and_streams_of_another_tenants_run_are_not_there(
             assert "tenant:" not in answer.text
     with_ticket = [await http.get(f"/runs/{run}/streams/tokens?ticket={ticket}") for run in (key, f"{key}x")]
     assert [answer.status_code for answer in with_ticket] == [200, 401]
+
+
+async def test_who_may_write_executes_nodes_and_who_may_all_keeps_what_they_do(
+    url: str, http: httpx.AsyncClient, tenants: Tenants, key: str
+) -> None:
+    _, acme, _ = tenants
+    async with Registry(url) as registry:
+        made = [await create_key(registry, name, "acme", [name], lifetime=None) for name in ("read", "write")]
+    reader, writer = (Tenant(http, row[1]) for row in made)
+    await acme.post(f"/runs/{key}/events", {"what": "wait"})
+    path = f"/runs/{key}/nodes/take"
+    answers = [await who.post(path + query, {}) for who in (reader, writer, acme) for query in ("", "?commit=true")]
+    again = await acme.post(path, {})
+
+    assert [answer.status_code for answer in answers] == [403, 403, 200, 403, 200, 200]
+    assert {answer.json()["scope"] for answer in answers[:2]} == {"write"}
+    assert answers[3].json()["scope"] == "admin"
+    assert answers[2].json()["reply"] == {"key": f"tenant:acme:{key}", "count": 2}
+    assert (answers[5].json()["committed"], again.json()["reply"]["count"]) == (True, 3)

@@ -17,9 +17,10 @@ from headrace.sources.stream_group import UNREACHABLE
 from headrace.sources.streams import StreamReader
 from headrace.workflows import transfers
 from headrace.workflows.control import ControlEvent, decode
+from headrace.workflows.executing import source_of
 from headrace.workflows.keyspace import CONTROL
 from headrace.workflows.plan import SourcePlan
-from headrace.workflows.records import Records
+from headrace.workflows.records import Records, Reentry
 from headrace.workflows.store import Sender
 from headrace.workflows.transfers import Transfer
 from waiting import until_async
@@ -132,7 +133,7 @@ async def test_what_is_asked_of_runs_is_pulled_by_itself_also_while_sources_are_
     reader.paused = frozenset({LINES.index})
     await reader.open()
     await reader.assign(0, {})
-    await until_async(lambda: held(reader) == [0, 1] and 0 in told.ready, "all is read")
+    await until_async(lambda: held(reader) == [0, 0, 1] and 0 in told.ready, "all is read")
 
     assert reader.pull(0, 100) == []
     (records,) = reader.pull_control(0)
@@ -240,7 +241,7 @@ async def test_a_full_buffer_is_not_read_on(redis_url: str, told: Told, sender: 
     reader = reader_of(redis_url, told, LINES, buffer=10, batch=5)
     await reader.open()
     await reader.assign(0, {})
-    await until_async(lambda: held(reader) == [0, 10], "the buffer is full")
+    await until_async(lambda: held(reader) == [0, 0, 10], "the buffer is full")
 
     found = await pulled(reader, 0, 100)
 
@@ -325,4 +326,25 @@ async def test_who_has_no_partition_any_more_has_no_problem_with_the_server(own_
     await reader.revoke(0)
 
     await until_async(lambda: told.problems[-1] == (UNREACHABLE, ""), "the reader takes it back")
+    await reader.close()
+
+
+async def test_a_node_that_is_to_be_executed_is_asked_by_the_inbox_also_where_no_source_leads_into_it(
+    redis_url: str, told: Told, requests: RequestStore
+) -> None:
+    for number, commit in enumerate([False, False, True]):
+        source = source_of("check", commit=commit)
+        await requests.append_request("w", 0, Request(id=f"x{number}", key="s1", source=source, body=b"1", reply="g"))
+    reader = reader_of(redis_url, told, LINES)
+    await reader.open()
+    await reader.assign(0, {})
+    await until_async(lambda: held(reader) == [3, 0, 0], "all is read")
+
+    found = reader.pull(0, 100)
+
+    assert [(records.source, records.origin, records.ids, records.entry) for records in found] == [
+        (-1, "inbox", ["x0", "x1"], Reentry(node="check", execute="try")),
+        (-1, "inbox", ["x2"], Reentry(node="check", execute="commit")),
+    ]
+    assert (found[0].unknown, found[0].keys) == ("execute/try/check", [b"s1", b"s1"])
     await reader.close()

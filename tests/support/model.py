@@ -275,7 +275,7 @@ def _node(
         is_async=is_async, is_batch=is_batch, batch_size=draw.choice([0, 1, 3]),
         state=state_codec(Seen) if behaviour.stateful else None,
         routes=tuple(routes), actions={Way.A: 0, Way.B: 1, Way.C: 2}, outputs={Note: 3}, default=4,
-        types={Token: 0, Note: 1}, may_end=ends, replicas=1, retry=behaviour.retry, failure=failure,
+        types={Token: 0, Note: 1}, may_end=ends, replicas=1, retry=behaviour.retry, failure=failure, takes=0,
     )  # fmt: skip
 
 

@@ -6,6 +6,8 @@ import msgspec
 
 from headrace import ChannelSource, Context, Event, Workflow
 from headrace.workflows.descriptor import descriptor_of
+from headrace.workflows.node_inputs import NodeInput
+from headrace.workflows.schemas import schema_of
 from headrace.workflows.store import SourceDescriptor, WorkflowDescriptor
 
 
@@ -24,5 +26,8 @@ def test_a_workflow_is_described_by_its_plan() -> None:
     described = descriptor_of(workflow.compile(), 8, "v1")
 
     line = SourceDescriptor(kind="channel", name="lines", type="Line", key="user", capacity=5)
-    assert described == WorkflowDescriptor(name="chat", partitions=8, version="v1", sources=(line,), nodes=("count",))
+    takes = NodeInput(name="count", type="Line", schema=schema_of(Line))
+    assert described == WorkflowDescriptor(
+        name="chat", partitions=8, version="v1", sources=(line,), nodes=("count",), inputs=(takes,)
+    )
     assert msgspec.json.decode(msgspec.json.encode(described), type=WorkflowDescriptor) == described

@@ -16,6 +16,7 @@ from headrace.gateway.openapi import openapi_for
 from headrace.gateway.problem_types import PROBLEMS, ProblemType
 from headrace.gateway.problems import ProblemError
 from headrace.gateway.settings import GatewayOptionError, GatewaySettings, gateway_settings
+from headrace.workflows.node_inputs import NodeInput
 from headrace.workflows.store import SourceDescriptor, WorkflowDescriptor
 
 PAGE = (ROOT / "docs" / "reference" / "http.md").read_text()
@@ -77,10 +78,45 @@ def test_a_body_has_an_example(name: str) -> None:
         assert "example" in content or "examples" in content, media
 
 
+@pytest.mark.parametrize("name", sorted(OPERATIONS))
+def test_parameters_and_answers_are_described_with_examples(name: str) -> None:
+    for parameter in OPERATIONS[name].get("parameters", ()):
+        assert parameter["description"]
+        shown = {"example", "examples"} & parameter.keys() | {"default", "examples"} & parameter["schema"].keys()
+        assert shown, parameter["name"]
+    for status, answer in OPERATIONS[name]["responses"].items():
+        assert answer["description"], status
+        for media, content in answer.get("content", {}).items():
+            assert "example" in content or "examples" in content, (status, media)
+
+
+def test_operations_have_names_of_their_own_and_stand_in_described_groups() -> None:
+    names = [operation["operationId"] for operation in OPERATIONS.values()]
+    groups = {group for operation in OPERATIONS.values() for group in operation["tags"]}
+
+    assert len(set(names)) == len(names)
+    assert all(name.isidentifier() for name in names)
+    assert groups == {group["name"] for group in DOCUMENT["tags"]}
+
+
+@pytest.mark.parametrize(("path", "code", "run"), [
+    ("/v1/workflows/orders/runs/a b/events", "invalid_json", "/v1/workflows/orders/runs/a%20b"),
+    ("/v1/workflows/orders/runs/4711", "store_unavailable", "/v1/workflows/orders/runs/4711"),
+    ("/v1/workflows/orders/runs", "invalid_json", None),
+    ("/v1/workflows/orders/runs/4711", "unknown_workflow", None),
+    ("/v1/workflows/orders/runs/~~/values", "invalid_key", None),
+    ("/v1/workflows/orders/runs/4711/x", "not_found", None),
+])  # fmt: skip
+def test_a_problem_at_the_address_of_a_run_says_which_it_is(path: str, code: str, run: str | None) -> None:
+    document = json.loads(bytes(ProblemError(code, "so").response(path).body))
+
+    assert document.get("run") == run
+
+
 def test_what_is_told_by_callbacks_is_described_with_an_example_of_each_type() -> None:
     asking = {name for name, operation in OPERATIONS.items() if "callbacks" in operation}
     base = "/v1/workflows/{workflow}"
-    assert asking == {f"POST {base}/runs", f"POST {base}/runs/{{key}}/events"}
+    assert asking == {f"POST {base}/runs", f"POST {base}/runs/{{key}}/events", "POST /workflow/start"}
 
     for name in asking:
         (call,) = OPERATIONS[name]["callbacks"].values()
@@ -117,9 +153,9 @@ def of_orders() -> dict[str, Any]:
         SourceDescriptor(kind="requests", name="requests", schema=schema),
         SourceDescriptor(kind="messages", name="approval", schema={"type": "string"}),
     )
-    return openapi_for(
-        create_app("redis://127.0.0.1:1/0"), WorkflowDescriptor(name="orders", partitions=1, sources=sources)
-    )
+    inputs = (NodeInput(name="price", schema=schema), NodeInput(name="wait", refused=True), NodeInput(name="any"))
+    workflow = WorkflowDescriptor(name="orders", partitions=1, sources=sources, inputs=inputs)
+    return openapi_for(create_app("redis://127.0.0.1:1/0"), workflow)
 
 
 def test_the_document_of_a_workflow_has_its_name_and_its_types() -> None:
@@ -132,6 +168,10 @@ def test_the_document_of_a_workflow_has_its_name_and_its_types() -> None:
     assert [row["name"] for row in post["parameters"] if row["in"] == "path"] == ["key"]
     assert message["requestBody"]["content"]["application/json"]["schema"] == {
         "anyOf": [{"$ref": "#/components/schemas/messages.approval"}]
+    }
+    node = document["paths"]["/v1/workflows/orders/runs/{key}/nodes/{node}"]["post"]
+    assert node["requestBody"]["content"]["application/json"]["schema"] == {
+        "anyOf": [{"$ref": "#/components/schemas/node.price"}]
     }
     assert "{workflow}" not in json.dumps(list(document["paths"]))
 

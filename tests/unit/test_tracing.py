@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from headrace import BatchNode, Complete, Context, Event, KafkaSink, KafkaSource, Reject, Workflow
 from headrace.workflows.commit import Answer
 from headrace.workflows.partition import PartitionCore
-from headrace.workflows.records import Headers, Records
+from headrace.workflows.records import Headers, Records, Reentry
 from headrace.workflows.tracing import Parent, Sampling, Trace, Tracer, parent_in, parent_of, traceparent
 from traced import (
     NOW,
@@ -308,3 +309,22 @@ def test_a_trace_that_begins_here_is_in_the_outputs_and_takes_no_tracestate_alon
     assert trace.parent is None
     assert {world.header(output)[:35] for output in world.outputs} == {b"00-" + trace.trace_id.hex().encode()}
     assert {tuple(name for name, _ in output.headers) for output in world.outputs} == {("traceparent", "baggage")}
+
+
+@pytest.mark.parametrize("fuse", [False, True], ids=["apart", "fused"])
+@pytest.mark.parametrize("first", [classify, judge], ids=["plain", "async"])
+def test_a_node_that_has_an_event_out_of_line_has_its_span(fuse: bool, first: Any) -> None:
+    world = World(plan_of(fuse=fuse, first=first))
+    world.process(records((20, ())))
+
+    asked = replace(
+        records((41, sampled()), (2000, sampled())), source=-1, unknown="execute/try/classify", keys=[b"s1", b"s1"],
+        origin="inbox", ids=["one", "two"], entry=Reentry(node="classify", execute="try"),
+    )  # fmt: skip
+    world.process(asked)
+
+    assert [(trace.source, trace.key, trace.event) for trace in world.traces] == [
+        ("execute/try/classify", "s1", "one"), ("execute/try/classify", "s1", "two"),
+    ]  # fmt: skip
+    assert [[span.name for span in trace.spans] for trace in world.traces] == [["classify"], ["classify"]]
+    assert world.outputs == []

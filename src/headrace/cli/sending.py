@@ -40,12 +40,21 @@ def send(address: str, name: str, data: str, loaded: Loaded, screen: Screen, *, 
         NothingRuns: There is no such run, or it has ended.
         StoreUnavailable: The store does not answer: type it again, with the same id.
     """
+    return asyncio.run(_send(address, name, json_in(data), loaded, screen, message))
+
+
+def json_in(data: str) -> bytes:
+    """JSON that was typed, or comes by standard input (`-`).
+
+    Raises:
+        UsageError: It is none.
+    """
     text = sys.stdin.buffer.read() if data == "-" else data.encode()
     try:
         msgspec.json.decode(text)
     except msgspec.DecodeError as error:
         raise UsageError(f"This is no JSON: {error}. A text has quotes in quotes: '\"yes\"'") from error
-    return asyncio.run(_send(address, name, text, loaded, screen, message))
+    return text
 
 
 async def _send(address: str, name: str, body: bytes, loaded: Loaded, screen: Screen, chosen: str | None) -> ExitCode:
@@ -56,7 +65,7 @@ async def _send(address: str, name: str, body: bytes, loaded: Loaded, screen: Sc
         if name not in names:
             known = f"Those it has: {', '.join(names)}." if names else "It has none."
             raise UsageError(f"{workflow} has no MessageSource {name!r}. {known}")
-        await _check(registry, descriptor, address, key)
+        await check_run(registry, descriptor, address, key, "send")
         partition = partition_of(key, descriptor.partitions) if descriptor.keyed else 0
         request = Request(id=message, key=key, source=name, body=body)
         async with RequestStore(registry.url, connections=2) as store:
@@ -71,9 +80,15 @@ async def _send(address: str, name: str, body: bytes, loaded: Loaded, screen: Sc
     return ExitCode.OK
 
 
-async def _check(registry: Registry, descriptor: WorkflowDescriptor, address: str, key: str) -> None:
+async def check_run(registry: Registry, descriptor: WorkflowDescriptor, address: str, key: str, verb: str) -> None:
+    """Make sure that a run is there, and goes on.
+
+    Raises:
+        UsageError: No run is named.
+        NothingRuns: There is none, or it has ended.
+    """
     if descriptor.keyed and not key:
-        raise UsageError(f"Say to which run: headrace runs send {descriptor.name}/KEY ...")
+        raise UsageError(f"Say which run: headrace runs {verb} {descriptor.name}/KEY ...")
     run = await get_run(registry, descriptor, key)
     if run is None:
         raise NothingRuns(f"There is no run {address}. There are: headrace runs list {descriptor.name}")

@@ -5,13 +5,14 @@ socket), `exchange` (one call, tried again until it is answered), `streams` (fol
 connections), `sse` (how it is written), `transport` (httpx), `answers` (what comes back), `errors`.
 """
 
-from headrace.client.answers import Answer, RunStatus
+from headrace.client.answers import Answer, Executed, RunStatus
 from headrace.client.async_client import AsyncClient, AsyncRun, AsyncRuns
 from headrace.client.client import Client, Run, Runs
 from headrace.client.errors import (
     ClientError,
     GatewayProblem,
     GatewayUnreachable,
+    NotAnswered,
     RunEnded,
     RunExists,
     RunNotCompleted,
@@ -27,8 +28,10 @@ __all__ = [
     "AsyncRuns",
     "Client",
     "ClientError",
+    "Executed",
     "GatewayProblem",
     "GatewayUnreachable",
+    "NotAnswered",
     "Run",
     "RunEnded",
     "RunExists",

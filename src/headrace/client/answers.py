@@ -26,6 +26,28 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class Executed:
+    """What a node made of data that it was given out of line."""
+
+    node: str
+    """Its name."""
+    returned: str
+    """`nothing`, `data`, `action`, `complete`, `terminate`, or `list`: in `data` an object for each part."""
+    action: str
+    """Name of the member."""
+    data: Any
+    """What it returned, or the result or reason of an end."""
+    reply: Any
+    """What it has replied first; None: nothing."""
+    committed: bool
+    """States and effects are kept."""
+    idempotency_key: str
+    """By which it was sent."""
+    replayed: bool
+    """The same was sent before, and this is what came of it then."""
+
+
+@dataclass(frozen=True, slots=True)
 class RunStatus:
     """How a run stands."""
 
@@ -47,6 +69,16 @@ class RunStatus:
     def running(self) -> bool:
         """It has not ended."""
         return self.status == RUNNING
+
+
+def executed(answer: Answer) -> Executed:
+    """From what `POST /runs/{key}/nodes/{node}` says."""
+    said = answer.value
+    return Executed(
+        node=said["node"], returned=said["returned"], action=said.get("action", ""), data=said.get("data"),
+        reply=said.get("reply"), committed=said.get("committed", False), idempotency_key=answer.idempotency_key,
+        replayed=answer.replayed,
+    )  # fmt: skip
 
 
 def run_status(document: dict[str, Any]) -> RunStatus:

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import httpx
 
-from headrace.client.answers import Answer, RunStatus
+from headrace.client.answers import Answer, Executed, RunStatus
 from headrace.client.exchange import Ask, Got, Lost, Pause, Talk
 from headrace.client.operations import (
     RETRY,
@@ -20,6 +20,7 @@ from headrace.client.operations import (
     key_in,
     looked_at,
     message_path,
+    node_executed,
     posted,
     source_params,
     started,
@@ -243,6 +244,36 @@ class Run:
             GatewayUnreachable: No answer came; send it again with the same `idempotency_key`.
         """
         return self._post(message_path(self.address, name), data, wait, idempotency_key)
+
+    def execute(
+        self,
+        node: str,
+        data: Any,
+        *,
+        commit: bool = False,
+        wait: timedelta = timedelta(seconds=30),
+        idempotency_key: str | None = None,
+    ) -> Executed:
+        """Have one of its nodes process data out of line, with the states that it has; nothing goes on from there.
+
+        Args:
+            node: Its name.
+            data: What the node takes; see `Runs.start`.
+            commit: Keep states and effects; else all of that is forgotten.
+            wait: For what comes of it.
+            idempotency_key: See `Runs.start`.
+
+        Raises:
+            UnknownRun: There is no such run.
+            RunEnded: It has ended.
+            GatewayProblem: The node has failed (`failed`), there is none, or it was refused otherwise.
+            NotAnswered: It is not known in time; ask again with the same `idempotency_key`.
+            GatewayUnreachable: No answer came; send it again with the same `idempotency_key`.
+        """
+        talk = node_executed(
+            self._client.rules, self.address, node, data, commit=commit, wait=wait, idempotency_key=idempotency_key
+        )
+        return self._client.do(talk)
 
     def status(self) -> RunStatus:
         """How it stands.

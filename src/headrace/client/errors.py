@@ -93,6 +93,22 @@ class RunNotEnded(ClientError):
         return RunNotEnded, (self.address,)
 
 
+class NotAnswered(ClientError):
+    """What a node makes of it is not known in time; it goes on.
+
+    Attributes:
+        address: Of the node.
+        idempotency_key: By which it was sent; sent again with it, it is answered by the same.
+    """
+
+    def __init__(self, address: str, idempotency_key: str) -> None:
+        self.address, self.idempotency_key = address, idempotency_key
+        super().__init__(f"{address} has not answered in time; ask again with idempotency_key={idempotency_key!r}")
+
+    def __reduce__(self) -> tuple[type[NotAnswered], tuple[str, str]]:
+        return NotAnswered, (self.address, self.idempotency_key)
+
+
 _CLASSES: dict[str, type[GatewayProblem]] = {
     "unknown_run": UnknownRun,
     "run_exists": RunExists,

@@ -12,8 +12,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from headrace.client.answers import ACCEPTED, COMPLETED, Answer, RunStatus, run_status
-from headrace.client.errors import ClientError, RunNotCompleted, RunNotEnded, UnknownRun
+from headrace.client.answers import ACCEPTED, COMPLETED, Answer, Executed, RunStatus, executed, run_status
+from headrace.client.errors import ClientError, NotAnswered, RunNotCompleted, RunNotEnded, UnknownRun
 from headrace.client.exchange import Ask, Got, Pause, Talk, exchange, retry_after
 from headrace.gateway.keys import decode_key, encode_key
 from headrace.workflows.retry import Exponential, Retry
@@ -186,6 +186,21 @@ def terminated(rules: Rules, home: str, reason: Any, wait: timedelta | None) -> 
     ask = Ask("POST", f"{home}/terminate", headers=headers, body=body, wait=_GATEWAY_WAITS, seed=home)
     got = yield from exchange(ask, rules.retry)
     return run_status(got.json())
+
+
+def node_executed(
+    rules: Rules, home: str, node: str, data: Any, *, commit: bool, wait: timedelta, idempotency_key: str | None
+) -> Talk[Executed]:
+    """Have a node of a run process data out of line.
+
+    Raises:
+        NotAnswered: It is not done in time, and goes on.
+    """
+    path, params = f"{home}/nodes/{quote(node, safe='')}", {"commit": "true"} if commit else {}
+    answer, _ = yield from posted(rules, path, data, wait=wait, idempotency_key=idempotency_key, params=params)
+    if answer.status == ACCEPTED:
+        raise NotAnswered(path, answer.idempotency_key)
+    return executed(answer)
 
 
 def message_path(home: str, name: str) -> str:

@@ -4,9 +4,10 @@ Read `harness.py` first, it is all that users need; `engine.py` drives the core,
 sent, `views.py` shows runs, `thread.py` is where the user's nodes run.
 """
 
+from headrace.testing.executed import Executed, ExecutionFailed
 from headrace.testing.harness import Harness, Sent
 from headrace.testing.problems import HarnessError
 from headrace.testing.views import RunView
 from headrace.workflows.state_review import StatesLost
 
-__all__ = ["Harness", "HarnessError", "RunView", "Sent", "StatesLost"]
+__all__ = ["Executed", "ExecutionFailed", "Harness", "HarnessError", "RunView", "Sent", "StatesLost"]

@@ -351,7 +351,7 @@ class Harness(Operations):
     @property
     def runs(self) -> Mapping[str, RunView]:
         """All runs, by key."""
-        return Runs(self._plan, self._partitions, self._engine.store, self._settle)
+        return Runs(self._plan, self._partitions, self._engine.store, self._settle, lambda: self._batching)
 
     @property
     def run(self) -> RunView:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from headrace.sources.requests import INBOX_KINDS
 from headrace.workflows import control
+from headrace.workflows.executing import entry_of
 from headrace.workflows.keyspace import CONTROL, INTERNAL
 from headrace.workflows.memory_store import MemoryStore
 from headrace.workflows.plan import Plan, SourcePlan
@@ -64,8 +65,7 @@ class Inputs:
     def pull(self, partition: int, positions: dict[str, str], limit: int) -> list[Records]:
         """What lies behind `positions`, which move on: streams first, then all others."""
         batches: list[Records] = []
-        if self._requests:
-            batches += self._stream(partition, INBOX, None, positions, limit)
+        batches += self._stream(partition, INBOX, None, positions, limit)
         batches += self._internal(partition, positions, limit)
         for source in self._channels:
             batches += self._stream(partition, _origin(source, partition), source.index, positions, limit)
@@ -134,9 +134,13 @@ class Inputs:
     ) -> list[Records]:
         batches: list[Records] = []
         for entry in self._store.stream(partition, origin, positions.get(origin, "0-0"))[:limit]:
-            index = self._requests[entry.source] if source is None else source
-            if not batches or batches[-1].source != index:
-                batches.append(Records(index, origin, [], [], [], [], "", ids=[], replies=[]))
+            way = entry_of(entry.source) if source is None else None
+            index = -1 if way is not None else self._requests[entry.source] if source is None else source
+            if not batches or (batches[-1].source, batches[-1].entry) != (index, way):
+                unknown = entry.source if way is not None else ""
+                batches.append(
+                    Records(index, origin, [], [], [], [], "", ids=[], replies=[], entry=way, unknown=unknown)
+                )
             _add(batches[-1], entry)
             positions[origin] = entry.id
         return batches

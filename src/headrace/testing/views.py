@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,14 +11,18 @@ from typing import Any
 
 import msgspec
 
+from headrace.testing.executed import Executed, executed
+from headrace.testing.inputs import INBOX
 from headrace.testing.parts import part_of
 from headrace.testing.problems import HarnessError
 from headrace.workflows.control import ControlEvent, encode
+from headrace.workflows.envelope import RequestAnswer, decode
+from headrace.workflows.executing import source_of
 from headrace.workflows.handles import NodeHandle
 from headrace.workflows.inner_places import stands_of
 from headrace.workflows.keyspace import CONTROL, partition_of
 from headrace.workflows.memory_store import MemoryStore
-from headrace.workflows.plan import Plan
+from headrace.workflows.plan import NodePlan, Plan
 from headrace.workflows.program import node_field
 from headrace.workflows.run_streams import RunStreams, Streamed, values_of
 from headrace.workflows.runs import (
@@ -44,6 +49,7 @@ class RunView:
     _plan: Plan = field(repr=False)
     _ask: Callable[[ControlEvent], None] = field(repr=False)
     _streams: RunStreams = field(repr=False)
+    _execute: Callable[[str, NodePlan, Any, bool], RequestAnswer | None] = field(repr=False)
 
     @property
     def status(self) -> str:
@@ -127,6 +133,26 @@ class RunView:
         """End the run and forget its key with its dead letters, as `headrace runs delete` does."""
         self._ask(ControlEvent("delete", self.key))
 
+    def execute(self, node: NodeHandle[Any, Any] | str, data: Any, *, commit: bool = False) -> Executed:
+        """Have a node of the workflow process data out of line, with the states that the run has; see `Executed`.
+
+        Nothing goes on from there, and nothing is kept of it unless `commit`: then its states and what it asked for by
+        `ctx` are.
+
+        Args:
+            node: As `workflow.node` gave it, or its name.
+            data: What the node takes, or what comes to that as JSON.
+            commit: Keep what it does.
+
+        Raises:
+            HarnessError: The node can't be executed by itself.
+            ExecutionFailed: It has failed, or the run has ended.
+        """
+        found = part_of(self._plan.nodes, node, self._plan.name)
+        if found.takes < 0:
+            raise HarnessError(f"{found.name} can't be executed by itself")
+        return executed(self._execute(self.key, found, data, commit))
+
     @property
     def shared(self) -> Any:
         """The state that its nodes share (`Workflow(state=...)`)."""
@@ -154,7 +180,10 @@ class RunView:
 class Runs(Mapping[str, RunView]):
     """All runs that the store knows, by key; `""` is the run of an unkeyed workflow."""
 
-    def __init__(self, plan: Plan, partitions: int, store: MemoryStore, settle: Callable[[], None]) -> None:
+    def __init__(
+        self, plan: Plan, partitions: int, store: MemoryStore, settle: Callable[[], None], waits: Callable[[], bool]
+    ) -> None:  # fmt: skip
+        self._waits = waits
         self._plan = plan
         self._partitions = partitions
         self._store = store
@@ -166,7 +195,21 @@ class Runs(Mapping[str, RunView]):
         if not fields:
             known = ", ".join(map(repr, self)) or "none"
             raise KeyError(f"no run has the key {key!r}. There are: {known}")
-        return RunView(key, fields, self._plan, self._ask, self._store.streams(partition))
+        return RunView(key, fields, self._plan, self._ask, self._store.streams(partition), self._execute)
+
+    def _execute(self, key: str, node: NodePlan, data: Any, commit: bool) -> RequestAnswer | None:
+        """Ask for it, and let it happen."""
+        if self._waits():
+            raise HarnessError("an execution inside batch() would wait for ever: make it outside")
+        partition = partition_of(key, self._partitions) if self._plan.keyed else 0
+        id_ = f"execution-{secrets.token_hex(8)}"
+        self._store.append(
+            partition, INBOX, msgspec.json.encode(data), key=key, event=id_, time=self._store.now,
+            source=source_of(node.name, commit=commit), reply="harness",
+        )  # fmt: skip
+        self._settle()
+        body = self._store.reply(partition, id_)
+        return None if body is None else decode(body)
 
     def _ask(self, event: ControlEvent) -> None:
         """Have something done to a run, from outside."""

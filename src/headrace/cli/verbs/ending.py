@@ -1,4 +1,4 @@
-"""`runs send`, `terminate` and `delete`: send messages to runs, end them from outside, have keys forgotten."""
+"""`runs send`, `execute`, `terminate` and `delete`: messages to runs, their nodes by themselves, and their ends."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ _Yes = Annotated[bool, typer.Option("--yes", "-y", help="Don't ask.")]
 def add_to(runs: typer.Typer) -> None:
     """Add the verbs of this module to `runs`."""
     runs.command("send")(send_message)
+    runs.command("execute")(execute_node)
     runs.command("terminate")(terminate_runs)
     runs.command("delete")(delete_runs)
 
@@ -38,6 +39,26 @@ def send_message(
     from headrace.cli import sending  # noqa: PLC0415
 
     raise typer.Exit(int(sending.send(run, name, data, configure(ctx, redis=redis), Screen(), message=message)))
+
+
+def execute_node(
+    ctx: typer.Context,
+    run: Annotated[str, typer.Argument(metavar="WORKFLOW/KEY", help="A run as `runs list` prints it.")],
+    node: Annotated[str, typer.Argument(metavar="NODE", help="Name of the node.")],
+    data: Annotated[str, typer.Argument(metavar="DATA", help="What it takes: JSON; `-`: from standard input.")],
+    commit: Annotated[bool, typer.Option("--commit", help="Keep states and effects.")] = False,
+    redis: Redis = None,
+) -> None:
+    """Have a node process data with the states of a run, and print what it returned (JSON); nothing goes on from there.
+
+    Without `--commit` nothing is kept of what it did to states or asked for by `ctx`; what its code does outside
+    happens all the same.
+
+    Example:  headrace runs execute orders/4711 price '{"order": "4711"}'
+    """
+    from headrace.cli import executing  # noqa: PLC0415
+
+    raise typer.Exit(int(executing.execute(run, node, data, configure(ctx, redis=redis), Screen(), commit=commit)))
 
 
 def terminate_runs(
