@@ -170,6 +170,8 @@ class Epoch:
         """Outcome and JSON text of the reason: ends the unkeyed run once it has entered."""
         self.waits = False
         """It enters once all that was offered before it is done."""
+        self.hasty = False
+        """Somebody waits for it: calls before it are not waited for long."""
         self.control: list[ControlEvent] = []
         """What it does to runs from outside; then it has no events."""
         self.late = False
