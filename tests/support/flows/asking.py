@@ -58,7 +58,9 @@ class Model(Node[str, list[str], str]):
             if event.data.startswith("deadly"):
                 await asyncio.sleep(LIVES)
                 os.kill(os.getpid(), signal.SIGKILL)
-            while event.data.startswith("slow") and not self.go.exists():
+            if event.data.startswith("long"):
+                await asyncio.sleep(LIVES)
+            while event.data.startswith("slow") and not self.go.exists():  # noqa: ASYNC110  a file, of another process
                 await asyncio.sleep(0.02)
         except asyncio.CancelledError:
             self.note(f"cancelled {event.data}")
