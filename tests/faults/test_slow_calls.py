@@ -20,7 +20,8 @@ from rigs import Fuse
 
 pytestmark = pytest.mark.cluster
 MakeRig = Callable[[Fuse], ClusterRig]
-Begin = Callable[[Fuse, Callable[[str], Asking]], tuple[ClusterRig, Asking]]
+Send = Callable[[ClusterRig, Asking], None]
+Begin = Callable[..., tuple[ClusterRig, Asking]]
 
 
 @pytest.fixture
@@ -28,9 +29,11 @@ def begin(patient_rig_of: MakeRig) -> Iterator[Begin]:
     """Starts a flow; what its nodes have noted goes with the test."""
     flows: list[Asking] = []
 
-    def start(fuse: Fuse, make: Callable[[str], Asking]) -> tuple[ClusterRig, Asking]:
+    def start(fuse: Fuse, make: Callable[[str], Asking], send: Send | None = None) -> tuple[ClusterRig, Asking]:
         rig = patient_rig_of(fuse)
         flows.append(rig.prepare(make))
+        if send is not None:
+            send(rig, flows[-1])  # all of it is there at the start, so that it goes together
         rig.start()
         return rig, flows[-1]
 
@@ -120,12 +123,13 @@ def test_G10_a_call_that_kills_its_process_after_it_was_left_to_itself_is_a_dead
 
 @pytest.mark.parametrize("fuse", [None, "all"])
 def test_G09_a_terminate_cancels_the_call_that_is_under_way_and_others_count_once(begin: Begin, fuse: Fuse) -> None:
-    rig, flow = begin(fuse, asking.awaited)
+    def send(rig: ClusterRig, flow: Asking) -> None:
+        ada, bob, cyd = of_one_partition(rig, 3)
+        for key, word in ((ada, "0"), (ada, "slow 1"), (bob, "slow 2"), (cyd, "3")):
+            rig.send(flow.words, word, key=key)
+
+    rig, flow = begin(fuse, asking.awaited, send)
     keys = of_one_partition(rig, 3)
-    rig.send(flow.words, "0", key=keys[0])
-    until_left(rig, 1)
-    for key, word in zip(keys, ("slow 1", "slow 2", "3"), strict=True):
-        rig.send(flow.words, word, key=key)
     rig.wait(lambda: noted(flow, "called slow 1", "called slow 2"), "they are under way")
 
     run = terminate(rig, keys[0])
