@@ -65,6 +65,8 @@ class HostProgress(Progress):
         self._free: list[Cell] = []
         self._held: dict[Where, bool] = {}
         """What nodes go on with while their calls have ended, and whether it is suspected."""
+        self._had: dict[Seat, Where] = {}
+        """Suspects at nodes, by their calls."""
         self._slots: list[Slot] = []
         """Free ones, for such."""
         self._said = ""
@@ -126,9 +128,18 @@ class HostProgress(Progress):
 
         return release
 
-    def is_alone(self, where: Where) -> bool:
-        """No other suspect goes on here: of two, nobody would know which one it was."""
-        return not any(suspected and held != where for held, suspected in self._held.items())
+    def is_alone(self, seat: Seat, where: Where) -> bool:
+        """No other suspect is at a node here: of two, nobody would know which one it was."""
+        others = [held for held, suspected in self._held.items() if suspected]
+        others += [had for other, had in self._had.items() if other is not seat]
+        return all(other == where for other in others)
+
+    def has(self, seat: Seat, where: Where | None) -> None:
+        """A call has a suspect at a node; None: no more."""
+        if where is None:
+            self._had.pop(seat, None)
+        else:
+            self._had[seat] = where
 
     def _goes_on(self, suspect: Suspect) -> bool:
         return any((held.unit, held.root) == (suspect.unit, suspect.root) for held in self._held)
@@ -196,15 +207,17 @@ class _HostSeat(Seat):
             self._failed.add((where.unit, where.root))
             log.warning("suspect_failed", event_id=event.id, key=event.key, reason=error.reason_code)
             raise error
-        if suspect is not None and not self._progress.is_alone(where):
+        if suspect is not None and not self._progress.is_alone(self, where):
             self._suspects = {index: row for index, row in self._suspects.items() if row is not suspect}
             raise StillRuns(_ANOTHER)
+        self._progress.has(self, None if suspect is None else where)
         self._cell.slot.enter(where)
 
     def clear(self) -> None:
         self._cell.clear()
 
     def end(self) -> None:
+        self._progress.has(self, None)
         self._progress.done(self._call, self._cell, self._suspects, self._failed)
 
 

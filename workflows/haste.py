@@ -25,17 +25,26 @@ class Haste:
         self._core = core
         self._waiting = [program.unit.index for program in core.programs if any(row.is_async for row in program.nodes)]
         """Units that wait for their nodes."""
+        self._given_up: dict[Place, int] = {}
+        """Number of the last call there that was given up, while its replica has not answered since."""
         self._spared: set[Place] = set()
-        """Replicas of which a call was given up, and that have not answered since: the next one is waited for, or
-        nothing would ever be done there while runs are ended one after the other."""
+        """Replicas that have answered what was given up: their next call is waited for, or nothing would ever be done
+        there while runs are ended one after the other."""
 
     @property
     def due(self) -> int | None:
         """When calls are to be given up: milliseconds since 1970 UTC; None: no end of a run waits for any."""
         epoch = self._epoch
-        if epoch is None or self._core.dispatcher.busy.keys() <= self._spared:
+        if epoch is None:
             return None
-        return epoch.began + self._core.limits.patience
+        busy = self._core.dispatcher.busy
+        return min((self._due_of(epoch, place) for place in busy if place not in self._spared), default=None)
+
+    def _due_of(self, epoch: Epoch, place: Place) -> int:
+        since = epoch.began
+        if place not in self._given_up:  # else it has not even begun
+            since = max(since, self._core.dispatcher.busy[place].call.now)
+        return since + self._core.limits.patience
 
     @property
     def _epoch(self) -> Epoch | None:
@@ -44,17 +53,24 @@ class Haste:
 
     def look(self, now: int) -> None:
         """Give up what has been waited for long enough."""
-        due = self.due
-        if due is None or due > now:
+        epoch = self._epoch
+        if epoch is None:
             return
         for place, dispatch in list(self._core.dispatcher.busy.items()):
-            if place not in self._spared:
-                self._spared.add(place)
+            if place not in self._spared and self._due_of(epoch, place) <= now:
+                self._given_up[place] = dispatch.call.number
                 self._core.closing.give_up(dispatch, UNAVAILABLE, now)
 
     def finished(self, place: Place) -> None:
-        """A replica has answered a call."""
+        """A replica has answered a call that was waited for."""
         self._spared.discard(place)
+        self._given_up.pop(place, None)
+
+    def late(self, place: Place, number: int) -> None:
+        """A replica has answered a call that was not waited for any more."""
+        if self._given_up.get(place) == number:
+            del self._given_up[place]
+            self._spared.add(place)
 
     def began(self) -> None:
         """Calls have begun: they are as urgent as what waits for them."""

@@ -349,6 +349,8 @@ class PartitionCore:
         place = (result.unit, result.replica)
         dispatch = self.dispatcher.busy.get(place)
         if dispatch is None or dispatch.call.number != result.number or result.owner != self.owner:
+            if result.owner == self.owner:
+                self.haste.late(place, result.number)
             return
         if result.need is not None:
             self._instructions.append(self.dispatcher.again(dispatch, result.need))

@@ -257,20 +257,33 @@ def test_G9_a_call_that_does_not_return_is_given_up_for_a_terminate_and_its_resu
     assert "node:model" not in worker.run("ada")
 
 
+def test_a_terminate_waits_for_no_call_behind_one_that_does_not_return() -> None:
+    worker = Worker(chat(Counted())[0].compile(), unit_answers=False)
+    worker.send(Ask("ada", "1"))
+    worker.send(Ask("bob", "2"))  # another epoch
+    worker.terminate("ada")
+    worker.advance(1_000)
+    assert worker.run("ada")["status"] == b"terminated"
+
+    worker.terminate("bob")
+    worker.advance(1_000)
+    assert worker.run("bob")["status"] == b"terminated"
+    assert worker.core.idle
+
+
 def test_calls_get_done_while_runs_are_ended_one_after_the_other() -> None:
     worker = Worker(chat(Counted())[0].compile(), unit_answers=False)
     worker.send(Ask("ada", "1"), Ask("bob", "2"))
     worker.terminate("ada")
     worker.advance(1_000)
     assert worker.run("ada")["status"] == b"terminated"
+    [late, again] = worker.under_way
+    worker.answer(late, worker.runner.run(late.call))
 
     worker.terminate("cyd")
-    worker.advance(60_000)  # the second call is waited for, however long it takes
-    [first, second] = worker.under_way
-    assert not second.given_up
-    worker.under_way.remove(first)
-    result = worker.runner.run(second.call)
-    worker.answer(second, result)
+    worker.advance(60_000)  # this one is waited for, however long it takes
+    assert not again.given_up
+    worker.answer(again, worker.runner.run(again.call))
 
     assert worker.said() == ["2"]
     assert worker.core.idle
