@@ -15,18 +15,23 @@ import structlog
 
 from headrace.actors.death_book import CAREFUL, DeathBook, DeathPage
 from headrace.actors.overtime import Overtime
-from headrace.actors.progress_files import Cell, ProcessFiles, take_over
+from headrace.actors.progress_files import Cell, ProcessFiles, Slot, take_over
 from headrace.actors.spec import RoleSpec
 from headrace.actors.suspects import HELD, Suspects
 from headrace.workflows.calls import Call
 from headrace.workflows.context import Context
 from headrace.workflows.events import Event
 from headrace.workflows.progress import Progress, Seat
+from headrace.workflows.slow import StillRuns
 from headrace.workflows.suspicion import Place, Suspect, Where, roots_of, verdict, where_of
 
 log = structlog.get_logger(__name__)
 
 _NANO: Final = 1_000_000_000
+MOST_HELD: Final = 1_000
+"""Events that nodes go on with by themselves and that are noted, at 8 KB each."""
+_ANOTHER: Final = 1_000
+"""Milliseconds until a suspect asks again whether it is alone."""
 
 
 class HostProgress(Progress):
@@ -58,6 +63,12 @@ class HostProgress(Progress):
         self._overtime = Overtime(self._files.timed, self._files.trace, end=end)
         self._book = book
         self._free: list[Cell] = []
+        self._held: dict[Where, bool] = {}
+        """What nodes go on with while their calls have ended, and whether it is suspected."""
+        self._had: dict[Seat, Where] = {}
+        """Suspects at nodes, by their calls."""
+        self._slots: list[Slot] = []
+        """Free ones, for such."""
         self._said = ""
 
     def start(self) -> None:
@@ -96,6 +107,43 @@ class HostProgress(Progress):
 
         return process_timed
 
+    def hold(self, unit: int, event: Event[Any], ctx: Context[Any, Any]) -> Callable[[], None]:
+        """A node goes on with an event: whoever comes after this process is to know, should it end meanwhile."""
+        where = where_of(unit, event, ctx)
+        suspected = (where.unit, where.root) in self._suspects.look()
+        if len(self._held) >= MOST_HELD and not suspected:
+            return _nothing
+        try:
+            slot = self._slots.pop() if self._slots else self._files.held()
+        except OSError as error:
+            self._trouble(error)
+            return _nothing
+        slot.enter(where if suspected else Where(where.unit, where.root))
+        self._held[where] = suspected
+
+        def release() -> None:
+            slot.leave()
+            self._slots.append(slot)
+            self._held.pop(where, None)
+
+        return release
+
+    def is_alone(self, seat: Seat, where: Where) -> bool:
+        """No other suspect is at a node here: of two, nobody would know which one it was."""
+        others = [held for held, suspected in self._held.items() if suspected]
+        others += [had for other, had in self._had.items() if other is not seat]
+        return all(other == where for other in others)
+
+    def has(self, seat: Seat, where: Where | None) -> None:
+        """A call has a suspect at a node; None: no more."""
+        if where is None:
+            self._had.pop(seat, None)
+        else:
+            self._had[seat] = where
+
+    def _goes_on(self, suspect: Suspect) -> bool:
+        return any((held.unit, held.root) == (suspect.unit, suspect.root) for held in self._held)
+
     def close(self) -> None:
         """The process ends as it should."""
         self._overtime.stop()
@@ -126,6 +174,8 @@ class HostProgress(Progress):
         self._free.append(cell)
         try:
             for suspect in {id(suspect): suspect for suspect in suspects.values()}.values():
+                if self._goes_on(suspect):
+                    continue
                 if (suspect.unit, suspect.root) in failed:
                     suspect.settled = call.owner, call.number
                     self._suspects.put(suspect)
@@ -157,12 +207,17 @@ class _HostSeat(Seat):
             self._failed.add((where.unit, where.root))
             log.warning("suspect_failed", event_id=event.id, key=event.key, reason=error.reason_code)
             raise error
+        if suspect is not None and not self._progress.is_alone(self, where):
+            self._suspects = {index: row for index, row in self._suspects.items() if row is not suspect}
+            raise StillRuns(_ANOTHER)
+        self._progress.has(self, None if suspect is None else where)
         self._cell.slot.enter(where)
 
     def clear(self) -> None:
         self._cell.clear()
 
     def end(self) -> None:
+        self._progress.has(self, None)
         self._progress.done(self._call, self._cell, self._suspects, self._failed)
 
 
@@ -191,6 +246,9 @@ class _CarefulSeat(_HostSeat):
     def end(self) -> None:
         self._page.end()
         super().end()
+
+
+def _nothing() -> None: ...
 
 
 def progress_of(spec: RoleSpec) -> Progress:

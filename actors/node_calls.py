@@ -16,8 +16,8 @@ from ray.exceptions import RayError
 
 from headrace.actors.closed_nodes import ClosedNodes
 from headrace.actors.engine import OnReport
-from headrace.actors.spec import NAMESPACE, NodeAddress, NodeFailed, NodeMap
-from headrace.workflows.calls import Call, CallResult
+from headrace.actors.spec import NAMESPACE, NodeAddress, NodeFailed, NodeMap, encode
+from headrace.workflows.calls import Call, CallResult, Hasten
 from headrace.workflows.dispatch import Dispatch
 from headrace.workflows.effects import point
 from headrace.workflows.epoch import Place
@@ -111,6 +111,18 @@ class NodeCalls:
         replica = self._replicas[call.unit, call.replica]
         replica.waiting.append(dispatch)
         self._loop.call_soon(self._send, replica)  # let calls of other partitions join
+
+    def hasten(self, unit: int, asked: Hasten) -> None:
+        """Tell all replicas of a unit, beside their calls. Not again, where it is lost: a call ends in time anyway."""
+        for replica in self._replicas.values():
+            if replica.unit == unit and replica.handle is not None:
+                self._spawn(self._hasten(replica.handle, asked))
+
+    async def _hasten(self, handle: Any, asked: Hasten) -> None:
+        try:
+            await asyncio.wrap_future(handle.control.remote(encode(asked)).future())
+        except RayError as error:
+            log.warning("not_hastened", partition=asked.partition, reason=type(error).__name__)
 
     def drop(self, partition: int, owner: str) -> None:
         """The partition is no longer ours: what waits of it is not sent. Results that come are ignored by owner."""

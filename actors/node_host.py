@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -20,12 +21,12 @@ from headrace.actors.engine import OnReport
 from headrace.actors.host_progress import progress_of
 from headrace.actors.large_states import LargeStates
 from headrace.actors.node_settings import settings_of
-from headrace.actors.spec import Control, EngineStatus, GetStatus, NodeRole, Problem, Reply, RoleSpec
+from headrace.actors.spec import Control, Done, EngineStatus, GetStatus, NodeRole, Problem, Reply, RoleSpec
 from headrace.actors.store_streams import StreamWriter
 from headrace.metrics.publishing import Publisher
 from headrace.metrics.span_counts import SpanCounts
 from headrace.tracing.processes import ProcessTraces
-from headrace.workflows.calls import Call, CallResult
+from headrace.workflows.calls import Call, CallResult, Hasten
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.plan import Plan
 from headrace.workflows.runner import UnitRunner
@@ -70,6 +71,9 @@ class Runner(Protocol):
         """Process a call, if a node is async."""
         ...
 
+    def hasten(self, asked: Hasten) -> None:
+        """Runs end; see there."""
+
 
 class UserThread:
     """The one thread on which all user code of a process runs: `open`, `process`, `close`, and its event loop.
@@ -86,6 +90,10 @@ class UserThread:
     def submit(self, work: Coroutine[Any, Any, T]) -> Future[T]:
         """Run it on the thread."""
         return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    def soon(self, work: Callable[[], None]) -> None:
+        """Have it done on the thread, amid whatever it waits for."""
+        self._loop.call_soon_threadsafe(work)
 
     def stop(self) -> None:
         """End the loop; what still runs on it is dropped."""
@@ -171,7 +179,10 @@ class NodeHost:
         return results
 
     def control(self, message: Control) -> Reply:
-        """Only a status is asked of nodes."""
+        """Supervisors ask nodes for their status, workers tell them what need not go on."""
+        if isinstance(message, Hasten):
+            self._user.soon(partial(self._runner.hasten, message))
+            return Done()
         if isinstance(message, GetStatus):
             large = {"large_states": self._large_states.count}
             return EngineStatus(counters={**self._counters, **large, **self._activity.counters()})

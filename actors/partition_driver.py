@@ -22,7 +22,7 @@ from headrace.workflows.calls import CallResult
 from headrace.workflows.commit import Answer
 from headrace.workflows.dispatch import Dispatch
 from headrace.workflows.effects import point
-from headrace.workflows.instructions import Load, Recall, Ring
+from headrace.workflows.instructions import Load, Recall, Ring, Tell
 from headrace.workflows.partition import PartitionCore
 from headrace.workflows.records import Records
 from headrace.workflows.runner import UnitRunner
@@ -212,6 +212,8 @@ class PartitionDriver(DriverCounts):
                 self._under_way.spawn(self._ring(core, instruction))
             elif isinstance(instruction, Save):
                 self._under_way.spawn(self._save(core, instruction))
+            elif isinstance(instruction, Tell):
+                self._shared.tell(instruction)
             else:
                 self._call(core, instruction)
         if instructions or (core.wants_records and not (self._draining or self._unpacking) and self._offer(core)):
@@ -228,27 +230,26 @@ class PartitionDriver(DriverCounts):
             return False  # what is pulled would only wait for them
         batches = self._pull(only_sent=not outgoing.takes_more)
         if batches:
-            shared.activity.begin()
-            point("after:pull")
-            if shared.formats.may_wait(batches):
-                self._unpacking = True
-                self._under_way.spawn(self._unpack(core, batches))
-            else:
-                core.offer(shared.formats.unpack(batches), self._shared.clock.now_ms())
+            self._begin(core, batches)
             return True
         if self._linger.remaining():
             return False  # what a batch node waits with comes before any end
         channels = {source.index for source in shared.plan.sources}
-        if (
-            not shared.plan.keyed
-            and channels
-            and self._closed_sources >= channels
-            and core.idle
-            and not (core.ended or core.parked)
-        ):
+        all_closed = bool(channels) and self._closed_sources >= channels
+        if all_closed and core.idle and not (shared.plan.keyed or core.ended or core.parked):
             core.end("source closed", "every source was closed", self._shared.clock.now_ms())
             return True
         return False
+
+    def _begin(self, core: PartitionCore, batches: Sequence[Records]) -> None:
+        shared = self._shared
+        shared.activity.begin()
+        point("after:pull")
+        if shared.formats.may_wait(batches):
+            self._unpacking = True
+            self._under_way.spawn(self._unpack(core, batches))
+        else:
+            core.offer(shared.formats.unpack(batches), shared.clock.now_ms())
 
     async def _unpack(self, core: PartitionCore, batches: Sequence[Records]) -> None:
         """Offer records that a decoder has to read first, which may wait; nothing else is pulled meanwhile."""

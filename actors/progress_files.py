@@ -34,6 +34,7 @@ _SLOT_WORDS: Final = 4
 _TEXT: Final = _SLOT_WORDS * _WORD
 _EMPTY: Final = bytes(_LANES_BYTES)
 _LOCK, _TIMED, _TRACE = "lock", "timed", "trace"
+_HELD: Final = ".held"
 _encoder: Final = msgspec.msgpack.Encoder()
 _where: Final = msgspec.msgpack.Decoder(Where)
 _table: Final = msgspec.msgpack.Decoder(tuple[int, list[str], list[int], list[int | str]])
@@ -157,13 +158,19 @@ class ProcessFiles:
         fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self.timed = Slot(self.path / _TIMED)
         self.trace: Any = (self.path / _TRACE).open("wb", buffering=0)
-        self._cells = 0
+        self._cells = self._held = 0
 
     def cell(self) -> Cell:
         """Another cell, for a call that runs beside others."""
         self._cells += 1
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)  # old files of this folder may be cleared away
         return Cell(self.path / f"{self._cells}.cell")
+
+    def held(self) -> Slot:
+        """Another slot, for an event that a node goes on with while its call has ended."""
+        self._held += 1
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)  # as above
+        return Slot(self.path / f"{self._held}{_HELD}")
 
     def report_fatal_errors(self) -> None:
         """What Python can still say when a signal ends it goes to the file `trace`."""
@@ -208,10 +215,13 @@ def _deaths(path: Path, *, alive: bool) -> list[Death]:
     condemned = timed.condemned(alive=alive, trace=trace)
     if timed.since and (where := timed.where()) is not None:
         return [Death(where, timed.limit / 1e9 if condemned else 0.0, trace)]
+    slots = [Slot(file) for file in path.glob(f"*{_HELD}")]
+    held = [slot.where() for slot in slots if slot.since]
     cells = [Cell(file) for file in path.glob("*.cell")]
     try:
         alone = [where for cell in cells if cell.slot.since and (where := cell.slot.where()) is not None]
-        return [Death(where, trace=trace) for where in alone or [where for cell in cells for where in cell.left()]]
+        had = alone or [where for cell in cells for where in cell.left()]
+        return [Death(where, trace=trace) for where in (*had, *held) if where is not None]
     finally:
         for cell in cells:
             cell.close()

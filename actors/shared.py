@@ -15,7 +15,7 @@ from headrace.actors.relay import Relay
 from headrace.actors.sizing import Sizing
 from headrace.actors.worker_metrics import WorkerMetrics
 from headrace.sources.reader import OnProblem, Reached
-from headrace.workflows.instructions import Limits
+from headrace.workflows.instructions import Limits, Tell
 from headrace.workflows.plan import Plan
 from headrace.workflows.records import Records
 from headrace.workflows.runner import UnitRunner
@@ -83,3 +83,11 @@ class Shared:
     """Sources of which it was logged that keys arrive at other partitions than theirs."""
     tracer: Tracer | None = None
     """Begins traces, and gets those of what is committed; None: nothing is traced."""
+
+    def tell(self, instruction: Tell) -> None:
+        """Tell units what a partition asks of them beside its calls, wherever they are."""
+        for unit in instruction.units:
+            if unit in self.runners:
+                self.runners[unit].hasten(instruction.hasten)
+            else:
+                self.nodes.hasten(unit, instruction.hasten)

@@ -10,6 +10,7 @@ from typing import Final, TypeAlias
 import msgspec
 
 from headrace.tracing.options import Tracing
+from headrace.workflows.calls import Hasten
 
 NAMESPACE: Final = "headrace"
 """Ray namespace of every actor of Headrace."""
@@ -220,7 +221,8 @@ class GetStatus(msgspec.Struct, frozen=True, tag="status"):
     """Answered with an `EngineStatus` (by a shell: with a `ShellStatus`)."""
 
 
-Control: TypeAlias = Assign | Revoke | Nodes | Drain | HoldSources | GetStatus
+Control: TypeAlias = Assign | Revoke | Nodes | Drain | HoldSources | GetStatus | Hasten
+"""`Hasten` is a worker's, to nodes that it has calls at."""
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True, tag="problem"):

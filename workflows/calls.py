@@ -88,6 +88,17 @@ class Call(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     `executing`. None: there are none."""
 
 
+class Hasten(msgspec.Struct, frozen=True, kw_only=True, tag="hasten"):
+    """To a unit with `async` nodes, beside its calls: runs end, and what ends them waits for calls of the partition."""
+
+    partition: int
+    owner: str
+    through: int = 0
+    """Calls up to this number don't wait long for their nodes, which go on without them; 0: they do."""
+    void: tuple[tuple[str, int], ...] = ()
+    """Key and number (0: whichever it has) of runs whose calls are cancelled, and come to nothing."""
+
+
 class Exit(msgspec.Struct, array_like=True, frozen=True, gc=False):
     """Something that goes on from a unit, where a plain code does not say it all."""
 

@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from .calls import PAUSED, UNAVAILABLE, Call, CallResult, Failed
+from .calls import PAUSED, UNAVAILABLE, CallResult, Failed
 from .executing import closed
 from .parking import BEHIND
 
@@ -52,7 +52,7 @@ class Closing:
         for place in sorted(places):
             dispatch = core.dispatcher.busy.get(place)
             if dispatch is not None:
-                self._give_up(dispatch, now)
+                self.give_up(dispatch, UNAVAILABLE, now)
         core.advance(now)
 
     def start(self, now: int) -> list[Dispatch]:
@@ -68,33 +68,35 @@ class Closing:
                 return started
             for dispatch, is_closed in zip(found, closed, strict=True):
                 if is_closed:
-                    self._give_up(dispatch, now)
+                    is_away = (dispatch.call.unit, dispatch.call.replica) in self._away
+                    self.give_up(dispatch, UNAVAILABLE if is_away else PAUSED, now)
 
     def _is_closed(self, dispatch: Dispatch) -> bool:
         """No event of the call may enter; where it is some of them, the unit sees to it: see `Call.blocked`."""
         call = dispatch.call
         return (call.unit, call.replica) in self._away or self._paused.issuperset(call.nodes)
 
-    def _give_up(self, dispatch: Dispatch, now: int) -> None:
-        """All events of a call stand still before the nodes that they were to enter."""
+    def give_up(self, dispatch: Dispatch, reason: str, now: int) -> None:
+        """All events of a call stand still before the nodes that they were to enter; its result is not heard any more.
+
+        Args:
+            dispatch: The call.
+            reason: One of `CLOSED`.
+            now: Milliseconds since 1970 UTC.
+        """
         core, call = self._core, dispatch.call
         place = (call.unit, call.replica)
         dispatch.given_up = True
         del core.dispatcher.busy[place]
         result = CallResult(
             partition=call.partition, unit=call.unit, replica=call.replica, number=call.number, owner=call.owner,
-            codes=bytes(len(call.runs)), failed=self._rows(dispatch), states=[],
-            executed=closed(call, self._reason(call)),
+            codes=bytes(len(call.runs)), failed=self._rows(dispatch, reason), states=[], executed=closed(call, reason),
         )  # fmt: skip
         core.router.finished(dispatch, result, now)
 
-    def _reason(self, call: Call) -> str:
-        return UNAVAILABLE if (call.unit, call.replica) in self._away else PAUSED
-
-    def _rows(self, dispatch: Dispatch) -> list[Failed]:
+    def _rows(self, dispatch: Dispatch, reason: str) -> list[Failed]:
         """By event: that it stands still. In a serial workflow what follows of a run stands behind."""
-        call, epoch = dispatch.call, dispatch.epoch
-        reason, executed = self._reason(call), {index for index, _ in call.executions or ()}
+        call, epoch, executed = dispatch.call, dispatch.epoch, {index for index, _ in dispatch.call.executions or ()}
         stopped = {index for index, run in enumerate(dispatch.runs) if run in epoch.stopped}
         rows: list[Failed] = []
         for index, (run, node, type) in enumerate(zip(call.runs, call.nodes, call.types, strict=True)):

@@ -80,11 +80,12 @@ class Control:
         if not core.plan.keyed:
             reason = next((row.reason for row in asked if row.kind == "terminate"), None)
             if reason is not None:
-                core.end(TERMINATED, msgspec.Raw(reason.encode()), now)
+                core.end(TERMINATED, msgspec.Raw(reason.encode()), now, hasty=True)
+                core.haste.void([("", 0)])
                 return
         epoch = core.new_epoch(now)
         epoch.records += batches
-        epoch.control, epoch.waits = asked, True
+        epoch.control, epoch.waits, epoch.hasty = asked, True, True
         self._epochs += 1
         for key in dict.fromkeys(row.key for row in asked if core.plan.keyed):
             run = core.runs.get(key) or core.runs.add(key)
@@ -92,6 +93,7 @@ class Control:
                 epoch.missing.add(key)
             epoch.touched.add(run)
         core.begin(epoch, now)
+        core.haste.void([(row.key, row.number) for row in asked if core.plan.keyed])
 
     def concerns(self, key: str) -> bool:
         """Something that is near asks it of this key: a run of it begins only once an event comes that is its own."""

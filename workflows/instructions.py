@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from .calls import Hasten
 from .dispatch import Dispatch
 from .intake import EVENT_CAP
 from .parking import Ticket
@@ -34,7 +36,15 @@ class Ring:
     limit: int
 
 
-Instruction: TypeAlias = Load | Recall | Ring | Dispatch | Save
+@dataclass(slots=True)
+class Tell:
+    """Instruction: tell units this, beside the calls that they have; nothing is answered."""
+
+    units: Collection[int]
+    hasten: Hasten
+
+
+Instruction: TypeAlias = Load | Recall | Ring | Dispatch | Save | Tell
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,5 +74,8 @@ class Limits:
     """Milliseconds: what is due within one of these goes on together, at its end."""
     waiting_soon: int = 2_000
     """Events of an epoch that wait so at the same time, beyond which they are parked."""
+    patience: int = 1_000
+    """Milliseconds that a run which people end waits for calls of its partition; those that take longer are given
+    up."""
     firings: int = 1_000
     """Timers and time-outs that fall due together, at most."""

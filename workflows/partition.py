@@ -21,7 +21,8 @@ from .dispatch import Dispatcher
 from .epoch import Epoch
 from .evicting import Evicting
 from .executing import Executing
-from .instructions import Instruction, Limits, Load, Recall, Ring
+from .haste import Haste
+from .instructions import Instruction, Limits, Load, Recall, Ring, Tell
 from .late import LateEvents
 from .packing import Packer
 from .parking import PARKED, Parking, Ticket
@@ -84,6 +85,7 @@ class PartitionCore:
         )
         self.closing = Closing(self)
         self.executing = Executing(self)
+        self.haste = Haste(self)
         self.time = Timekeeping(self, head)
         self.builder = CommitBuilder(plan, self.runs, head, self.parking, self.time, partitions)
         self.epochs: deque[Epoch] = deque()
@@ -132,8 +134,8 @@ class PartitionCore:
     def wakes_at(self) -> int | None:
         """When there is something to do, should nothing happen before: milliseconds since 1970 UTC."""
         soon = self.soon.next_due
-        parked = self.recalling.due
-        return parked if soon is None or (parked is not None and parked < soon) else soon
+        times = (self.recalling.due, soon, self.haste.due)
+        return min((time for time in times if time is not None), default=None)
 
     @property
     def timers_at(self) -> int | None:
@@ -188,15 +190,17 @@ class PartitionCore:
         """The store's answer to `Recall`: events that stood still, in the order asked; they go on, or make room."""
         self.recalling.came(tickets, blobs, now)
 
-    def end(self, outcome: str, reason: object, now: int) -> None:
+    def end(self, outcome: str, reason: object, now: int, *, hasty: bool = False) -> None:
         """End the run of an unkeyed workflow from outside, behind everything that was offered so far.
 
         Args:
             outcome: `source closed`, ...
             reason: Kept as its result; anything that JSON can carry.
             now: Milliseconds since 1970 UTC.
+            hasty: Calls that are under way are not waited for long.
         """
         epoch = self._epoch_of_the_run(now)
+        epoch.hasty = hasty
         epoch.waits, epoch.finale = True, (outcome, msgspec.json.encode(reason).decode())
         self.begin(epoch, now)
 
@@ -306,17 +310,28 @@ class PartitionCore:
     def advance(self, now: int) -> None:
         """Whatever can go on now does: epochs enter, calls start, a finished epoch is to be saved."""
         self.router.now = now
+        self.haste.look(now)
         if len(self.epochs) <= self._most_epochs and (tickets := self.recalling.take(now)):
             self._instructions.append(Recall(tickets))
         self._enter_and_save(now)
-        self._instructions.extend(self.closing.start(now))
+        self._start_calls(now)
         while (first := next((epoch for epoch in self.epochs if epoch.save is None), None)) is not None and first.done:
             # Where its region began, all of it came to an end without a call.
             self._enter_and_save(now)
-            self._instructions.extend(self.closing.start(now))
+            self._start_calls(now)
         if not self._saving and self.epochs and self.epochs[0].save is not None:
             self._saving = True
             self._instructions.append(self.epochs[0].save)
+
+    def tell(self, instruction: Tell) -> None:
+        """Units are to hear of something beside their calls."""
+        self._instructions.append(instruction)
+
+    def _start_calls(self, now: int) -> None:
+        calls = self.closing.start(now)
+        self._instructions.extend(calls)
+        if calls:
+            self.haste.began()
 
     def _enter_and_save(self, now: int) -> None:
         earlier_done = True
@@ -337,11 +352,14 @@ class PartitionCore:
         place = (result.unit, result.replica)
         dispatch = self.dispatcher.busy.get(place)
         if dispatch is None or dispatch.call.number != result.number or result.owner != self.owner:
+            if result.owner == self.owner:
+                self.haste.late(place, result.number)
             return
         if result.need is not None:
             self._instructions.append(self.dispatcher.again(dispatch, result.need))
             return
         del self.dispatcher.busy[place]
+        self.haste.finished(place)
         self.router.now = now
         self.router.finished(dispatch, result, now)
         self.advance(now)

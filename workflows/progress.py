@@ -51,6 +51,7 @@ class Seat:
         Raises:
             PoisonEvent: It has ended too many processes there.
             DeadlineExceeded: It was there for longer than it may.
+            StillRuns: It may not yet: another one that is suspected is there.
         """
 
     def clear(self) -> None:
@@ -76,8 +77,16 @@ class Progress:
         del timeout, unit
         return process
 
+    def hold(self, unit: int, event: Event[Any], ctx: Context[Any, Any]) -> Callable[[], None]:
+        """A node goes on with an event that its call does not wait for: noted until what this returns is called."""
+        del unit, event, ctx
+        return _nothing
+
     def close(self) -> None:
         """The process ends as it should."""
+
+
+def _nothing() -> None: ...
 
 
 def mark_of(position: int) -> int:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 from msgspec.structs import replace
@@ -74,7 +75,8 @@ class UnitRunner:
         self.program = UnitProgram(plan, plan.units[unit])
         self.nodes: list[NodeProgram] = self.program.nodes
         self.is_async = any(node.is_async for node in self.nodes)
-        self._slow = SlowCalls(plan.epoch_deadline)
+        self._slow = SlowCalls(plan.epoch_deadline, partial(self._progress.hold, unit))
+        self.hasten = self._slow.hasten
         for node in self.nodes:
             if node.plan.timeout is not None and not node.is_async:
                 node.process = self._progress.timed(node.process, node.plan.timeout, unit)
@@ -138,7 +140,7 @@ class UnitRunner:
         if isinstance(begun, CallResult):
             return begun
         out, entries = begun
-        out.until = self._slow.begin(call.partition, call.owner)
+        out.until = self._slow.begin(call.partition, call.owner, call.number)
         started = time.thread_time()
         events = self._events(out, entries, data)
         if call.executions is not None:

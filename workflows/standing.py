@@ -29,6 +29,7 @@ class Standing:
     """Moves the events of one partition into its queues and out of them."""
 
     def __init__(self, core: PartitionCore, parking: Parking) -> None:
+        self._core = core
         self._plan = core.plan
         self._parking = parking
         self._waves = [goes_in_waves(core.plan, program) for program in core.programs]
@@ -151,6 +152,8 @@ class Standing:
         answered = tickets if self._plan.keyed else self._parking.of_key(run.key) + self._parking.kept_of(run.key)
         epoch.pending.answers += [(end.root, *row) for row in void(answered, end)]
         self.remove(epoch, tickets, now)
+        if tickets:
+            self._core.haste.void([(run.key, run.number)])
         return set(tickets)
 
     def left(self, dispatch: Dispatch, left: Left, now: int) -> None:

@@ -51,7 +51,7 @@ class Timekeeping:
         self._first = head.first_timer
         self._asked = False
         self._added: int | None = None
-        """The earliest time that was committed since the store was asked."""
+        """The earliest time of commits that the store may not have had when it was asked."""
         self._under_way = 0
         """Epochs of firings that are not committed."""
 
@@ -62,7 +62,8 @@ class Timekeeping:
 
     def ask(self) -> None:
         """The store is asked for what is due."""
-        self._asked, self._added = True, None
+        made = [epoch.save.commit.timers for epoch in self._core.epochs if epoch.save is not None]
+        self._asked, self._added = True, min((min(times.values()) for times in made if times), default=None)
 
     def came(self, rows: Sequence[tuple[str, int]], following: int | None) -> list[Records]:
         """The store's answer.

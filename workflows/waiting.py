@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+import msgspec
+
+from .codec import TOMBSTONE
 from .commit import DeadLetter
 from .epoch import Epoch, Item
+from .errors import HeadraceError
 from .inner_places import STANDS, WAIT_PLACE
+from .outcome import in_words
 from .parking import is_kept, kept_before
 from .plan import ARRIVALS, OVERS, WAITS, StandPlan, Target, WaitPlan
 from .runs import RunRecord
@@ -124,9 +129,12 @@ class Waiting:
             return []
         if wait is not None and parking.is_first(queue, run.key, ticket):
             standing.gone_on(epoch, (slot,), now)
+            if (error := self._unread(epoch, slot)) is not None:  # it is no event, so the run still waits for one
+                self.refuse(epoch, slot, *in_words(error))
+                standing.release(epoch, queue, run.key, now)
+                return []
             if isinstance(wait, StandPlan):
                 return [(slot, wait.arrival)]
-            epoch.left[epoch.roots[slot]] = run.stand
             self._leave(epoch, slot, run)
             return router.resolve(epoch, slot, wait.targets)
         if not is_message:
@@ -137,18 +145,16 @@ class Waiting:
             standing.keep(epoch, slot, queue, now)
         return []
 
-    def come_back(self, epoch: Epoch, root: int, now: int) -> None:
-        """What went on from a wait was no event, as it can't be decoded: its run stands there still, for the next one.
-
-        Until when has not changed; but it is another time, as those who claimed the last one have been told.
-        """
-        run, stand = epoch.runs[root], epoch.left.get(root)
-        if stand is None or run is None or run.ended or run.stand != Stand("", stand.generation):
-            return
-        self._stand(epoch, root, run, Stand(stand.wait, stand.generation + 1, stand.since, stand.due))
-        wait = self._plan.wait(stand.wait)
-        if wait is not None:
-            self._core.standing.release(epoch, kept_before(self._names[wait.source]), run.key, now)
+    def _unread(self, epoch: Epoch, slot: int) -> Exception | None:
+        """Why nobody can read the data of what has come, if so."""
+        blob = epoch.blobs[slot]
+        if blob == TOMBSTONE:
+            return None
+        try:
+            self._plan.types[epoch.types[slot]].codec.decode(blob)
+        except (msgspec.MsgspecError, HeadraceError, ValueError, RecursionError) as error:
+            return error
+        return None
 
     def _is_too_late(self, epoch: Epoch, slot: int, run: RunRecord, wait: WaitPlan | StandPlan | None) -> bool:
         """The message is for one time that its run stood at a wait, and that is over."""

@@ -13,8 +13,9 @@ import pytest
 
 from brokers import Broker, Topics
 from cluster_rig import PARTITIONS, ClusterRig
-from flows import times
+from flows import messages, times
 from solo import Solo, solo
+from waiting import until
 
 pytestmark = pytest.mark.cluster
 ALL = tuple(range(PARTITIONS))
@@ -93,3 +94,34 @@ def test_G8_a_suspended_worker_that_goes_on_later_adds_nothing(rig: ClusterRig) 
             time.sleep(DUE)
             assert rig.sent(flow.said) == sent
         assert sent == ["ada one", "ada quiet after 1", "ada idle for 0.6"]
+
+
+def test_A20_a_time_out_while_process_runs_loses_nothing_of_the_event(rig: ClusterRig) -> None:
+    flow = rig.prepare(times.dozing)
+    rig.send(flow.words, "one", "two")
+    with solo(rig, partitions=(0,)):
+        rig.settle()
+        run = rig.run_of()
+        done = run.state(flow.watch)
+        sent = rig.sent(flow.said)
+
+    assert run.status == "timed out"
+    assert done >= 1  # it had begun, and is neither lost nor half of it there
+    assert sent == ["one", "two"][:done]
+    assert rig.remainder(flow.words) == ["one", "two"][done:]
+
+
+def test_M04_a_wait_is_over_in_time_though_its_worker_is_killed(rig: ClusterRig) -> None:
+    flow = rig.prepare(messages.short)
+    first = Solo(rig, partitions=ALL, crash_at="after:commit:1")
+    try:
+        rig.send(flow.orders, "go", key="ada")
+        until(lambda: first.crashed, "it has ended at its first commit", within=60)
+    finally:
+        first.kill()
+    assert rig._run(rig._store.run(rig._home("ada"), "ada"))["status"] == b"running"
+    time.sleep(2 * messages.WAIT.total_seconds())
+
+    with solo(rig, index=1, placement=2, partitions=ALL):
+        assert rig.sent(flow.said) == ["ada: nothing after 1 s"]
+    assert rig.run_of("ada").status == "completed"

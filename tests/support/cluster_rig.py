@@ -155,6 +155,9 @@ class ClusterRig(Rig):
     ) -> None:
         self._run(self._produce(self._source(source), value, key, key, headers))
 
+    def message(self, source: SourceHandle[Any], body: bytes, *, key: str, id: str) -> None:
+        self._run(self._messages(self._source(source), [body], key, id))
+
     def senders(self, source: SourceHandle[D], *batches: Sequence[D]) -> Senders:
         senders = ProcessSenders(self, self._channel(self._source(source)), batches)
         self._senders.append(senders)
@@ -272,20 +275,22 @@ class ClusterRig(Rig):
         return sender
 
     async def _send(self, plan: SourcePlan, data: Sequence[Any], key: str | None) -> None:
+        if plan.source.kind == "messages":
+            encode = self.plan.types[plan.type].codec.encode
+            await self._messages(plan, list(map(encode, data)), key or "")
+            return
         for item in data:
             if plan.source.kind == "channel":
                 await self._channel(plan).send(item)
-            elif plan.source.kind == "messages":
-                await self._message(plan, item, key or "")
             else:
                 run = key if plan.key is None else str(getattr(item, str(plan.key)))
                 await self._produce(plan, self.plan.types[plan.type].codec.encode(item), key, run)
 
-    async def _message(self, plan: SourcePlan, data: Any, key: str) -> None:
-        body = self.plan.types[plan.type].codec.encode(data)
+    async def _messages(self, plan: SourcePlan, bodies: Sequence[bytes], key: str, id: str | None = None) -> None:
         async with RequestStore(self._redis_url) as store:
-            request = Request(id=uuid.uuid4().hex, key=key, source=plan.name, body=body)
-            await store.append_request(self.plan.name, self._home(key), request)
+            for body in bodies:
+                request = Request(id=id or uuid.uuid4().hex, key=key, source=plan.name, body=body)
+                await store.append_request(self.plan.name, self._home(key), request)
 
     async def _produce(
         self, plan: SourcePlan, value: bytes | None, key: str | None, run: str | None, headers: Headers = ()

@@ -11,7 +11,7 @@ from headrace.workflows.calls import Call, CallResult
 from headrace.workflows.commit import Answer
 from headrace.workflows.dispatch import Dispatch
 from headrace.workflows.envelope import decode
-from headrace.workflows.instructions import Limits, Load, Recall
+from headrace.workflows.instructions import Limits, Load, Recall, Tell
 from headrace.workflows.memory_store import MemoryStore
 from headrace.workflows.partition import PartitionCore
 from headrace.workflows.records import Records
@@ -159,7 +159,7 @@ class World:
             if not self.core.committed(answer, self.now):
                 assert answer in (Answer.FENCED, Answer.ROLLED_BACK)
                 self.acquire()
-        else:
+        elif not isinstance(instruction, Tell):  # no call of this world is amid its work when something happens
             self.call(instruction)
 
     def call(self, dispatch: Dispatch) -> None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Generic, Literal, TypeVar
+
+import msgspec
 
 from flows import Flow
 from headrace import SourceClosed, Workflow
@@ -20,6 +22,8 @@ from headrace.workflows.records import Headers
 F = TypeVar("F", bound=Flow)
 D = TypeVar("D")
 Fuse = Literal["all"] | None
+MANY = 1_000
+"""Events of one `send` beyond which they come in one batch, as from a sender that does not wait."""
 
 
 @dataclass
@@ -70,6 +74,10 @@ class Rig(ABC):
         self, source: SourceHandle[Any], value: bytes | None, *, key: str | None, headers: Headers = ()
     ) -> None:
         """Send bytes to a topic; None is a tombstone."""
+
+    @abstractmethod
+    def message(self, source: SourceHandle[Any], body: bytes, *, key: str, id: str) -> None:
+        """Send the bytes of a message, with an id of the sender's."""
 
     @abstractmethod
     def senders(self, source: SourceHandle[D], *batches: Sequence[D]) -> Senders:
@@ -183,13 +191,26 @@ class HarnessRig(Rig):
         self._before_start.close()
 
     def send(self, source: SourceHandle[D], *data: D, key: str | None = None) -> None:
-        for item in data:
-            self.harness.send(source, item, key=key)
+        with self.harness.batch() if len(data) > MANY else nullcontext():
+            for item in data:
+                self.harness.send(source, item, key=key)
 
     def send_raw(
         self, source: SourceHandle[Any], value: bytes | None, *, key: str | None, headers: Headers = ()
     ) -> None:
         self.harness.send_raw(source, value, key=key, headers=dict(headers))
+
+    def message(self, source: SourceHandle[Any], body: bytes, *, key: str, id: str) -> None:
+        try:
+            data = self._codec(source).decode(body)
+        except msgspec.DecodeError:
+            self.harness.send_raw(source, body, key=key)
+        else:
+            self.harness.send(source, data, key=key, id=id)
+
+    def _codec(self, source: SourceHandle[Any]) -> Any:
+        plan = self.harness._plan
+        return plan.types[next(row.type for row in plan.sources if row.name == source.name)].codec
 
     def senders(self, source: SourceHandle[D], *batches: Sequence[D]) -> Senders:
         senders = HarnessSenders(self.harness, source, batches)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import os
 import shutil
@@ -288,3 +289,68 @@ def test_in_the_harness_a_node_that_comes_back_too_late_fails(tmp_path: Path) ->
         assert (letter.reason, letter.node) == ("timeout", "nap")
         assert harness.runs["a"].state(node) == ["one", "two"]
         assert harness.sent(sink) == ["one", "two"]
+
+
+class Patient:
+    """Words that take long: their calls are not waited for."""
+
+    def __init__(self, *long: str) -> None:
+        self.long = set(long)
+        self.had: list[str] = []
+
+    def workflow(self) -> Workflow:
+        async def read(event: Event[str], ctx: Context[list[str]]) -> str:
+            name = f"{event.key}/{event.data}"
+            self.had.append(name)
+            ctx.state.append(event.data)
+            if name in self.long:
+                await asyncio.Event().wait()
+            return event.data
+
+        workflow = Workflow("words")
+        source, sink = workflow.source(KafkaSource("words", str)), workflow.sink(KafkaSink("said", str))
+        reads = workflow.node(read, name="read")
+        source.to(reads)
+        reads.to(sink)
+        return workflow
+
+
+def live(lives: Lives, number: int) -> list[tuple[int, str]]:
+    """One process has the call, and ends when that has been answered. Returns what did not go through."""
+    runner = lives.next()
+    runner._slow.deadline = 0.05
+    return [(row.index, row.reason) for row in run(runner, call_of(number)).failed]
+
+
+def test_G10_an_event_that_ends_its_process_after_its_call_is_given_up_and_no_other_is(tmp_path: Path) -> None:
+    words = Patient("a/one", "b/two")  # the second one is deadly: each process ends while it goes on
+    lives = Lives(tmp_path, words.workflow())
+
+    assert live(lives, 1) == [(0, "slow"), (1, "behind"), (3, "slow")]
+    words.had.clear()
+    assert live(lives, 2) == [(0, "slow"), (1, "behind"), (3, "slow")]
+    assert "b/two" not in words.had, "of two suspects nobody would know which one it was"
+    words.long.remove("a/one")
+    assert live(lives, 3) == [(3, "slow")]
+    assert live(lives, 4) == [(3, "slow")]
+    words.had.clear()
+
+    assert live(lives, 5) == [(3, "poison")]
+    assert "b/two" not in words.had
+
+
+def test_a_process_that_ended_once_what_it_went_on_with_was_done_blames_nobody(tmp_path: Path) -> None:
+    words = Patient("a/one")
+    lives = Lives(tmp_path, words.workflow())
+    runner = lives.next()
+    runner._slow.deadline = 0.05
+
+    async def ask_twice() -> CallResult:
+        await runner.run_async(call_of(1))
+        [going] = runner._slow._going.values()
+        going.task.cancel()
+        words.long.clear()
+        return await runner.run_async(call_of(3, "another", words=WORDS))
+
+    assert asyncio.run(ask_twice()).failed == []
+    assert take_over(tmp_path / "processes", "node/0/0", 99) == []

@@ -295,3 +295,20 @@ def test_while_a_backlog_is_worked_off_short_waits_pass_in_memory_and_long_ones_
         assert numbers(harness) == [3, 4, 1, 2]
         assert [row for row in node.tried if row[0] == 1] == [(1, 1), (1, 2), (1, 3), (1, 4)]
         assert [row for row in node.tried if row[0] > 1] == [(3, 1), (3, 2), (3, 3), (4, 1), (2, 1)]
+
+
+def test_F08_a_key_with_nine_tenths_of_the_traffic_that_stands_still_holds_up_no_other() -> None:
+    """How long others take besides is measured: `benchmarks/patience.py`."""
+    orders = [
+        Order("hot" if number % 10 else f"cold-{number % 70}", number, fails=int(number == 1)) for number in range(900)
+    ]
+    hot = [order.number for order in orders if order.customer == "hot"]
+    with flow(Flaky(), Retry(2, on=(OSError,), backoff=Linear(60 * SECOND))) as harness:
+        harness.send_all(harness.orders, orders)  # type: ignore[attr-defined]
+
+        assert sorted(numbers(harness)) == [order.number for order in orders if order.customer != "hot"]
+        assert [row.key for row in harness.parked] == ["hot"] * len(hot)
+
+        harness.advance(60 * SECOND)
+        assert [number for number in numbers(harness) if number % 10] == hot
+        assert harness.parked == []

@@ -217,7 +217,7 @@ async def test_a_slow_call_that_began_with_another_state_is_made_again() -> None
         await asyncio.sleep(60)
 
     node: Any = SimpleNamespace(process=process, name="model", slot=0)
-    slow = SlowCalls(0.01)
+    slow = SlowCalls(0.01, lambda event, ctx: lambda: None)
     patient = slow.patient(node)
     context: Context[Any, Any] = Context("chat", "model")
     entry = Entry("chat", "ada", 1, "owner", None)
@@ -230,7 +230,7 @@ async def test_a_slow_call_that_began_with_another_state_is_made_again() -> None
             await patient(event, context)
 
     assert (calls, len(slow)) == ([1, 1], 1)
-    slow.begin(0, "another")
+    slow.begin(0, "another", 1)
     assert len(slow) == 0
     await asyncio.sleep(0)  # what was cancelled ends
 

@@ -23,8 +23,15 @@ from headrace import (
 )
 from headrace.testing import Harness
 from headrace.testing.engine import CRASH_POINTS
+from headrace.workflows.dispatch import Dispatch
 from headrace.workflows.errors import SourceClosed
 from headrace.workflows.handles import SinkHandle, SourceHandle
+from headrace.workflows.instructions import Load
+from headrace.workflows.memory_store import MemoryStore
+from headrace.workflows.partition import PartitionCore
+from headrace.workflows.records import Records
+from headrace.workflows.runner import UnitRunner
+from headrace.workflows.saving import Save
 
 Fuse = Literal["all"] | None
 SECOND = timedelta(seconds=1)
@@ -591,3 +598,30 @@ def test_an_end_by_a_source_stays_behind_what_came_before_it(fuse: Fuse) -> None
 
         assert harness.runs["a"].status == "completed"
         assert harness.runs["a"].state(node) == Tally(1)
+
+
+def test_a_timer_is_not_forgotten_that_the_store_has_only_after_it_was_asked_what_is_due() -> None:
+    """A commit may be under way while the store is asked, and come after."""
+    plan = watched()[0].compile()
+    world = MemoryStore()
+    core = PartitionCore(plan, 0, 1, world.acquire(0, term=1, placement=1, worker="w"))
+    runners = [UnitRunner(plan, unit.index) for unit in plan.units]
+    core.offer([Records(0, "readings/0", [0], [0], [None], [msgspec.json.encode(Reading("a", 1))], "1")], 0)
+    saves: list[Save] = []
+    while todo := core.instructions():
+        for instruction in todo:
+            if isinstance(instruction, Load):
+                core.loaded(instruction.keys, world.load(0, instruction.keys), 0)
+            elif isinstance(instruction, Dispatch):
+                core.finished(runners[instruction.call.unit].run(instruction.call), 0)
+            elif isinstance(instruction, Save):
+                saves.append(instruction)
+    [save] = saves
+    due = core.timers_at
+    assert due is not None
+
+    core.ring(due)
+    core.rang(*world.timers(0, due, 10), due)
+    assert core.committed(world.commit(0, core.owner, save.commit), due)
+
+    assert core.timers_at == due

@@ -27,7 +27,7 @@ from headrace.workflows.commit import Answer, DeadLetter, Output
 from headrace.workflows.dispatch import Dispatch
 from headrace.workflows.effects import STEPS, CrashPlan, Effect
 from headrace.workflows.epoch import Place
-from headrace.workflows.instructions import Instruction, Limits, Load, Recall, Ring
+from headrace.workflows.instructions import Instruction, Limits, Load, Recall, Ring, Tell
 from headrace.workflows.letters import of_refused
 from headrace.workflows.memory_store import MemoryStore
 from headrace.workflows.parking import Parked
@@ -288,6 +288,10 @@ class Engine:
             core.rang(*self.store.timers(number, instruction.before, instruction.limit), self.now)
         elif isinstance(instruction, Save):
             self._save(number, tenure, instruction)
+        elif isinstance(instruction, Tell):
+            for (unit, _), runner in self._runners.items():
+                if unit in instruction.units:
+                    runner.hasten(instruction.hasten)
         else:
             await self._call(core, instruction)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
@@ -25,6 +26,7 @@ from headrace import (
 from headrace.workflows.handles import NodeHandle, SinkHandle, SourceHandle
 
 SOON = timedelta(milliseconds=300)
+TOTAL = timedelta(seconds=2)
 PATIENCE = timedelta(seconds=8)
 """Enough for a cluster to start, and a message to be sent, on a machine that others use, too."""
 
@@ -126,6 +128,27 @@ def lone(unique: str) -> Lone:
     numbers.to(None)
     workflow.timeout(total=timedelta(milliseconds=50))
     return Lone(workflow, numbers)
+
+
+class Doze(Node[str, int, str]):
+    """Takes longer than its workflow may."""
+
+    def process(self, event: Event[str], ctx: Context[int]) -> str:
+        ctx.state = (ctx.state or 0) + 1
+        time.sleep(2 * TOTAL.total_seconds())
+        return event.data
+
+
+def dozing(unique: str) -> Timed:
+    """An unkeyed workflow that is over while a node has its first event."""
+    workflow = Workflow(f"dozing-{unique}", keyed=False)
+    words = workflow.source(ChannelSource(str, capacity=3, name="words"))
+    said = workflow.sink(KafkaSink(f"said-{unique}", str, name="said"))
+    node = workflow.node(Doze(), name="doze")
+    words.to(node)
+    node.to(said)
+    workflow.timeout(total=TOTAL)
+    return Timed(workflow, words, node, said)
 
 
 __getattr__ = found_in(__name__)
