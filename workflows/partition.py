@@ -116,6 +116,11 @@ class PartitionCore:
         return self.limits.epochs_in_flight + self.soon.more_epochs
 
     @property
+    def _may_recall(self) -> bool:
+        """One epoch more than that may be of events that stood still: they must get out of the way."""
+        return len(self.epochs) <= self._most_epochs
+
+    @property
     def parked(self) -> int:
         """Events that stand still."""
         return self.parking.count
@@ -128,9 +133,13 @@ class PartitionCore:
 
     @property
     def wakes_at(self) -> int | None:
-        """When there is something to do, should nothing happen before: milliseconds since 1970 UTC."""
+        """When there is something to do, should nothing happen before: milliseconds since 1970 UTC.
+
+        What is due but has to wait until an epoch is done does not count: that is told, and it must not hide what
+        those epochs wait for.
+        """
         soon = self.soon.next_due
-        parked = self.recalling.due
+        parked = self.recalling.due if self._may_recall else None
         return parked if soon is None or (parked is not None and parked < soon) else soon
 
     @property
@@ -303,7 +312,7 @@ class PartitionCore:
     def advance(self, now: int) -> None:
         """Whatever can go on now does: epochs enter, calls start, a finished epoch is to be saved."""
         self.router.now = now
-        if len(self.epochs) <= self._most_epochs and (tickets := self.recalling.take(now)):
+        if self._may_recall and (tickets := self.recalling.take(now)):
             self._instructions.append(Recall(tickets))
         self._enter_and_save(now)
         self._instructions.extend(self.closing.start(now))
