@@ -148,9 +148,15 @@ class PartitionCore:
 
         That is to be done once all that sources had at some later time has been offered.
         """
-        if self.ended or self.draining or len(self.epochs) > self.limits.epochs_in_flight:
-            return None
-        return self.time.next_due
+        return None if len(self.epochs) > self.limits.epochs_in_flight else self._of_time(self.time.next_due)
+
+    @property
+    def timers_ahead(self) -> int | None:
+        """The same, where it may not be asked for yet: epochs before have to be done first."""
+        return self._of_time(self.time.following)
+
+    def _of_time(self, due: int | None) -> int | None:
+        return None if self.ended or self.draining else due
 
     def instructions(self) -> list[Instruction]:
         """What is to be done now; each instruction is given once."""
