@@ -114,9 +114,8 @@ def main() -> None:
             loop = Loop(kind, asked.events, asked.keys)
             took = loop.run()
             best[kind] = min(took, best.get(kind, took))
-            say(
-                f"{kind}: {took:.2f} µs an event, {loop.calls} calls, {loop.core.soon.kept} waited, {loop.parked} parked"
-            )
+            waited = f"{loop.core.soon.kept} waited in memory, {loop.parked} were parked"
+            say(f"{kind}: {took:.2f} µs an event, {loop.calls} calls, {waited}")
     print(json.dumps({kind: round(took, 2) for kind, took in best.items()}))
 
 

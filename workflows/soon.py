@@ -268,7 +268,7 @@ class Soon:
         may: list[Item] = []
         for item in items:
             run = runs[item[0]]
-            if run not in held or held[run][0].number >= number:  # type: ignore[index]  # None is not in it
+            if run not in held or held[run][0].number >= number:  # None is not in it
                 may.append(item)
                 continue
             here = epoch.soon = epoch.soon or Shortly([0] * len(epoch.load))
