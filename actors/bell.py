@@ -17,6 +17,7 @@ class Bell:
 
     A timer must not come before an older event that lies in a log: its time was up only because nobody had read on.
     So the sources are asked how far they go, at a time when it is due, and it comes once all of that has been offered.
+    They are asked while what fell due before is still under way: else the next one would wait for one after the other.
 
     Args:
         number: Of the partition.
@@ -43,7 +44,7 @@ class Bell:
             held: Something that was pulled has not been offered yet, or nothing more may leave now.
         """
         now = self._shared.clock.now_ms()
-        again, timer = core.wakes_at, core.timers_at
+        again, timer = core.wakes_at, core.timers_ahead
         for due in (again, timer):
             if due is not None and due > now:
                 self._alarm.set(due, now)
@@ -54,7 +55,12 @@ class Bell:
         if self._asked is None:
             self._asked = now
             self._under_way.spawn(self._ask(now))
-        elif not held and self._reached is not None and (core.parking_full or self._reached()):
+        elif (
+            not held
+            and core.timers_at is not None
+            and self._reached is not None
+            and (core.parking_full or self._reached())
+        ):
             core.ring(self._asked)
             self._asked = self._reached = None
 

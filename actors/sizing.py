@@ -31,20 +31,21 @@ class Sizing:
         """Events for the next epoch; a modest guess until something has been measured."""
 
     def learn(self, result: CallResult) -> None:
-        """A call was measured."""
+        """A call was measured. One of few events says little of many, unless it took long."""
         count = len(result.codes)
         if count:
             cost = result.seconds / count
             known = self._seconds.get(result.unit, cost)
-            self._seconds[result.unit] = known + _WEIGHT * (cost - known)
+            weight = _WEIGHT * min(1.0, max(result.seconds / TARGET, count / self.limit))
+            self._seconds[result.unit] = known + weight * (cost - known)
             self._decide()
 
     def learn_commit(self, save: Save) -> None:
         """An epoch is to be committed."""
         runs = save.commit.runs
-        if save.events and runs:
+        if save.events:  # one that writes no runs counts, too: they may all have begun by now, and have no state
             sample = [sum(map(len, fields)) for fields in islice(runs.values(), _SAMPLE)]
-            size = len(runs) * sum(sample) / len(sample)
+            size = len(runs) * sum(sample) / max(1, len(sample))
             self._runs += _WEIGHT * (len(runs) / save.events - self._runs)
             self._bytes += _WEIGHT * (size / save.events - self._bytes)
             self._decide()

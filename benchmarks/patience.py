@@ -53,8 +53,8 @@ def say(text: str) -> None:
 class Bench:
     """The servers, and what is run on them."""
 
-    def __init__(self, redis_url: str, bootstrap: str) -> None:
-        self.redis_url, self.bootstrap = redis_url, bootstrap
+    def __init__(self, redis_url: str, bootstrap: str, *, fused: bool = True) -> None:
+        self.redis_url, self.bootstrap, self.fused = redis_url, bootstrap, fused
 
     def topic(self, name: str) -> None:
         """Make a topic of one partition."""
@@ -63,9 +63,9 @@ class Bench:
 
     @contextmanager
     def deployed(self, kind: str, topic: str) -> Iterator[tuple[Cluster, str]]:
-        """One of the workflows, fused, in one worker."""
+        """One of the workflows in one worker, its node in there or in an actor of its own."""
         ref, workflow = load_workflow(f"benchmarks.patience_flow:{kind}__{topic.replace('-', '_')}", ROOT)
-        plan = workflow.compile(fuse="all")
+        plan = workflow.compile(fuse="all" if self.fused else None)
 
         async def publish() -> None:
             async with Registry(self.redis_url, connections=1) as registry:
@@ -74,7 +74,9 @@ class Bench:
         asyncio.run(publish())
         kafka = {"bootstrap_servers": self.bootstrap}
         cluster = start(
-            deployment_of(plan, ref, self.redis_url, fuse=True, kafka=kafka, partitions=1, spares=0, start_over=True)
+            deployment_of(
+                plan, ref, self.redis_url, fuse=self.fused, kafka=kafka, partitions=1, spares=0, start_over=True
+            )
         )
         try:
             yield cluster, plan.name
@@ -228,12 +230,13 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=300_000, help="of the storm; 0: leave it out")
     parser.add_argument("--keys", type=int, default=10_000, help="of the storm")
     parser.add_argument("--work", default="0,25", help="of the storm: microseconds that an attempt takes, in turn")
+    parser.add_argument("--actors", action="store_true", help="the node in an actor of its own, not in the worker")
     parser.add_argument("--no-hot", action="store_true", help="leave the hot key out")
     asked = parser.parse_args()
     configure_logs("warning")
     figures: dict[str, object] = {}
     with Valkey() as redis, ApacheKafka(cache=ROOT / ".cache") as broker, LocalRay(cpus=4):
-        bench = Bench(redis.url, broker.bootstrap)
+        bench = Bench(redis.url, broker.bootstrap, fused=not asked.actors)
         bench.topic(LATE)
         if asked.events:
             for work in map(int, asked.work.split(",")):

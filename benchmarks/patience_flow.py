@@ -90,6 +90,11 @@ def _workflow(name: str, topic: str) -> Workflow:
     return workflow
 
 
+def storm_of(kind: str) -> Workflow:
+    """The workflow of the storm, or the calm one."""
+    return _workflow(kind, "loop")
+
+
 def __getattr__(attribute: str) -> Workflow:
     name, _, topic = attribute.partition("__")
     if not topic:

@@ -26,6 +26,8 @@ SLOW: Final = "slow"
 """The event's call goes on in the node's process, longer than its epoch waits; its result is fetched."""
 CLOSED: Final = (PAUSED, UNAVAILABLE)
 """Reasons of a node that gets no events."""
+STAYING: Final = frozenset({SLOW, *CLOSED})
+"""Reasons of an event that is not to be tried again, but to go on when something else happens."""
 
 
 class Call(msgspec.Struct, array_like=True, kw_only=True, gc=False):
@@ -155,12 +157,12 @@ class Failed(msgspec.Struct, array_like=True, frozen=True, gc=False):
     @property
     def behind(self) -> bool:
         """It did not enter the node: another event of its run stands still before it."""
-        return not self.attempts and self.reason not in (SLOW, *CLOSED)
+        return not self.attempts and self.reason not in STAYING
 
     @property
     def stays(self) -> bool:
         """It is not to be tried again, but to go on when something else happens."""
-        return self.closed or (self.wait is not None and self.reason == SLOW)
+        return self.wait is not None and self.reason in STAYING
 
     @property
     def closed(self) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import count, repeat
 from operator import sub
 from typing import Any, TypeAlias
 
@@ -84,13 +84,15 @@ class Dispatcher:
         for epoch in epochs:
             if not epoch.entered:
                 break
-            load = epoch.load
-            for region in self._plan.regions:
-                index = region.index
-                moving = load if epoch.soon is None else list(map(sub, load, epoch.soon.load))
-                if load[index] and not occupied[index] and not any(occupied[r] or moving[r] for r in region.before):
-                    self._start_region(epoch, region, now, started)
-            moving = load if epoch.soon is None else list(map(sub, load, epoch.soon.load))
+            load, here = epoch.load, epoch.soon
+            if epoch.waiting or epoch.ready or epoch.flows:  # else none of it can start: all wait, or are under way
+                for region in self._plan.regions:
+                    index = region.index
+                    moving = load if here is None else list(map(sub, load, here.load))
+                    if load[index] and not occupied[index] and not any(occupied[r] or moving[r] for r in region.before):
+                        self._start_region(epoch, region, now, started)
+                        here = epoch.soon
+            moving = load if here is None else list(map(sub, load, here.load))
             occupied = [was or bool(count) for was, count in zip(occupied, moving, strict=True)]
         return started
 
@@ -140,7 +142,8 @@ class Dispatcher:
         call = Call(
             partition=self._partition, unit=unit, replica=place[1], number=number, owner=self._owner, now=now,
             keys=[run.key for run in runs], numbers=[run.number for run in runs],
-            bases=[run.versions[unit] for run in runs], states=self._states(unit, runs),
+            bases=[0] * len(runs) if self._stateless[unit] else [run.versions[unit] for run in runs],
+            states=self._states(unit, runs),
             shared=[run.shared for run in runs] if self._plan.run_state is not None else None,
             timers=[run.timers for run in runs] if self._plan.firing_type >= 0 else None,
             runs=list(map(places.__getitem__, of_runs)), nodes=[node for _, node in items], origins=epoch.origins,
@@ -161,16 +164,16 @@ class Dispatcher:
                     call.attempts[index] = epoch.tickets[ticket].attempts if ticket.node else 0
                 call.falls = max(epoch.tickets[ticket].falls for ticket in tickets.values())
         if again and here is not None:
-            tried = [here.tried.pop(item, -1) for item in items[: len(again)]]
-            call.attempts = tried + [-1] * (len(items) - len(again))
+            call.attempts = list(map(here.tried.pop, items[: len(again)], repeat(-1)))
+            call.attempts += [-1] * (len(items) - len(again))
         if self._parking.count or epoch.stopped or here is not None or self.paused:
             call.blocked = self._blocked(epoch, unit, runs) or None
         data: Sequence[Any] | None = None
         if epoch.data is not None and self._plan.units[unit].in_worker:
             if whole:
                 data = epoch.data
-            elif slots[-1] < epoch.count and len(epoch.runs) == epoch.count:
-                data = [epoch.data[slot] for slot in slots]
+            elif len(epoch.runs) == epoch.count or max(slots) < epoch.count:
+                data = list(map(epoch.data.__getitem__, slots))
         dispatch = self.busy[place] = Dispatch(call, data, epoch, slots, runs, tickets=tickets, again=again)
         return dispatch
 
@@ -178,11 +181,14 @@ class Dispatcher:
         """Nodes of the unit before which events of these runs stand still; see `Call.blocked`."""
         plan, parking, found = self._plan, self._parking, list[tuple[int, int, int]]()
         inside = plan.units[unit].nodes
-        if epoch.soon is not None and epoch.soon.queues:
-            places = dict(zip(runs, count()))
+        queues = epoch.soon.queues if epoch.soon is not None else {}
+        if len(queues) > len(runs) * len(inside):  # few runs go in while many wait: in a storm
             found = [
-                (places[run], node, NONE_MAY) for node, run in epoch.soon.queues if run in places and node in inside
+                (index, node, NONE_MAY) for node in inside for index, run in enumerate(runs) if (node, run) in queues
             ]
+        elif queues:
+            places = dict(zip(runs, count()))
+            found = [(places[run], node, NONE_MAY) for node, run in queues if run in places and node in inside]
         paused = [(index, node, IS_PAUSED) for node in self.paused.intersection(inside) for index in range(len(runs))]
         if not (parking.count or epoch.stopped):
             return found + paused
@@ -221,14 +227,14 @@ def _whole(epoch: Epoch) -> dict[str, Any]:
 
 
 def _part(epoch: Epoch, slots: Sequence[int]) -> dict[str, Any]:
-    roots = [epoch.roots[slot] for slot in slots]
+    roots = slots if len(epoch.runs) == epoch.count else list(map(epoch.roots.__getitem__, slots))
     paths, hops, headers = epoch.paths, epoch.hops, epoch.headers
     return {
-        "types": [epoch.types[slot] for slot in slots],
-        "blobs": [epoch.blobs[slot] for slot in slots],
-        "origin_of": [epoch.origin_of[root] for root in roots],
-        "offsets": [epoch.offsets[root] for root in roots],
-        "times": [epoch.times[root] for root in roots],
+        "types": list(map(epoch.types.__getitem__, slots)),
+        "blobs": list(map(epoch.blobs.__getitem__, slots)),
+        "origin_of": list(map(epoch.origin_of.__getitem__, roots)) if len(epoch.origins) > 1 else [0] * len(slots),
+        "offsets": list(map(epoch.offsets.__getitem__, roots)),
+        "times": list(map(epoch.times.__getitem__, roots)),
         "headers": [headers[root] for root in roots] if headers else None,
         "paths": [paths.get(slot, ()) for slot in slots] if paths else None,
         "hops": [hops.get(slot, 0) for slot in slots] if hops else None,

@@ -128,15 +128,15 @@ class EntryTable:
         held = self._entries
         owner = call.owner
         stateless = not self._count
-        entries: list[Entry] = []
+        entries = self._stateless(call) if stateless else []
         need: list[int] = []
         for index, (key, number, base, states) in enumerate(
-            zip(call.keys, call.numbers, call.bases, call.states, strict=True)
+            () if stateless else zip(call.keys, call.numbers, call.bases, call.states, strict=True)
         ):
             entry = held.get(key)
             is_held = entry is not None and entry.number == number and entry.owner == owner
-            if entry is None or not (is_held and (stateless or entry.version == base)):
-                if states is None and base != 0 and not stateless:
+            if entry is None or not (is_held and entry.version == base):
+                if states is None and base != 0:
                     need.append(index)
                     continue
                 entry = self._load(key, number, owner, base, states)
@@ -157,6 +157,16 @@ class EntryTable:
         if len(held) > self._limit:
             self._trim(call)
         return entries, need
+
+    def _stateless(self, call: Call) -> list[Entry]:
+        """Entries of a call's runs where no node of the unit has a state: any version will do."""
+        held, owner, entries = self._entries, call.owner, list[Entry]()
+        for key, number in zip(call.keys, call.numbers, strict=True):
+            entry = held.get(key)
+            if entry is None or entry.number != number or entry.owner != owner:
+                entry = self._load(key, number, owner, 0, None)
+            entries.append(entry)
+        return entries
 
     def _load(self, key: str, number: int, owner: str, base: int, states: Blobs | None) -> Entry:
         entry = Entry(self._workflow, key, number, owner, self._shared)

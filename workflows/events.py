@@ -73,7 +73,9 @@ class Event(msgspec.Struct, Generic[D_co], frozen=True, gc=False):
 
 def id_of(origin: str, offset: int | str, path: tuple[int, ...]) -> str:
     """What `Event.id` is: asked for each output, too, where there is no event any more."""
-    if len(path) == 1 and origin:  # what one node made
+    if origin and not path:  # the source's event
+        return f"{origin}/{offset}"
+    if origin and len(path) == 1:  # what one node made
         return f"{origin}/{offset}.{path[0]}"
     return f"{place_of(origin)}{offset}{suffix_of(path)}"
 

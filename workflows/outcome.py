@@ -6,7 +6,7 @@ import traceback
 from collections.abc import Callable
 from operator import itemgetter
 from types import TracebackType
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -19,7 +19,7 @@ from .deadline import DeadlineExceeded
 from .entries import Entry
 from .errors import HeadraceError
 from .events import Event
-from .holding import NodePaused, StandsBehind, stop
+from .holding import NONE_MAY, NodePaused, StandsBehind, stop
 from .plan import FailurePlan, Plan
 from .program import EXIT, INNER, MANY, NOTHING, NodeProgram, Step, UnitProgram
 from .progress import Seat
@@ -36,6 +36,8 @@ BYTE = 255
 """Largest exit code that a call's plain codes can carry."""
 TRACEBACK_CAP = 4_000
 """Characters of a traceback that a dead letter keeps (its end)."""
+_TOLD: Final = frozenset({StandsBehind, NodePaused, StillRuns})
+"""What no node has raised: these events stand still for other reasons."""
 
 
 class OutputError(HeadraceError):
@@ -198,6 +200,8 @@ class Outcome:
         Returns:
             What goes on: a `Failure` by the node's route for it; else the item, which goes nowhere.
         """
+        if self.again(node, index, error, item.event, item.type, item.blob, item.hops, entry):
+            return item
         rows = self.result.failed
         self.failed(index, node.index, error, item, entry)
         step, plan, row, hops = node.failure, node.plan.failure, rows[-1], item.hops
@@ -260,20 +264,63 @@ class Outcome:
             if entry is not None:
                 stop(entry, node)
             return
-        attempts = before + 1
-        wait: int | None = None
-        retry = self._plan.nodes[node].retry
-        if retry is not None and item is not None and entry is not None:
-            wait = retry.wait(error, attempts, item.event.id)
-            if wait is not None:
-                stop(entry, node)
-        reason, text, trace = describe(error) if wait is None else (*in_words(error), None)
+        reason, text, trace = describe(error)
         text, trace = self.told(text), trace and self.told(trace)
-        self.result.failed.append(Failed(index, path, node, reason, text, trace, type, blob, hops, attempts, wait))
+        self.result.failed.append(Failed(index, path, node, reason, text, trace, type, blob, hops, before + 1, None))
+
+    def again(
+        self, node: NodeProgram, index: int, error: BaseException, event: Event[Any], type: int, blob: bytes | None,
+        hops: int, entry: Entry,
+    ) -> bool:  # fmt: skip
+        """The event is to be tried again by the node, if its policy says so. In a storm it is three of ten.
+
+        Args:
+            node: The node.
+            index: Which event of the call it came from.
+            error: What was raised.
+            event: The event as it came to the node.
+            type: Of its data.
+            blob: Its data.
+            hops: Nodes that it has been through, with this one.
+            entry: Its run.
+
+        Returns:
+            Whether it is; if not, nothing has been noted.
+        """
+        retry, call, attempts = node.plan.retry, self.call, 1
+        if retry is None or error.__class__ in _TOLD:
+            return False
+        number, came = node.index, call.attempts
+        if (
+            came is not None
+            and number == call.nodes[index]
+            and came[index] > 0
+            and (self.by_waves or hops == (call.hops[index] if call.hops else 0) + 1)
+        ):
+            attempts += came[index]
+        wait = retry.wait(error, attempts, event.id)
+        if wait is None:
+            return False
+        entry.stopped = entry.stopped or {}
+        entry.stopped[number] = NONE_MAY
+        path = event.path
+        if path and call.paths:
+            path = path[len(call.paths[index]) :]
+        if blob is call.blobs[index]:
+            type, blob = call.types[index], None
+        if error.__class__.__module__ == "builtins":
+            reason, text = "error", f"{error.__class__.__name__}: {error}"
+        else:
+            reason, text = in_words(error)
+        self.result.failed.append(
+            Failed(index, path, number, reason, self.told(text), None, type, blob, hops, attempts, wait)
+        )
+        return True
 
     def told(self, text: str) -> str:
         """What a node raised, as text that JSON can carry."""
-        return self.mask(text).encode("utf-8", "backslashreplace").decode()
+        text = self.mask(text)
+        return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode()
 
 
 def emitted(event: Event[Any], data: Any, branch: int) -> Event[Any]:

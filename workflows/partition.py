@@ -120,6 +120,11 @@ class PartitionCore:
         return self.limits.epochs_in_flight + self.soon.more_epochs
 
     @property
+    def _may_recall(self) -> bool:
+        """One epoch more than that may be of events that stood still: they must get out of the way."""
+        return len(self.epochs) <= self._most_epochs
+
+    @property
     def parked(self) -> int:
         """Events that stand still."""
         return self.parking.count
@@ -132,9 +137,13 @@ class PartitionCore:
 
     @property
     def wakes_at(self) -> int | None:
-        """When there is something to do, should nothing happen before: milliseconds since 1970 UTC."""
+        """When there is something to do, should nothing happen before: milliseconds since 1970 UTC.
+
+        What is due but has to wait until an epoch is done does not count: that is told, and it must not hide what
+        those epochs wait for.
+        """
         soon = self.soon.next_due
-        times = (self.recalling.due, soon, self.haste.due)
+        times = (self.recalling.due if self._may_recall else None, soon, self.haste.due)
         return min((time for time in times if time is not None), default=None)
 
     @property
@@ -143,9 +152,15 @@ class PartitionCore:
 
         That is to be done once all that sources had at some later time has been offered.
         """
-        if self.ended or self.draining or len(self.epochs) > self.limits.epochs_in_flight:
-            return None
-        return self.time.next_due
+        return None if len(self.epochs) > self.limits.epochs_in_flight else self._of_time(self.time.next_due)
+
+    @property
+    def timers_ahead(self) -> int | None:
+        """The same, where it may not be asked for yet: epochs before have to be done first."""
+        return self._of_time(self.time.following)
+
+    def _of_time(self, due: int | None) -> int | None:
+        return None if self.ended or self.draining else due
 
     def instructions(self) -> list[Instruction]:
         """What is to be done now; each instruction is given once."""
@@ -311,7 +326,7 @@ class PartitionCore:
         """Whatever can go on now does: epochs enter, calls start, a finished epoch is to be saved."""
         self.router.now = now
         self.haste.look(now)
-        if len(self.epochs) <= self._most_epochs and (tickets := self.recalling.take(now)):
+        if self._may_recall and (tickets := self.recalling.take(now)):
             self._instructions.append(Recall(tickets))
         self._enter_and_save(now)
         self._start_calls(now)

@@ -188,7 +188,8 @@ class UnitRunner:
             if entry.ended:
                 self._entries.forget(entry.key)
         self._inner.keep(entries)
-        result.states = [entry.blobs.copy() for entry in entries]
+        if self.program.state_names:
+            result.states = [entry.blobs.copy() for entry in entries]
         if self.plan.run_state is not None:
             result.shared = [entry.shared for entry in entries]
         if out.call.timers is not None:

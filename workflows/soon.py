@@ -2,7 +2,8 @@
 
 An event that stands still is parked, durably: it is written to the store, and read from it when it is due. While a
 backlog is worked off, that would be most of the work in a storm of retries. So an epoch of many events keeps those in
-memory that are due again before it has lasted `Limits.soon`, and those of their runs behind them before the same node.
+memory that are due again within `Limits.soon` of its first failure, and those of their runs behind them before the same
+node.
 Its commit waits for them; what is not done by then is parked like any other. If the process dies meanwhile, nothing of
 it has happened: the events come again from their source, with their first attempt.
 
@@ -15,10 +16,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from msgspec.structs import replace
 
+from .calls import STAYING
 from .plan import Plan
 from .waves import goes_in_waves
 
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
     from .program import UnitProgram
     from .runs import RunRecord
 
+Name: TypeAlias = "tuple[int, RunRecord]"
+"""Of a queue: node and run."""
 _MORE_EPOCHS: Final = 9
 """That may be in flight while something waits: they are behind an epoch that has little to do."""
 
@@ -40,7 +44,9 @@ class Shortly:
 
     load: list[int]
     """By region: how many of the events there wait (or are tried again right now)."""
-    queues: dict[tuple[int, RunRecord], list[int]] = field(default_factory=dict)
+    until: int = 0
+    """Until when they may: milliseconds since 1970 UTC; 0: none has failed yet."""
+    queues: dict[Name, list[int]] = field(default_factory=dict)
     """By node and run: slots, in order; the first one is to be tried again, the others stand behind it."""
     tried: dict[Item, int] = field(default_factory=dict)
     """Failed attempts of those that have some."""
@@ -69,8 +75,8 @@ class Soon:
         """Events that wait."""
         self.kept = 0
         """Failed attempts whose events waited here."""
-        self._due: dict[int, list[tuple[Epoch, int, RunRecord]]] = {}
-        """When a queue is due -> its epoch, node and run."""
+        self._due: dict[int, list[tuple[Epoch, list[Name]]]] = {}
+        """When queues are due -> their epochs and names."""
         self._heap: list[int] = []
         """When something is due."""
         self._holders: dict[RunRecord, list[Epoch]] = {}
@@ -109,32 +115,49 @@ class Soon:
                 epoch.load[region] += kept
         if here is not None and dispatch.again:
             here.load[region] -= len(dispatch.again)
+            self.count -= len(dispatch.again)
+            runs = here.runs
             for run in dispatch.again:
-                self._less(epoch, run, 1)
+                left = runs[run] - 1
+                if left:
+                    runs[run] = left
+                else:
+                    self._gone(epoch, run)
         return result
 
     def _may(self, epoch: Epoch) -> bool:
         return self._allowed and epoch.count >= self._limits.soon_from and not (epoch.tickets or epoch.firings)
 
-    def _take(self, dispatch: Dispatch, here: Shortly, rows: Sequence[Failed], now: int) -> list[Failed]:
+    def _take(  # noqa: PLR0912  in one piece: in a storm three of ten events go through it
+        self, dispatch: Dispatch, here: Shortly, rows: Sequence[Failed], now: int
+    ) -> list[Failed]:
         """Keep what may wait here. Returns the others."""
-        epoch, slots, queues, tried = dispatch.epoch, dispatch.slots, here.queues, here.tried
-        last, most = epoch.began + self._limits.soon, self._limits.waiting_soon
+        epoch, slots, queues, tried, runs = dispatch.epoch, dispatch.slots, here.queues, here.tried, here.runs
+        of_slots, hops_of, depths, tick = epoch.runs, epoch.hops, self._depths, self._limits.soon_tick
+        if not here.until:
+            here.until = now + self._limits.soon
+        last, most = here.until, self._limits.waiting_soon
         rest: list[Failed] = []
+        due_at: dict[int, list[Name]] = {}
         for row in rows:
-            if row.wait is None:
+            wait = row.wait
+            if wait is None:
                 rest.append(row)
                 continue
-            slot, node = slots[row.index], row.node
-            run = epoch.runs[slot]
+            slot, node, attempts = slots[row.index], row.node, row.attempts
+            run = of_slots[slot]
             assert run is not None
             name = (node, run)
-            if row.attempts and not row.stays:
-                due = now + row.wait
+            if attempts and row.reason not in STAYING:
+                due = now + wait
                 if due > last or len(tried) >= most:
                     rest.append(row)
                     continue
-                self._at(due).append((epoch, node, run))
+                due = -(-due // tick)
+                if due in due_at:
+                    due_at[due].append(name)
+                else:
+                    due_at[due] = [name]
                 self.kept += 1
                 queue = queues[name] = []
             elif name in queues:
@@ -145,11 +168,19 @@ class Soon:
             else:
                 rest.append(row)
                 continue
-            slot = self._slot(epoch, slot, row)
+            if row.path or row.data is not None or hops_of or row.hops != depths.get(node, 1):
+                slot = self._slot(epoch, slot, row)
             queue.append(slot)
-            if row.attempts:  # of one that failed; or had failed before, and its node gets no events now
-                tried[slot, node] = row.attempts
-            self._more(epoch, here, run)
+            if attempts:  # of one that failed; or had failed before, and its node gets no events now
+                tried[slot, node] = attempts
+            self.count += 1
+            if run in runs:
+                runs[run] += 1
+            else:
+                runs[run] = 1
+                self._held(epoch, run)
+        for due, names in due_at.items():
+            self._at(due * tick).append((epoch, names))
         return rest
 
     @staticmethod
@@ -175,10 +206,8 @@ class Soon:
             here.tried[item] = row.attempts
         self._more(epoch, here, run)
 
-    def _at(self, due: int) -> list[tuple[Epoch, int, RunRecord]]:
-        """What goes on then, or a little later."""
-        tick = self._limits.soon_tick
-        due = -(-due // tick) * tick
+    def _at(self, due: int) -> list[tuple[Epoch, list[Name]]]:
+        """What goes on then."""
         found = self._due.get(due)
         if found is None:
             found = self._due[due] = []
@@ -197,28 +226,27 @@ class Soon:
         count = here.runs.get(run, 0)
         here.runs[run] = count + 1
         if not count:
-            holders = self._holders.get(run)
-            if holders is None:
-                self._holders[run] = [epoch]
-            else:
-                holders.append(epoch)
-                holders.sort(key=_number)
+            self._held(epoch, run)
 
-    def _less(self, epoch: Epoch, run: RunRecord, count: int) -> None:
-        """So many of a run wait no longer; if they were the last ones, the next epoch's may go on."""
+    def _held(self, epoch: Epoch, run: RunRecord) -> None:
+        """Something of the run waits in this epoch, and did not before."""
+        holders = self._holders.get(run)
+        if holders is None:
+            self._holders[run] = [epoch]
+        else:
+            holders.append(epoch)
+            holders.sort(key=_number)
+
+    def _gone(self, epoch: Epoch, run: RunRecord) -> None:
+        """Nothing of the run waits in this epoch any longer: those of the next epoch may go on."""
         here = epoch.soon
         assert here is not None
-        self.count -= count
-        left = here.runs[run] - count
-        if left:
-            here.runs[run] = left
-            return
         del here.runs[run]
         holders = self._holders[run]
-        holders.remove(epoch)
-        if not holders:
+        if len(holders) == 1:
             del self._holders[run]
             return
+        holders.remove(epoch)
         following = holders[0]
         waits = following.soon
         assert waits is not None
@@ -227,20 +255,24 @@ class Soon:
             waits.load[region] -= 1
             following.waiting.setdefault(region, []).append(item)
         if items:
-            self._less(following, run, len(items))
+            self.count -= len(items)
+            waits.runs[run] -= len(items)
+            if not waits.runs[run]:
+                self._gone(following, run)
 
     def defer(self, epoch: Epoch, region: int, items: list[Item]) -> list[Item]:
         """Events before a region that may enter it; those whose run waits in an epoch before wait as well."""
-        if not self._holders:
+        held, runs, number = self._holders, epoch.runs, epoch.number
+        if not held:
             return items
         may: list[Item] = []
         for item in items:
-            run = epoch.runs[item[0]]
-            holders = self._holders.get(run) if run is not None else None
-            if run is None or not holders or holders[0].number >= epoch.number:
+            run = runs[item[0]]
+            if run not in held or held[run][0].number >= number:  # None is not in it
                 may.append(item)
                 continue
             here = epoch.soon = epoch.soon or Shortly([0] * len(epoch.load))
+            assert run is not None
             here.later.setdefault(run, []).append((region, item))
             here.load[region] += 1
             self._more(epoch, here, run)
@@ -248,23 +280,32 @@ class Soon:
 
     def release(self, now: int) -> None:
         """What is due by now gets ready."""
-        plan, heap = self._plan, self._heap
+        heap = self._heap
         while heap and heap[0] <= now:
-            for epoch, node, run in self._due.pop(heappop(heap)):
-                here = epoch.soon
-                assert here is not None
-                slots = here.queues.pop((node, run))
-                unit = plan.unit_of[node]
-                place = (unit, run.hash % plan.units[unit].replicas)
-                again = here.again.get(place)
-                if again is None:
-                    again = here.again[place] = []
-                ready = epoch.ready.setdefault(place, [])
-                if len(ready) == len(again):
-                    ready += [(slot, node) for slot in slots]
-                else:
-                    ready[len(again) : len(again)] = [(slot, node) for slot in slots]
-                again += [run] * len(slots)
+            for epoch, names in self._due.pop(heappop(heap)):
+                self._release(epoch, names)
+
+    def _release(self, epoch: Epoch, names: Sequence[Name]) -> None:
+        here, units, unit_of = epoch.soon, self._plan.units, self._plan.unit_of
+        assert here is not None
+        queues = here.queues
+        by_place: dict[Place, tuple[list[Item], list[RunRecord]]] = {}
+        for name in names:
+            node, run = name
+            unit = unit_of[node]
+            replicas = units[unit].replicas
+            place = (unit, run.hash % replicas if replicas > 1 else 0)
+            if place in by_place:
+                items, runs = by_place[place]
+            else:
+                items, runs = by_place[place] = ([], [])
+            for slot in queues.pop(name):
+                items.append((slot, node))
+                runs.append(run)
+        for place, (items, runs) in by_place.items():
+            again, ready = here.again.setdefault(place, []), epoch.ready.setdefault(place, [])
+            ready[len(again) : len(again)] = items
+            again += runs
 
 
 def _number(epoch: Epoch) -> int:

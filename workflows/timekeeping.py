@@ -60,6 +60,11 @@ class Timekeeping:
         """When the first is due that is not under way: milliseconds since 1970 UTC; None: nothing is to be done."""
         return None if self._asked or self._under_way else self._first
 
+    @property
+    def following(self) -> int | None:
+        """The same, also while what fell due before is under way: sources can be asked meanwhile how far they go."""
+        return None if self._asked else self._first
+
     def ask(self) -> None:
         """The store is asked for what is due."""
         made = [epoch.save.commit.timers for epoch in self._core.epochs if epoch.save is not None]

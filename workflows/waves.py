@@ -135,7 +135,7 @@ class Waves:
         state: Any = None
         saved = b""
         sent: Sent | None = None
-        failed = 0
+        failed, retries = 0, node.plan.retry is not None
         lanes, mark = out.seat.lanes, mark_of(position)
         for row in wave:
             index, entry, event, type, blob = row
@@ -187,9 +187,12 @@ class Waves:
                         items = unfold(node, result, Item(_DROP, event, type, blob, context._hop))
             except (Exception, SystemExit) as error:  # noqa: BLE001  whatever user code raises ends as a dead letter
                 context._effects = None
-                self._entries.restore(node, entry)
-                item = out.failed_at(node, index, error, Item(_DROP, event, type, blob, context._hop), entry, context)
                 failed += 1
+                if slot >= 0:
+                    self._entries.restore(node, entry)
+                if retries and out.again(node, index, error, event, type, blob, context._hop, entry):
+                    continue
+                item = out.failed_at(node, index, error, Item(_DROP, event, type, blob, context._hop), entry, context)
                 self._place(index, entry, [item], waves, call)
                 continue
             if slot >= 0:

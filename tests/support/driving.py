@@ -80,8 +80,11 @@ class World:
                 self.core.advance(self.now)
             self.todo += self.core.instructions()
             exhausted = self.read >= len(self.log) or self.core.ended
-            if (soon := self.core.soon.next_due) is not None and (not self.todo or self.draw.random() < 0.05):
-                self.now = max(self.now, soon)
+            if self.core.soon.next_due is not None and (not self.todo or self.draw.random() < 0.05):
+                due = self.core.wakes_at
+                assert due is not None, "nobody wakes it"
+                assert self.todo or due > self.now, "it was woken for something that it can't do"
+                self.now = max(self.now, due)
                 continue
             if not self.todo and exhausted and self.core.idle:
                 if self.store.head(0).sequence == self.core.builder.sequence:
