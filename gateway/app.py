@@ -22,6 +22,7 @@ from headrace.gateway import (
 )
 from headrace.gateway.authentication import Credentials
 from headrace.gateway.cors import add_cors
+from headrace.gateway.direct import DirectApp
 from headrace.gateway.ending import on_signals
 from headrace.gateway.gateway import Gateway
 from headrace.gateway.limits import Limits, Told
@@ -81,7 +82,7 @@ def create_app(
         finally:
             await gateway.close()
 
-    app = FastAPI(
+    app = DirectApp(
         title="Headrace", version=version("headrace"), description=DESCRIPTION, lifespan=lifespan,
         redirect_slashes=False,
     )  # fmt: skip
@@ -99,4 +100,5 @@ def create_app(
     app.add_middleware(Metered, meter=gateway.meter)
     add_cors(app, settings.cors_origins)
     described(app)
+    app.begin_direct(gateway, pages=bool(settings.cors_origins))
     return app
