@@ -193,12 +193,12 @@ async def subscription(client: Client) -> AsyncIterator[Heard]:
         return
     cluster = _cluster_of(client)
     if cluster is None:
-        async with client.pubsub() as heard:
+        async with _untyped(client).pubsub() as heard:
             yield heard
         return
     try:
         await cluster.initialize()
-        async with cluster.pubsub(node=cluster.get_random_primary_node()) as heard:
+        async with _untyped(cluster).pubsub(node=cluster.get_random_primary_node()) as heard:
             yield heard
     finally:
         await cluster.aclose()

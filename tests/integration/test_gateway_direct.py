@@ -8,12 +8,14 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
 from headrace.actors.access_keys import create_key
 from headrace.actors.store import Store
 from headrace.gateway import direct
 from headrace.gateway.app import create_app
+from headrace.gateway.gateway import Gateway
 from headrace.gateway.settings import gateway_settings
 from headrace.workflows.store import SourceDescriptor, WorkflowDescriptor
 
@@ -63,9 +65,9 @@ async def serving(url: str, monkeypatch: pytest.MonkeyPatch, **table: Any) -> As
             gone.append(False)
             await super().__call__(scope, receive, send)
 
-        async def _answer(self, *asked: Any) -> None:
+        async def _answer(self, gateway: Gateway, route: APIRoute, scope: Scope, receive: Receive, send: Send) -> None:
             gone[-1] = True
-            await super()._answer(*asked)
+            await super()._answer(gateway, route, scope, receive, send)
 
     monkeypatch.setattr("headrace.gateway.app.DirectApp", Noted)
     app = create_app(url, settings=gateway_settings(table))
@@ -129,7 +131,8 @@ async def test_who_asks_is_found_out_on_both_ways(
     assert [answer.headers["ratelimit"].partition(";t=")[0] for answer in (*may, *too_often)] == [
         f'"caller";r={left}' for left in (2, 1, 0, 0)
     ]
-    keys = {fields[b"key"] for _, fields in await store.client.xrange(store.keys(0).inbox)}
+    entries: Any = await store.client.xrange(store.keys(0).inbox)
+    keys = {fields[b"key"] for _, fields in entries}
     assert len(keys) == 1
     assert b"acme" in keys.pop()
 
