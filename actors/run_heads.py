@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from headrace.actors.run_beginning import ACCEPTED, are_beginning
 from headrace.actors.run_views import RunView
 from headrace.actors.store_registry import Registry
 from headrace.sources.connection import store_errors
@@ -60,7 +61,12 @@ async def run_heads(registry: Registry, places: Sequence[RunPlace]) -> list[RunH
         pipe.hmget(PartitionKeys(workflow, partition).run(key), _FIELDS)
     with store_errors(registry.address):
         answers: list[Any] = await pipe.execute()
-    return [_head(answer) for answer in answers]
+    heads = [_head(answer) for answer in answers]
+    others = [index for index, head in enumerate(heads) if head is None or head.status != RUNNING]
+    for index, begins in zip(others, await are_beginning(registry, [places[each] for each in others]), strict=True):
+        if begins:
+            heads[index] = RunHead(ACCEPTED, 0, (), None)
+    return heads
 
 
 def _head(answer: Sequence[bytes | None]) -> RunHead | None:

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import msgspec
 
+from headrace.actors.run_beginning import ACCEPTED, are_beginning
 from headrace.actors.store_registry import Registry
 from headrace.sources.connection import store_errors
 from headrace.sources.routing import scan
@@ -121,6 +122,7 @@ class RunView(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     partition: int
     status: str
+    """As in `RunRow`; `accepted`: it is about to begin, and nothing else of it is there."""
     number: int
     began: int | None
     ended: int | None
@@ -235,12 +237,15 @@ async def get_run(registry: Registry, descriptor: WorkflowDescriptor, key: str) 
         StoreUnavailable: Ask again.
     """
     partition = partition_of(key, descriptor.partitions) if descriptor.keyed else 0
-    with store_errors(registry.address):
-        answer: Any = registry.client.hgetall(PartitionKeys(descriptor.name, partition).run(key))
-        found: dict[bytes, bytes] = await answer
-    if not found:
+    place = descriptor.name, partition, key
+    fields = await _fields_of(registry, *place)
+    if fields.get(STATUS_FIELD) != RUNNING.encode():
+        if (await are_beginning(registry, [place]))[0]:
+            return _accepted(*place)
+        if not fields:  # it may have begun between the two looks
+            fields = await _fields_of(registry, *place)
+    if not fields:
         return None
-    fields = {name.decode(): value for name, value in found.items()}
     stands = stands_of(fields) if fields[STATUS_FIELD] == RUNNING.encode() else []
     ids = wait_ids(fields, stands)
     waits = [WaitRow(name=stand.wait, until=stand.due or None, id=id_) for stand, id_ in zip(stands, ids, strict=True)]
@@ -267,6 +272,21 @@ async def get_run(registry: Registry, descriptor: WorkflowDescriptor, key: str) 
         waits=waits,
         generations=[stand.generation for stand in stands],
     )
+
+
+async def _fields_of(registry: Registry, workflow: str, partition: int, key: str) -> dict[str, bytes]:
+    with store_errors(registry.address):
+        answer: Any = registry.client.hgetall(PartitionKeys(workflow, partition).run(key))
+        found: dict[bytes, bytes] = await answer
+    return {name.decode(): value for name, value in found.items()}
+
+
+def _accepted(workflow: str, partition: int, key: str) -> RunView:
+    """A run of which nothing is there but the request that it begins with."""
+    return RunView(
+        workflow=workflow, key=key, partition=partition, status=ACCEPTED, number=0, began=None, ended=None,
+        ended_by=None, void=0, state=None, nodes={}, result=None,
+    )  # fmt: skip
 
 
 def _raw(text: bytes | None) -> msgspec.Raw | None:

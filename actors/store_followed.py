@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
+from headrace.actors.run_beginning import is_beginning
 from headrace.actors.store_registry import Registry
 from headrace.actors.store_streams import entry_of
 from headrace.sources.connection import store_errors
@@ -62,18 +63,22 @@ class FollowedStreams:
             pipe: Any = self._registry.client.pipeline(transaction=True)
             pipe.hmget(keys.run(key), [STATUS_FIELD, NUMBER_FIELD])
             pipe.hget(keys.streams(key), "number")
-            pipe.exists(keys.starting(key))
+            pipe.get(keys.starting(key))
+            pipe.hget(keys.positions, "inbox")
             pipe.xrange(stream, "-", "+", count=1)
             pipe.xrange(stream, f"({after}", "+", count=limit)
-            (status, number), written, starting, first, rows = await pipe.execute()
+            (status, number), written, mark, done, first, rows = await pipe.execute()
         if written is not None and number is not None and int(written) < int(number):
             first, rows = [], []  # of a run that had the key before
         if written is not None and number is not None and int(written) > int(number):
             status = number = None  # that is the run before: the next one has not been committed yet
+        begins = status != RUNNING.encode() and is_beginning(mark, done)
+        if begins and status is not None:
+            status, first, rows = None, [], []  # the same; it has written nothing yet
         return Followed(
             status=None if status is None else status.decode(),
             number=int(number or written or 0),
-            is_there=status is not None or written is not None or bool(starting),
+            is_there=status is not None or written is not None or begins,
             is_written=bool(first),
             is_torn=after != FIRST and bool(first) and order_of(first[0][0].decode()) > order_of(after),
             entries=[entry_of(id_.decode(), fields) for id_, fields in rows],

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from headrace.actors.run_beginning import ACCEPTED, are_beginning
 from headrace.actors.store_registry import Registry
 from headrace.sources.connection import store_errors
 from headrace.workflows.keyspace import PartitionKeys
-from headrace.workflows.runs import NUMBER_FIELD, STATUS_FIELD
+from headrace.workflows.runs import NUMBER_FIELD, RUNNING, STATUS_FIELD
 from headrace.workflows.values import PREFIX, RunValue, value_of
 
 
@@ -15,7 +16,7 @@ class RunValues(NamedTuple):
     """What there is of a run's values at one moment."""
 
     status: str | None
-    """Of the run; None: there is no such run."""
+    """Of the run; `accepted`: it is about to begin; None: there is no such run."""
     number: int
     """Of the run."""
     values: dict[str, RunValue]
@@ -47,7 +48,7 @@ class ValueReader:
             found: Any = await self._registry.client.hmget(run, [STATUS_FIELD, NUMBER_FIELD, PREFIX + name])
         status, number, blob = found
         values = {} if blob is None else {name: value_of(blob)}
-        return RunValues(None if status is None else status.decode(), int(number or 0), values)
+        return await self._newest((workflow, partition, key), status, number, values)
 
     async def values(self, workflow: str, partition: int, key: str) -> RunValues:
         """All values of a run.
@@ -63,4 +64,12 @@ class ValueReader:
             (status, number), fields = await pipe.execute()
         named = {field.decode(): blob for field, blob in fields.items() if field.startswith(PREFIX.encode())}
         values = {field.removeprefix(PREFIX): value_of(blob) for field, blob in named.items()}
+        return await self._newest((workflow, partition, key), status, number, values)
+
+    async def _newest(
+        self, place: tuple[str, int, str], status: bytes | None, number: bytes | None, values: dict[str, RunValue]
+    ) -> RunValues:
+        """What was read, unless another run is about to begin with that key: it has no values yet."""
+        if status != RUNNING.encode() and (await are_beginning(self._registry, [place]))[0]:
+            return RunValues(ACCEPTED, 0, {})
         return RunValues(None if status is None else status.decode(), int(number or 0), values)

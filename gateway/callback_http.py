@@ -6,14 +6,13 @@ import asyncio
 import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Final, cast
 
 import certifi
 import httpcore
 
 from headrace.gateway.callback_targets import TargetRefused, TargetRules
+from headrace.sources.standard_webhooks import retry_after
 from headrace.workflows.effects import Effect, effect
 
 _OPTIONS = Iterable[httpcore.SOCKET_OPTION]
@@ -91,7 +90,7 @@ class CallbackClient:
                 with effect(Effect.CALLBACK_SEND):
                     async with self._pool.stream("POST", url, headers=fields, content=body) as answer:
                         found = {name.lower(): value for name, value in answer.headers}
-                        return Called(answer.status, retry_after=_retry_after(found.get(b"retry-after")))
+                        return Called(answer.status, retry_after=retry_after(found.get(b"retry-after")))
         except TargetRefused as error:
             return Called(error=error.reason[:_LONGEST], refused=True)
         except TimeoutError:
@@ -104,19 +103,3 @@ class CallbackClient:
             httpcore.ProtocolError,
         ) as error:
             return Called(error=(str(error) or type(error).__name__)[:_LONGEST])
-
-
-def _retry_after(value: bytes | None) -> float | None:
-    """Seconds from a header of RFC 9110: seconds, or a date."""
-    if value is None:
-        return None
-    text = value.decode("latin-1").strip()
-    if text.isascii() and text.isdigit():
-        return float(text[:9])
-    try:
-        moment = parsedate_to_datetime(text)
-    except ValueError:
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())

@@ -6,8 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
-FINAL: Final = frozenset({400, 405, 410, 413, 415, 422})
-"""Answers that say that it will never be taken."""
 LONGEST_PAUSE: Final = 7200.0
 """Seconds between two attempts, unless the receiver asks for more."""
 _GROWTH: Final = 3.0
@@ -19,11 +17,6 @@ FIRST_REST: Final = 30.0
 LONGEST_REST: Final = 600.0
 """Seconds that it is left alone, at first and at most."""
 _MOST_KNOWN: Final = 10_000
-
-
-def is_delivered(status: int) -> bool:
-    """The receiver has it."""
-    return 200 <= status < 300  # noqa: PLR2004  the class of answers that mean yes
 
 
 def pause_before(tries: int, first: float, random: Callable[[], float], asked: float | None = None) -> float:

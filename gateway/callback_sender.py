@@ -19,9 +19,9 @@ import structlog
 from headrace.actors.store_callbacks import Attempt, CallbackStore, Claimed, Outcome
 from headrace.actors.store_requests import RequestStore
 from headrace.gateway.callback_http import CallbackClient, Called
-from headrace.gateway.callback_rules import FINAL, Receivers, is_delivered, pause_before
-from headrace.gateway.callback_signing import signed_headers
+from headrace.gateway.callback_rules import Receivers, pause_before
 from headrace.gateway.callback_targets import TargetRefused, TargetRules
+from headrace.sources.standard_webhooks import FINAL, is_delivered, signed_headers
 from headrace.workflows.durability import Durability
 from headrace.workflows.store import StoreUnavailable, WorkflowDescriptor
 

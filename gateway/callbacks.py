@@ -10,10 +10,10 @@ from headrace.actors.store_callbacks import CallbackStore
 from headrace.actors.store_requests import RequestStore
 from headrace.gateway.addresses import partition
 from headrace.gateway.callback_sender import CallbackSender
-from headrace.gateway.callback_signing import secrets_of
 from headrace.gateway.callback_targets import Resolver, TargetRefused, TargetRules, networks_of, resolve
 from headrace.gateway.problems import ProblemError
 from headrace.gateway.settings import GatewaySettings
+from headrace.sources.standard_webhooks import secrets_of
 from headrace.workflows.calling_back import HEADER
 from headrace.workflows.records import Headers
 from headrace.workflows.store import WorkflowDescriptor

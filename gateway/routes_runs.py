@@ -9,6 +9,7 @@ import msgspec
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from headrace.actors.audit import audit
+from headrace.actors.run_beginning import ACCEPTED
 from headrace.actors.run_control import Asking
 from headrace.actors.run_heads import RunPlace, head_of
 from headrace.actors.run_views import RunFilter, RunView, get_run, list_runs
@@ -69,7 +70,10 @@ async def get_runs(
     openapi_extra=extra(KNOWN, WAITING),
 )
 async def get_one_run(gateway: OfProcess, principal: Caller, request: Request, name: Name, key_text: Key) -> Response:
-    """How a run stands: status, the wait that it stands at, how it ended. Waits for its next step, if asked to."""
+    """How a run stands: status, the wait that it stands at, how it ended. Waits for its next step, if asked to.
+
+    From the answer to the request that begins it on there is one: `accepted`, with number 0, until the request is done.
+    """
     del principal
     workflow = await gateway.workflow(name)
     run = await _run(gateway, workflow, key_of(workflow, key_text))
@@ -100,7 +104,7 @@ async def get_result(gateway: OfProcess, principal: Caller, name: Name, key_text
     workflow = await gateway.workflow(name)
     run = await _run(gateway, workflow, key_of(workflow, key_text))
     home = run_address(workflow, run.key)
-    if run.status == RUNNING:
+    if run.status in (ACCEPTED, RUNNING):
         headers = {"Location": home, "Retry-After": "1"}
         return json_response(run_document(workflow, run), HTTPStatus.ACCEPTED, headers)
     if run.status != COMPLETED:
@@ -163,7 +167,7 @@ async def post_message(
     summary="End a run",
     responses=answers(
         "run", "terminating", "invalid_json", "invalid_data", "invalid_key", "body_too_slow", "body_too_large",
-        "unknown_run", "run_ended", "workflow_ended", "too_many_waiting", "store_full", *_READING,
+        "unknown_run", "run_starting", "run_ended", "workflow_ended", "too_many_waiting", "store_full", *_READING,
     ),
     openapi_extra=extra(WAITING, body=REASON_BODY),
 )  # fmt: skip
@@ -180,6 +184,8 @@ async def post_terminate(
     reason = await _reason(gateway, request)
     run = await _run(gateway, workflow, key_of(workflow, key_text))
     home = run_address(workflow, run.key)
+    if run.status == ACCEPTED:
+        raise ProblemError("run_starting", f"run {shown_key(run.key)!r} is about to begin", extra={"run": home})
     if run.status == RUNNING:
         run, done = await _terminate(gateway, principal, workflow, run, reason, preference.wait)
         if not done:

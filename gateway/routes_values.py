@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Path, Request, Response
 
+from headrace.actors.run_beginning import ACCEPTED
 from headrace.actors.store_values import RunValues
 from headrace.gateway.addresses import BASE, key_of, partition, run_address
 from headrace.gateway.calls import JSON, json_response
@@ -82,7 +83,7 @@ async def get_value(
 
     def is_settled(found: RunValues) -> bool:
         etag = _etag(found, value)
-        return found.status != RUNNING or (etag is not None and (etag not in known or not is_asked))
+        return found.status not in (ACCEPTED, RUNNING) or (etag is not None and (etag not in known or not is_asked))
 
     found = await unless_gone(request, gateway.values.until(place, is_settled, preference.wait))
     if found.status is None:
@@ -92,7 +93,7 @@ async def get_value(
         headers["Preference-Applied"] = preference.applied
     etag = _etag(found, value)
     if etag is None:
-        if found.status != RUNNING:
+        if found.status not in (ACCEPTED, RUNNING):
             raise ProblemError(
                 "value_never_set", f"run {shown_key(key)!r} has ended ({found.status}), and has never set {value!r}",
                 extra={"run": run_address(workflow, key), "run_status": found.status},

@@ -10,9 +10,9 @@ from typing import Annotated, Any, Final, Literal, TypeAlias
 import msgspec
 
 from headrace.actors.rates import Rate
-from headrace.gateway.callback_signing import secrets_of
 from headrace.gateway.callback_targets import networks_of
 from headrace.gateway.cors import origins_of
+from headrace.sources.standard_webhooks import secrets_of
 from headrace.workflows.errors import HeadraceError
 
 _Count: TypeAlias = Annotated[int, msgspec.Meta(ge=1)]

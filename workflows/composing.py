@@ -161,6 +161,8 @@ class _Opener:
             copied = copies[node] = replace(
                 node, name=door.name + BETWEEN + node.name, scope=door, written=node, options=_renamed(node, door)
             )
+            if node.join is not None:
+                copies |= dict.fromkeys((branch.port for branch in node.join.branches), copied)
             self.add(copied, node.bound, copies)
         for sink in graph.sinks:
             copies[sink] = replace(sink, name=door.name + BETWEEN + sink.name, written=sink)

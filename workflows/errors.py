@@ -95,19 +95,6 @@ class CodecError(HeadraceError):
         return CodecError, (self.message, self.path)
 
 
-class NotAvailableError(HeadraceError):
-    """Part of the API that this version of Headrace can't run yet."""
-
-    final = True
-
-    def __init__(self, what: str) -> None:
-        self.what = what
-        super().__init__(f"{what} is not available in this version of Headrace yet; it comes in a later release")
-
-    def __reduce__(self) -> tuple[type[NotAvailableError], tuple[str]]:
-        return NotAvailableError, (self.what,)
-
-
 class SourceClosed(HeadraceError):
     """The source takes no more events: it was closed, or its workflow has ended.
 

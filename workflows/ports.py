@@ -37,8 +37,6 @@ class Source(Generic[D]):
     """Its records have keys of their own, so that a keyed workflow needs no `key=`."""
     key_cure: ClassVar[str] = "Add key= with a field or a function of the data"
     """What to write when a keyed workflow finds no key."""
-    available: ClassVar[bool] = True
-    """This version can run it."""
     feeder: ClassVar[str] = ""
     """`module:function` that makes the readers of all sources of a workflow that name it, see
     `headrace.sources.feeding`; text, as what reads needs more libraries than what describes."""
@@ -76,7 +74,6 @@ class Sink(Generic[D]):
     """Bytes of one message at most: a larger one is a dead letter at once; None: the sink itself says."""
 
     kind: ClassVar[str] = "sink"
-    available: ClassVar[bool] = True
 
     def check(self) -> Iterable[Fault]:
         """What is wrong with it, apart from its type; see `Source.check`."""

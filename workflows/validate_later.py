@@ -5,7 +5,6 @@ from __future__ import annotations
 from headrace.workflows.composing import inside
 from headrace.workflows.findings import Findings
 from headrace.workflows.graph import Where
-from headrace.workflows.ports import Sink, Source
 
 
 def check_later(findings: Findings) -> None:
@@ -21,12 +20,6 @@ def check_later(findings: Findings) -> None:
             "Take it out for now; a later release runs it",
         )
 
-    for source in graph.sources:
-        if isinstance(source.source, Source) and not source.source.available:
-            later(source.where, source.name, type(source.source).__name__)
-    for sink in graph.sinks:
-        if isinstance(sink.sink, Sink) and not sink.sink.available:
-            later(sink.where, sink.name, type(sink.sink).__name__)
     for node in graph.nodes:
         if node.inner:
             for joined in inside(node).nodes:

@@ -128,7 +128,7 @@ def _check_source(findings: Findings, item: SourceItem, now: datetime) -> None:
         findings.fault(where, name, fault)
     for option, value in (("key", source.key), ("time", source.time)):
         _check_field(findings, where, name, source.type, (option, value))
-    if source.key is None and findings.graph.keyed and not source.brings_keys and source.available:
+    if source.key is None and findings.graph.keyed and not source.brings_keys:
         message = "has no key, and its workflow is keyed"
         findings.add(where, name, "key", message, f"{source.key_cure}, or make it Workflow(..., keyed=False)")
 

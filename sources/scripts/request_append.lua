@@ -85,7 +85,8 @@ local function admit(id, key, source, body, headers, fingerprint, condition, cla
   if claim ~= '' then
     redis.call('SET', base .. 'claimed:' .. key .. ':' .. claim, place, 'PX', CLAIMED_MILLISECONDS)
   end
-  if found ~= 'RUNNING' and condition ~= 'running' then
+  local begins = found ~= 'RUNNING' or (key == '' and stand('') == 'UNKNOWN')
+  if begins and condition ~= 'running' then
     redis.call('SET', base .. 'starting:' .. key, place, 'PX', STARTING_MILLISECONDS)
   end
   return 'APPENDED'

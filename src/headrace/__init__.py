@@ -41,7 +41,6 @@ if TYPE_CHECKING:
     from headrace.workflows.errors import (
         CodecError,
         HeadraceError,
-        NotAvailableError,
         Problem,
         SourceClosed,
         WorkflowError,
@@ -86,7 +85,6 @@ __all__ = [
     "Message",
     "MessageSource",
     "Node",
-    "NotAvailableError",
     "Problem",
     "Raw",
     "Record",
@@ -155,7 +153,6 @@ _WHERE = {
     "Run": "headrace.workflows.context",
     "CodecError": "headrace.workflows.errors",
     "HeadraceError": "headrace.workflows.errors",
-    "NotAvailableError": "headrace.workflows.errors",
     "Problem": "headrace.workflows.errors",
     "SourceClosed": "headrace.workflows.errors",
     "WorkflowError": "headrace.workflows.errors",

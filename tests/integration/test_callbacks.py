@@ -16,9 +16,9 @@ from headrace.actors.store_callbacks import CallbackStore
 from headrace.actors.store_requests import RequestStore
 from headrace.gateway.app import create_app
 from headrace.gateway.callback_sender import CallbackSender
-from headrace.gateway.callback_signing import secrets_of
 from headrace.gateway.callback_targets import TargetRules, networks_of
 from headrace.gateway.settings import GatewaySettings
+from headrace.sources.standard_webhooks import secrets_of
 from headrace.workflows.commit import Answer as CommitAnswer
 from headrace.workflows.commit import Callback, Commit
 from headrace.workflows.durability import FAST

@@ -8,7 +8,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from headrace.actors.run_beginning import are_beginning
 from headrace.actors.store import Store
+from headrace.actors.store_registry import Registry
 from headrace.actors.store_requests import Admission, Condition, Request, RequestStore
 from headrace.gateway.bridge import Bridge
 from headrace.workflows.commit import Commit, Reply
@@ -88,6 +90,23 @@ async def test_once_the_request_is_done_the_run_itself_counts(store: Store, requ
 
     assert (refused, again, running) == ([Admission.UNKNOWN], [Admission.APPENDED], [Admission.RUNNING])
     assert ended == [Admission.ENDED, Admission.ENDED, Admission.APPENDED]
+
+
+async def test_the_only_run_of_a_workflow_without_keys_is_about_to_begin_once(
+    store: Store, requests: RequestStore, redis_url: str
+) -> None:
+    place, head = ("orders", 0, ""), await store.acquire(0, term=1, placement=1, worker="worker/0")
+    async with Registry(redis_url) as registry:
+        before = await are_beginning(registry, [place])
+        await admit(requests, request("1", key=""))
+        accepted = await are_beginning(registry, [place])
+        entry = await last_entry(store)
+        fields = ["status", "running", "number", "1"]
+        await commit(store, head.owner, 1, positions={"inbox": entry}, runs={"": fields})
+        await admit(requests, request("2", key=""))
+        running = await are_beginning(registry, [place])
+
+    assert (before, accepted, running) == ([False], [True], [False])
 
 
 async def test_a_workflow_that_has_ended_takes_nothing(store: Store, requests: RequestStore) -> None:

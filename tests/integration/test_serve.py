@@ -135,3 +135,18 @@ async def test_the_interface_of_a_workflow_is_printed(start: Start, redis_url: s
     assert "/v1/workflows/{workflow}/runs/{key}" in anyone["paths"]
     assert "/v1/workflows/orders/runs/{key}" in orders["paths"]
     assert orders["components"]["schemas"]["requests.requests"] == {"type": "object"}
+
+
+def test_the_interface_of_a_file_is_printed_without_a_store(start: Start, tmp_path: Path) -> None:
+    (tmp_path / "flow.py").write_text(FLOW)
+    (tmp_path / "wrong.py").write_text(FLOW + "\nworkflow.node(print)\n")
+
+    interface = json.loads(said(start, "openapi", "flow.py"))
+    topics = json.loads(said(start, "asyncapi", "flow.py"))
+    wrong = said(start, "openapi", "wrong.py", code=1)
+
+    assert "/v1/workflows/orders/runs/{key}" in interface["paths"]
+    schema = interface["components"]["schemas"]["requests.requests"]
+    assert schema["$defs"]["Order"]["properties"].keys() == {"what", "items"}
+    assert topics["asyncapi"] == "3.0.0"
+    assert "print" in wrong

@@ -14,11 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from standardwebhooks import Webhook
 
-from headrace.gateway.callback_http import _retry_after
 from headrace.gateway.callback_rules import FAILURES, FIRST_REST, LONGEST_PAUSE, Receivers, pause_before
-from headrace.gateway.callback_signing import secrets_of, signed_headers
 from headrace.gateway.callback_targets import TargetRefused, TargetRules, networks_of
 from headrace.gateway.settings import GatewayOptionError, gateway_settings
+from headrace.sources.standard_webhooks import retry_after, secrets_of, signed_headers
 from hooks import OTHER_SECRET, SECRET
 
 HIDDEN = [
@@ -111,9 +110,9 @@ def test_a_receiver_gets_the_time_that_it_asks_for_but_not_for_ever() -> None:
 def test_a_receiver_says_how_long_in_seconds_or_by_a_date() -> None:
     date = format_datetime(datetime.now(UTC) + timedelta(minutes=5), usegmt=True).encode()
 
-    assert _retry_after(b"120") == 120
-    assert 290 < (_retry_after(date) or 0) <= 300
-    assert (_retry_after(b"soon"), _retry_after(None)) == (None, None)
+    assert retry_after(b"120") == 120
+    assert 290 < (retry_after(date) or 0) <= 300
+    assert (retry_after(b"soon"), retry_after(None)) == (None, None)
 
 
 def test_a_receiver_that_fails_again_and_again_is_left_alone_and_tried_by_one_call_first() -> None:

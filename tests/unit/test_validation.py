@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import timedelta
 from enum import Enum
 from typing import Any, Generic, Literal, TypeVar
@@ -16,8 +16,10 @@ from headrace import (
     BatchNode,
     Complete,
     Context,
+    DeadLetterMessage,
     Event,
     Failure,
+    Joined,
     KafkaSink,
     KafkaSource,
     MessageSource,
@@ -737,23 +739,51 @@ def test_two_waits_on_one_source_have_names_of_their_own() -> None:
     assert {problem.code for problem in workflow.check()} == {"duplicate-name", "unreached"}
 
 
-@pytest.mark.parametrize(
-    ("write", "what"),
-    [
-        (lambda workflow, readings: readings.to(workflow.sink(WebhookSink(Reading))), ["WebhookSink"]),
-    ],
-)
-def test_what_this_version_cannot_run_is_drawn_but_refused(
-    write: Callable[[Workflow, Any], Any], what: list[str]
-) -> None:
+def test_what_this_version_cannot_run_is_drawn_but_refused() -> None:
+    def meet(event: Event[Joined[tuple[Alert | None, Report | None]]], ctx: Context) -> Complete:
+        return Complete()
+
+    def report(event: Event[Reading], ctx: Context) -> Report:
+        return Report(event.data.celsius)
+
+    inner, inside = started("inner")
+    alerting, reporting = inner.node(to_alert), inner.node(report)
+    inside.to(alerting, reporting)
+    inner.join(alerting, reporting).to(inner.node(meet))
+    inner.dead_letters.to(inner.sink(KafkaSink("letters", DeadLetterMessage)))
     workflow, readings = started()
-    write(workflow, readings)
+    node = workflow.node(inner, name="inner")
+    readings.to(node)
+    node.on(Complete).to(None)
 
     problems = workflow.check()
 
-    assert [problem.code for problem in problems] == ["not-yet"] * len(what)
-    assert [problem.message.partition(" can be written")[0] for problem in problems] == what
+    assert [problem.code for problem in problems] == ["not-yet", "not-yet"]
+    assert [problem.message.partition(" in a workflow that is a node can be written")[0] for problem in problems] == [
+        "workflow.join", "workflow.dead_letters",
+    ]  # fmt: skip
+    assert inner.check() == []
     assert workflow.mermaid().startswith("flowchart LR")
+
+
+def test_an_address_or_an_option_of_a_webhook_that_cannot_be_used_is_named() -> None:
+    workflow, readings = started()
+    sinks = [
+        WebhookSink(Reading, url="shop.example/hooks", name="a"),
+        WebhookSink(Reading, url="https://ann:secret@shop.example/", name="b"),
+        WebhookSink(Reading, url="https://shop.example:99999/", name="c"),
+        WebhookSink(Reading, url="https://shop.example/", name="d", concurrency=0, attempts=0),
+        WebhookSink(Reading, url="https://shop.example/", name="e", call_timeout=timedelta(0)),
+        WebhookSink(Reading, url="https://shop.example/", name="f", headers={"Webhook-Id": "1", "X Y": "z", "Z": "ü"}),
+        WebhookSink(Reading, url="http://shop/", name="fine", headers={"X-Shop": "main"}, attempts=20),
+    ]
+    readings.to(*[workflow.sink(sink) for sink in sinks])
+
+    problems = workflow.check()
+
+    assert {problem.code for problem in problems} == {"webhook"}
+    assert [problem.subject for problem in problems] == ["a", "b", "c", "d", "d", "e", "f", "f", "f"]
+    assert "secret" not in problems[1].message
 
 
 def test_a_failure_goes_to_what_takes_one() -> None:

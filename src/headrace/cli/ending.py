@@ -11,6 +11,7 @@ from typing import Final
 import structlog
 
 from headrace.actors.audit import audit
+from headrace.actors.run_beginning import ACCEPTED
 from headrace.actors.run_control import Asking, drop_letters_of, to_terminate
 from headrace.actors.run_views import RunFilter, RunRow, get_run, list_runs
 from headrace.actors.store import Store
@@ -131,6 +132,8 @@ async def _meant(
         view = await get_run(registry, descriptor, key)
         if view is None:
             raise NothingRuns(f"{descriptor.name} has no run {key!r}. There are: headrace runs list {descriptor.name}")
+        if view.status == ACCEPTED:
+            raise NothingRuns(f"The run {descriptor.name}/{key} is about to begin. Try again in a moment.")
         if view.status == RUNNING:
             row = RunRow(
                 workflow=view.workflow, key=key, partition=view.partition, status=view.status, number=view.number

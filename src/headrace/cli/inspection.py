@@ -9,7 +9,7 @@ from rich.text import Text
 from headrace.actors.loading import WorkflowImportError, load_workflow
 from headrace.cli.exits import ExitCode
 from headrace.cli.screen import Screen
-from headrace.workflows.errors import NotAvailableError, Problem, WorkflowError
+from headrace.workflows.errors import Problem, WorkflowError
 from headrace.workflows.plan import PART, Plan
 from headrace.workflows.workflow import Workflow
 
@@ -51,9 +51,6 @@ def _compiled(workflow: Workflow) -> tuple[Plan | None, list[Problem]]:
         return workflow.compile(), []
     except WorkflowError as error:
         return None, error.problems
-    except NotAvailableError as error:
-        cure = "Leave it out, or use a later release"
-        return None, [Problem("", workflow.name, "not-available", error.what, cure)]
 
 
 def _row(problem: Problem) -> dict[str, str | int]:

@@ -12,6 +12,7 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
+from headrace.actors.run_beginning import ACCEPTED
 from headrace.actors.run_views import MOST_LOOKED_AT, RunFilter, RunPage, RunView, get_run, list_runs
 from headrace.cli.exits import ExitCode, NothingRuns, UsageError
 from headrace.cli.finding import found_workflow
@@ -105,8 +106,9 @@ def show_one(address: str, loaded: Loaded, screen: Screen, *, as_json: bool) -> 
     style = "green" if view.status == RUNNING else ""
     ended = f", {ago(view.ended)}" if view.ended is not None else ""
     ended += f" by node {view.ended_by}" if view.ended_by else ""
-    head = Text.assemble((address, "bold"), "  ", (view.status, style), f"{ended}  run {view.number} of partition ")
-    screen.write(head.append(str(view.partition)))
+    number = "about to begin in" if view.status == ACCEPTED else f"run {view.number} of"
+    head = Text.assemble((address, "bold"), "  ", (view.status, style), f"{ended}  {number} partition {view.partition}")
+    screen.write(head)
     if view.began is not None:
         screen.say(f"began {ago(view.began)}", "dim")
     for wait in view.waits:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import msgspec
 
+from headrace.actors.run_beginning import ACCEPTED
 from headrace.actors.run_views import get_run
 from headrace.actors.store_registry import Registry
 from headrace.actors.store_requests import REMEMBERED, Admission, Request, RequestStore
@@ -76,5 +77,5 @@ async def _check(registry: Registry, descriptor: WorkflowDescriptor, address: st
     run = await get_run(registry, descriptor, key)
     if run is None:
         raise NothingRuns(f"There is no run {address}. There are: headrace runs list {descriptor.name}")
-    if run.status != RUNNING:
+    if run.status not in (ACCEPTED, RUNNING):
         raise NothingRuns(f"The run {address} has ended: {run.status}. Nothing was sent.")

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Final
 
+from headrace.actors.loading import load_workflow
 from headrace.actors.store_registry import Registry
 from headrace.cli.exits import ExitCode
 from headrace.cli.finding import found_workflow
@@ -20,6 +21,7 @@ from headrace.gateway.openapi import openapi_for
 from headrace.gateway.settings import gateway_settings
 from headrace.settings import Loaded
 from headrace.tracing.options import Tracing
+from headrace.workflows.descriptor import descriptor_of
 from headrace.workflows.store import StoreUnavailable, WorkflowDescriptor
 
 _NOWHERE: Final = "redis://127.0.0.1:6379/0"
@@ -68,13 +70,13 @@ def show_openapi(workflow: str | None, loaded: Loaded, screen: Screen) -> ExitCo
     """Print the OpenAPI document, of one workflow or of any.
 
     Raises:
-        HeadraceError: See `found_workflow`.
+        HeadraceError: See `found_workflow`, `load_workflow` and `Workflow.compile`.
     """
     app = create_app(_NOWHERE)
     if workflow is None:
         screen.json(app.openapi())
         return ExitCode.OK
-    screen.json(openapi_for(app, asyncio.run(_descriptor(workflow, loaded, "openapi"))))
+    screen.json(openapi_for(app, _descriptor(workflow, loaded, "openapi")))
     return ExitCode.OK
 
 
@@ -82,12 +84,20 @@ def show_asyncapi(workflow: str, loaded: Loaded, screen: Screen) -> ExitCode:
     """Print the AsyncAPI document of a workflow.
 
     Raises:
-        HeadraceError: See `found_workflow`.
+        HeadraceError: See `found_workflow`, `load_workflow` and `Workflow.compile`.
     """
-    screen.json(asyncapi_of([asyncio.run(_descriptor(workflow, loaded, "asyncapi"))], version("headrace")))
+    screen.json(asyncapi_of([_descriptor(workflow, loaded, "asyncapi")], version("headrace")))
     return ExitCode.OK
 
 
-async def _descriptor(workflow: str, loaded: Loaded, verb: str) -> WorkflowDescriptor:
-    async with found_workflow(workflow, loaded, Project(Path.cwd()), verb) as (_, descriptor):
-        return descriptor
+def _descriptor(workflow: str, loaded: Loaded, verb: str) -> WorkflowDescriptor:
+    """What a file defines, as it would be deployed; or what the store has under a name."""
+    if workflow.partition(":")[0].endswith(".py") or ":" in workflow:
+        plan = load_workflow(workflow)[1].compile()
+        return descriptor_of(plan, plan.partitions or 1)  # the documents do not say how many there are
+
+    async def find() -> WorkflowDescriptor:
+        async with found_workflow(workflow, loaded, Project(Path.cwd()), verb) as (_, descriptor):
+            return descriptor
+
+    return asyncio.run(find())

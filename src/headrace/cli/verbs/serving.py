@@ -54,13 +54,14 @@ def serve(
 def openapi(
     ctx: typer.Context,
     workflow: Annotated[
-        str | None, typer.Argument(metavar="[WORKFLOW]", help="Name: with the types of its data; by default of any.")
+        str | None, typer.Argument(metavar="[WORKFLOW]", help="Name, or file: with its types; by default of any.")
     ] = None,
     redis: Redis = None,
 ) -> None:
     """Print the gateway's interface as an OpenAPI document, for generators of clients.
 
-    With WORKFLOW: its name in the addresses, the types of its sources as bodies; the store has to know it.
+    With WORKFLOW: its name in the addresses, the types of its sources as bodies. A name is one that the store knows; a
+    file (`flow.py`, `flow:workflow`) is imported, and needs no store.
 
     Example:  headrace openapi orders > orders.json
     """
@@ -71,10 +72,12 @@ def openapi(
 
 def asyncapi(
     ctx: typer.Context,
-    workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="Name; the store has to know it.")],
+    workflow: Annotated[str, typer.Argument(metavar="WORKFLOW", help="Name that the store knows; or file, `flow.py`.")],
     redis: Redis = None,
 ) -> None:
     """Print the Kafka topics that a workflow reads from and sends to, with the types of its data, as AsyncAPI 3.0.
+
+    Of a file no store is asked: `headrace asyncapi flow.py`.
 
     Example:  headrace asyncapi orders > orders-topics.json
     """

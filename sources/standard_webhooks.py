@@ -1,5 +1,6 @@
-"""Signatures of callbacks, by Standard Webhooks: HMAC-SHA256 over id, time and body, with each secret there is.
+"""Rules of Standard Webhooks, <https://www.standardwebhooks.com>, for callbacks and webhooks.
 
+A signature is HMAC-SHA256 over id, time and body, with each secret there is.
 While a secret is changed there are two: a receiver takes what either of them has signed.
 """
 
@@ -10,12 +11,16 @@ import binascii
 import hashlib
 import hmac
 from collections.abc import Sequence
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import Final
 
 PREFIX: Final = "whsec_"
 _SHORTEST: Final = 24
 _LONGEST: Final = 64
-"""Bytes of a secret; see Standard Webhooks, "Signature scheme"."""
+"""Bytes of a secret; see "Signature scheme"."""
+FINAL: Final = frozenset({400, 405, 410, 413, 415, 422})
+"""Answers that say that it will never be taken."""
 
 
 def secrets_of(text: str) -> tuple[bytes, ...]:
@@ -42,6 +47,11 @@ def secrets_of(text: str) -> tuple[bytes, ...]:
     return tuple(found)
 
 
+def is_delivered(status: int) -> bool:
+    """The receiver has it."""
+    return 200 <= status < 300  # noqa: PLR2004  the class of answers that mean yes
+
+
 def signed_headers(secrets: Sequence[bytes], id: str, seconds: int, body: bytes) -> dict[str, str]:
     """Headers of one call.
 
@@ -58,3 +68,19 @@ def signed_headers(secrets: Sequence[bytes], id: str, seconds: int, body: bytes)
         "webhook-timestamp": str(seconds),
         "webhook-signature": " ".join(f"v1,{base64.b64encode(each).decode()}" for each in signatures),
     }
+
+
+def retry_after(value: bytes | None) -> float | None:
+    """Seconds from a header `Retry-After` of RFC 9110: seconds, or a date; None: there is none, or it says neither."""
+    if value is None:
+        return None
+    text = value.decode("latin-1").strip()
+    if text.isascii() and text.isdigit():
+        return float(text[:9])
+    try:
+        moment = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    if moment.tzinfo is None:
+        moment = moment.replace(tzinfo=UTC)
+    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
