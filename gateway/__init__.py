@@ -6,7 +6,7 @@ routes of a process share), `routes_events`, `routes_runs`, `routes_values`, `ro
 back), `ingest` (many events), `hearing` and `listening` with `value_watch`, `following` and `turns` (what is told as
 it comes), `tickets`, `problems` with `problem_types` (what is refused), `idempotency`, `validation`, `bodies` and
 `preferences` (what callers send), `documented` with `openapi` (what is said of it), `cors` (pages in browsers),
-`serving` (servers).
+`serving` with `protocol` (servers), `ending` (their end).
 """
 
 if __name__ != "headrace.gateway":

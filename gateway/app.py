@@ -23,7 +23,7 @@ from headrace.gateway import (
 from headrace.gateway.authentication import Credentials
 from headrace.gateway.cors import add_cors
 from headrace.gateway.direct import DirectApp
-from headrace.gateway.ending import on_signals
+from headrace.gateway.ending import Leaving, on_signals
 from headrace.gateway.gateway import Gateway
 from headrace.gateway.limits import Limits, Told
 from headrace.gateway.meter import Metered
@@ -77,7 +77,7 @@ def create_app(
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await gateway.open()
         try:
-            with on_signals(gateway.stop_waiting):
+            with on_signals(gateway.stop_waiting, first=gateway.leave, drain=settings.drain_seconds):
                 yield
         finally:
             await gateway.close()
@@ -97,6 +97,7 @@ def create_app(
     for router in _GUARDED:
         app.include_router(router, dependencies=[Depends(principal_of)])
     app.add_middleware(Told)
+    app.add_middleware(Leaving, leaving=lambda: gateway.leaving)
     app.add_middleware(Metered, meter=gateway.meter)
     add_cors(app, settings.cors_origins)
     described(app)

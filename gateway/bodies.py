@@ -24,7 +24,7 @@ async def read_body(request: Request, settings: GatewaySettings, most: int) -> b
     Raises:
         ProblemError: It is too large, or compressed, or has not come in time.
     """
-    encoding = request.headers.get("content-encoding", "identity").lower()
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding != "identity":
         raise ProblemError("unsupported_encoding", f"its Content-Encoding is {encoding[:100]!r}")
     declared = request.headers.get("content-length", "")

@@ -77,6 +77,8 @@ class DirectApp(FastAPI):
         standing = standing_of(scope)
         if standing:
             response.headers.update(standing)
+        if gateway.leaving:
+            response.headers["Connection"] = "close"
         gateway.meter.answered("POST", route.path, response.status_code, time.monotonic() - began)
         await response(scope, receive, send)
 

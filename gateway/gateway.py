@@ -84,6 +84,8 @@ class Gateway:
         self.sessions = OpenSessions()
         self.callbacks = Callbacks(self.store, settings)
         self.meter = GatewayMeter(lambda: self.waiting)
+        self.leaving = False
+        """It is about to end, and nothing else has changed yet."""
         self.stopping = False
         """It takes what comes, but nobody waits any more."""
         self._known: dict[str, _Known] = {}
@@ -115,9 +117,13 @@ class Gateway:
         await self.store.close()
         await self.traces.close()
 
+    def leave(self) -> None:
+        """Say that this process is about to end."""
+        self.leaving = True
+
     def stop_waiting(self) -> None:
         """Let all go who wait, with what there is: this process is about to end."""
-        self.stopping = True
+        self.leaving = self.stopping = True
         self.bridge.stop_waiting()
         self.watcher.stop_waiting()
         self.values.stop_waiting()

@@ -46,6 +46,13 @@ _TYPES: Final = (
     ProblemType("invalid_cursor", _S.BAD_REQUEST, "The cursor is of no list", "Begin without one."),
     ProblemType("bad_request", _S.BAD_REQUEST, "The request can't be read", "Send what HTTP allows."),
     ProblemType(
+        "head_too_slow", _S.REQUEST_TIMEOUT, "The head of the request took too long to come", "Send it all at once."
+    ),
+    ProblemType(
+        "head_too_large", _S.REQUEST_HEADER_FIELDS_TOO_LARGE, "The head of the request is too large",
+        "Send less in its line and headers.",
+    ),
+    ProblemType(
         "body_too_slow", _S.REQUEST_TIMEOUT, "The body took too long to come", "Send it again, all at once."
     ),
     ProblemType(

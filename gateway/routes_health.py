@@ -28,7 +28,7 @@ async def get_health() -> dict[str, str]:
 )
 async def get_readiness(gateway: OfProcess) -> Response:
     """The store can be reached, and keeps what it is given; and this process is not about to end."""
-    if gateway.stopping:
+    if gateway.leaving:
         raise ProblemError("stopping", "this process is about to end")
     server = await check_server(gateway.store.client, gateway.store.address)
     return json_response({"status": "ready", "store": server})

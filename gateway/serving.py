@@ -14,6 +14,7 @@ from uvicorn.supervisors import Multiprocess
 
 from headrace.gateway.app import create_app
 from headrace.gateway.following import KEEP_ALIVE
+from headrace.gateway.protocol import Protocol, SocketProtocol
 from headrace.gateway.session_frames import AROUND
 from headrace.gateway.settings import GatewaySettings, check_exposed
 from headrace.logs import configure_logs
@@ -132,8 +133,8 @@ def _sockets(settings: GatewaySettings) -> Any:
     return {
         # Below that level each handshake is logged as it came, credentials included.
         "log_level": "info",
-        "ws": "websockets-sansio", "ws_max_size": settings.body_bytes + AROUND, "ws_per_message_deflate": False,
-        "ws_ping_interval": KEEP_ALIVE, "ws_ping_timeout": KEEP_ALIVE,
+        "http": Protocol, "ws": SocketProtocol, "ws_max_size": settings.body_bytes + AROUND,
+        "ws_per_message_deflate": False, "ws_ping_interval": KEEP_ALIVE, "ws_ping_timeout": KEEP_ALIVE,
     }  # fmt: skip
 
 

@@ -51,6 +51,8 @@ class GatewaySettings(msgspec.Struct, frozen=True, kw_only=True):
     """Levels of JSON within each other."""
     body_seconds: _Seconds = 10.0
     """Time for a body to come; and for the client of a session to read what is told."""
+    drain_seconds: Annotated[float, msgspec.Meta(ge=0, le=3600)] = 0.0
+    """How long a process that gets SIGTERM goes on as before, while `/readyz` says that it is about to end."""
     wait_seconds: _Seconds = 10.0
     """How long a caller waits for its answer that doesn't say."""
     longest_wait_seconds: _Seconds = 30.0

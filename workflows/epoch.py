@@ -134,6 +134,8 @@ class Epoch:
         """Id of the request and reply channel, by slot of the source's event."""
         self.stood: dict[int, Stand] = {}
         """By slot of a request's event: the wait that its run stood at when it was done, where it no longer does."""
+        self.left: dict[int, Stand] = {}
+        """By slot of the source's event: the wait from which it went on."""
         self.passed_over: set[int] = set()
         """Slots of events that stood still in the midst of a run, and were not processed, as it had ended before."""
         self.tickets: dict[Ticket, Parked] = {}

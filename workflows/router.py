@@ -162,6 +162,7 @@ class Router:
             if root in epoch.pending.undecoded:
                 return False
             epoch.pending.undecoded.add(root)
+            self._core.waiting.come_back(epoch, root, now)
             slot = root
         data, headers, entry = epoch.came(root)
         if root in epoch.roots_of and entry is not None and not (entry.type or is_event):

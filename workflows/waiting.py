@@ -126,6 +126,7 @@ class Waiting:
             standing.gone_on(epoch, (slot,), now)
             if isinstance(wait, StandPlan):
                 return [(slot, wait.arrival)]
+            epoch.left[epoch.roots[slot]] = run.stand
             self._leave(epoch, slot, run)
             return router.resolve(epoch, slot, wait.targets)
         if not is_message:
@@ -135,6 +136,19 @@ class Waiting:
         else:
             standing.keep(epoch, slot, queue, now)
         return []
+
+    def come_back(self, epoch: Epoch, root: int, now: int) -> None:
+        """What went on from a wait was no event, as it can't be decoded: its run stands there still, for the next one.
+
+        Until when has not changed; but it is another time, as those who claimed the last one have been told.
+        """
+        run, stand = epoch.runs[root], epoch.left.get(root)
+        if stand is None or run is None or run.ended or run.stand != Stand("", stand.generation):
+            return
+        self._stand(epoch, root, run, Stand(stand.wait, stand.generation + 1, stand.since, stand.due))
+        wait = self._plan.wait(stand.wait)
+        if wait is not None:
+            self._core.standing.release(epoch, kept_before(self._names[wait.source]), run.key, now)
 
     def _is_too_late(self, epoch: Epoch, slot: int, run: RunRecord, wait: WaitPlan | StandPlan | None) -> bool:
         """The message is for one time that its run stood at a wait, and that is over."""

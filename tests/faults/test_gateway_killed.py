@@ -7,11 +7,9 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import re
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,61 +18,17 @@ import psutil
 import pytest
 import redis.asyncio
 
-from command_line import Headrace, Start, commands_in
+from gateway_site import CALLERS, RUNS, Site, caller, site_of, until_ready
 from headrace.embedded import Valkey
 from waiting import until_async
-
-FLOW = (Path(__file__).parents[1] / "support" / "flows" / "desk.py").read_text()
-PATIENCE = 120.0
-"""Seconds: processes import much, on a machine that others use, too."""
-CALLERS = 100
-RUNS = "/v1/workflows/orders/runs"
 
 pytestmark = pytest.mark.slow
 
 
-@dataclass
-class Site:
-    """Who answers and who works; started anew after a kill."""
-
-    start: Start
-    store: Valkey
-    worker: Headrace = field(init=False)
-    gateways: list[Headrace] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.begin_work()
-
-    def begin_work(self) -> None:
-        """Start the worker."""
-        self.worker = self.start(
-            "dev", "flow.py", "--inline", "--no-live", "--redis", self.store.url, "--durability", "fsync"
-        )
-        self.worker.says("running, after", PATIENCE)
-
-    def gateway(self) -> str:
-        """Start a gateway; its address."""
-        ran = self.start("serve", "--redis", self.store.url, "--port", "0")
-        ran.says("Ctrl-C stops", PATIENCE)
-        self.gateways.append(ran)
-        found = re.search(r"Gateway at (http://[^/]+)", ran.text)
-        assert found, ran.text
-        return found[1]
-
-    def kill(self, *ran: Headrace) -> None:
-        """End processes as `kill -9` does."""
-        for each in ran:
-            each.process.kill()
-        for each in ran:
-            each.process.wait()
-
-
 @pytest.fixture
 def site(own_valkey: Valkey, tmp_path: Path) -> Iterator[Site]:
-    folder = tmp_path / "desk"
-    folder.mkdir()
-    with commands_in(folder, FLOW) as start:
-        yield Site(start, own_valkey)
+    with site_of(own_valkey, tmp_path) as site:
+        yield site
 
 
 @pytest.fixture
@@ -83,23 +37,9 @@ async def store(own_valkey: Valkey) -> AsyncIterator[redis.asyncio.Redis]:
         yield client
 
 
-def caller(address: str) -> httpx.AsyncClient:
-    limits = httpx.Limits(max_connections=2 * CALLERS)
-    return httpx.AsyncClient(base_url=address, timeout=httpx.Timeout(PATIENCE, connect=10), limits=limits)
-
-
 async def requests_in(store: redis.asyncio.Redis) -> int:
     """Requests that lie in the inboxes and are not done."""
     return sum([await store.xlen(key) for key in await store.keys("hr:{orders/*}:inbox")])
-
-
-async def until_ready(http: httpx.AsyncClient) -> None:
-    async def is_ready() -> bool:
-        with suppress(httpx.TransportError):
-            return (await http.get("/readyz")).status_code == httpx.codes.OK
-        return False
-
-    await until_async(is_ready, "the gateway is ready", within=PATIENCE)
 
 
 async def test_a_gateway_is_killed_with_many_callers_waiting_and_each_finds_its_result_at_another(

@@ -12,6 +12,7 @@ from urllib.parse import quote
 
 import httpx
 import pytest
+import structlog.testing
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -280,11 +281,12 @@ async def test_a_mistake_of_the_gateway_is_told_and_counted(
     async def fail(*_: object) -> None:
         raise ZeroDivisionError
 
-    with GatewayThread(redis_url, LIMITS) as address:
+    with GatewayThread(redis_url, LIMITS) as address, structlog.testing.capture_logs() as logged:
         monkeypatch.setattr("headrace.gateway.routes_runs.get_run", fail)
         async with httpx.AsyncClient(base_url=address, timeout=30) as http:
             answer = await http.get("/v1/workflows/orders/runs/s1")
             page = (await http.get("/metrics")).text
 
     assert problem(answer) == (500, "internal_error")
+    assert "request_failed" in [row["event"] for row in logged]
     assert re.search(r'^headrace_gateway_requests_total\{.*status="500"\} 1\.0$', page, re.MULTILINE)

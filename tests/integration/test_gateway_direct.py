@@ -38,8 +38,8 @@ async def store(redis_url: str) -> AsyncIterator[Store]:
 class Ways:
     """A gateway, and by which way each request has gone."""
 
-    def __init__(self, http: httpx.AsyncClient, gone: list[bool]) -> None:
-        self._http, self._gone = http, gone
+    def __init__(self, http: httpx.AsyncClient, gone: list[bool], gateway: Gateway) -> None:
+        self._http, self._gone, self.gateway = http, gone, gateway
 
     async def get(self, path: str) -> httpx.Response:
         return await self._http.get(path)
@@ -74,7 +74,7 @@ async def serving(url: str, monkeypatch: pytest.MonkeyPatch, **table: Any) -> As
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as http:
-            yield Ways(http, gone)
+            yield Ways(http, gone, app.state.gateway)
 
 
 NOW = {"prefer": "respond-async"}
@@ -135,6 +135,16 @@ async def test_who_asks_is_found_out_on_both_ways(
     keys = {fields[b"key"] for _, fields in entries}
     assert len(keys) == 1
     assert b"acme" in keys.pop()
+
+
+async def test_a_process_that_is_about_to_end_keeps_no_connection_by_either_way(
+    redis_url: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with serving(redis_url, monkeypatch) as ways:
+        ways.gateway.leaving = True
+        answers = await ways.both(f"{BASE}/runs", json={"n": 1}, headers=NOW)
+
+    assert [answer.headers["connection"] for answer in answers] == ["close", "close"]
 
 
 async def test_both_ways_are_counted_as_the_same_route(

@@ -199,11 +199,39 @@ def test_M14_a_message_that_cannot_be_decoded_is_a_dead_letter_and_the_next_is_d
     with Harness(workflow) as harness:
         harness.send(orders, Order("o1"))
         harness.send_raw(approvals, b'{"by": 5}', key="o1")
-        harness.send(orders, Order("o1"))
+        assert harness.runs["o1"].waits_at == "approval"
         harness.send(approvals, Approval("ann"), key="o1")
 
         assert [letter.reason for letter in harness.dead_letters] == ["decode"]
         assert harness.sent(said) == ["o1: ann"]
+
+
+def test_what_can_not_be_decoded_leaves_the_end_of_a_wait_where_it_was(fuse: Fuse) -> None:
+    workflow, orders, approvals, said = approving(fuse)
+    with Harness(workflow) as harness:
+        harness.send(orders, Order("o1"))
+        harness.advance(40 * SECOND)
+        harness.send_raw(approvals, b'{"by": 5}', key="o1")
+        harness.advance(19 * SECOND)
+        assert harness.runs["o1"].waits_at == "approval"
+        harness.advance(SECOND)
+
+        assert harness.sent(said) == ["o1: nobody within 60 s, at 01:00"]
+        assert stored(harness) == ([], [])
+
+
+def test_messages_kept_behind_one_that_can_not_be_decoded_go_on(fuse: Fuse) -> None:
+    workflow, orders, approvals, said = approving(fuse, ends=False)
+    with Harness(workflow) as harness:
+        harness.send(orders, Order("o1"))
+        harness.send(approvals, Approval("ann"), key="o1")
+        with harness.batch():
+            for text in (b'{"by": 5}', b"{", b'{"by": "bob"}', b'{"by": 6}', b'{"by": "cid"}'):
+                harness.send_raw(approvals, text, key="o1")
+
+        assert harness.sent(said) == ["o1: ann", "o1: bob", "o1: cid"]
+        assert [letter.reason for letter in harness.dead_letters] == ["decode"] * 3
+        assert harness.runs["o1"].waits_at == "approval"
 
 
 def test_M7_the_same_message_id_is_delivered_once(fuse: Fuse) -> None:
