@@ -52,7 +52,7 @@ bench-sinks: $(STAMP) ## Measure exactly-once sinks beside quixstreams; last lin
 bench-patience: $(STAMP) ## Measure a million timers, a storm of retries, a hot key; last line is JSON
 	$(BIN)/python benchmarks/patience.py
 
-bench-gateway: $(STAMP) ## Measure calls over HTTP beside a bare bridge, at most five minutes; last line is JSON
+bench-gateway: $(STAMP) ## Measure calls over HTTP beside a bare bridge, at most eight minutes; last line is JSON
 	$(BIN)/python benchmarks/gateway.py
 
 clean: ## Remove everything that was made here, .venv and fetched servers included

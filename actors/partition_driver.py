@@ -45,7 +45,6 @@ class PartitionDriver(DriverCounts):
         self._outgoing: Outgoing | None = None
         self._term = self._placement = 0
         self._under_way = Undertakings(self._failed)
-        self._scheduled = False
         self._draining = self._verifying = False
         self._unpacking = False
         """Records are on their way to the core, by way of a decoder."""
@@ -164,9 +163,7 @@ class PartitionDriver(DriverCounts):
 
     def wake(self) -> None:
         """Something may go on: look, once, at the loop's next turn."""
-        if not self._scheduled:
-            self._scheduled = True
-            self._loop.call_soon(self._turn)
+        self._shared.turns.ask(self._turn)
 
     def finished(self, result: CallResult) -> None:
         """A node's result has come."""
@@ -186,7 +183,6 @@ class PartitionDriver(DriverCounts):
         self.wake()
 
     def _turn(self) -> None:
-        self._scheduled = False
         if self._core is None:
             return
         try:
@@ -243,6 +239,7 @@ class PartitionDriver(DriverCounts):
 
     def _begin(self, core: PartitionCore, batches: Sequence[Records]) -> None:
         shared = self._shared
+        shared.sizing.pulled(batches)
         shared.activity.begin()
         point("after:pull")
         if shared.formats.may_wait(batches):

@@ -13,6 +13,7 @@ from headrace.actors.formats import Formats
 from headrace.actors.node_calls import NodeCalls
 from headrace.actors.relay import Relay
 from headrace.actors.sizing import Sizing
+from headrace.actors.turns import Turns
 from headrace.actors.worker_metrics import WorkerMetrics
 from headrace.sources.reader import OnProblem, Reached
 from headrace.workflows.instructions import Limits, Tell
@@ -77,6 +78,7 @@ class Shared:
     on_problem: OnProblem
     on_lost: Callable[[PartitionDriver, str], None]
     """The partition was dropped, and why."""
+    turns: Turns = field(default_factory=Turns)
     closed: ClosedNodes = field(default_factory=ClosedNodes)
     """Nodes that get no events for now."""
     noted: set[str] = field(default_factory=set)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Sequence
 from itertools import islice
 from typing import Final
 
 from headrace.workflows.calls import CallResult
+from headrace.workflows.records import Records
 from headrace.workflows.saving import Save
 
 TARGET: Final = 0.012
@@ -15,6 +18,10 @@ RUNS: Final = 1_000
 """Runs that one commit should write: the store does nothing else for about 4 ms."""
 BYTES: Final = 1 << 20
 """Bytes that one commit should write."""
+HURRIED: Final = 0.25
+"""Share of all that while requests come."""
+HURRY: Final = 0.5
+"""Seconds since the last request for which more are expected."""
 LEAST: Final = 16
 MOST: Final = 5_000
 _WEIGHT: Final = 0.2
@@ -27,8 +34,20 @@ class Sizing:
     def __init__(self) -> None:
         self._seconds: dict[int, float] = {}
         self._runs = self._bytes = 0.0
-        self.limit = 500
+        self._limit = 500
+        self._hurried = float("-inf")
+
+    @property
+    def limit(self) -> int:
         """Events for the next epoch; a modest guess until something has been measured."""
+        if time.monotonic() - self._hurried < HURRY:
+            return max(LEAST, int(self._limit * HURRIED))
+        return self._limit
+
+    def pulled(self, batches: Sequence[Records]) -> None:
+        """What was pulled for an epoch: where there are requests, epochs are short for a while."""
+        if any(records.origin == "inbox" for records in batches):
+            self._hurried = time.monotonic()
 
     def learn(self, result: CallResult) -> None:
         """A call was measured. One of few events says little of many, unless it took long."""
@@ -53,4 +72,4 @@ class Sizing:
     def _decide(self) -> None:
         slowest = max(self._seconds.values(), default=0.0)
         limits = [(TARGET, slowest), (RUNS, self._runs), (BYTES, self._bytes)]
-        self.limit = max(LEAST, min(MOST, *(int(budget / cost) for budget, cost in limits if cost > 0), MOST))
+        self._limit = max(LEAST, min(MOST, *(int(budget / cost) for budget, cost in limits if cost > 0), MOST))

@@ -1,9 +1,13 @@
-"""What the gateway is measured with: three steps and a reply, a run that waits for a message, a topic beside them.
+"""What the gateway is measured with: three steps and a reply, a run that waits for a message, a topic, a stream.
 
-Imported by name in every process: `workflow`, and `backlogged`, which also reads a topic named as it is.
+Imported by name in every process: `workflow`, `backlogged`, which also reads a topic named as it is, and `talking`.
 """
 
 from __future__ import annotations
+
+import asyncio
+import time
+from datetime import timedelta
 
 import msgspec
 
@@ -11,6 +15,9 @@ from headrace import Action, Context, Event, KafkaSource, MessageSource, Node, R
 
 PARTITIONS = 4
 TOPIC = "backlogged"
+STREAM = "ticks"
+PAUSE = 0.02
+"""Seconds between two values of the stream."""
 
 
 class Ask(msgspec.Struct, frozen=True):
@@ -86,5 +93,29 @@ def _make(name: str, topic: str | None = None) -> Workflow:
     return made
 
 
+class Talk(msgspec.Struct, frozen=True):
+    """Asks for a stream."""
+
+    key: str
+    values: int
+
+
+async def talk(event: Event[Talk], ctx: Context) -> None:
+    """Write the time, again and again: every process here has the same monotonic clock."""
+    async with ctx.stream(STREAM) as ticks:
+        for _ in range(event.data.values):
+            await asyncio.sleep(PAUSE)
+            await ticks.write(time.monotonic())
+    ctx.reply(event.data.values)
+
+
+def _talking() -> Workflow:
+    made = Workflow("gateway-bench-talking", partitions=PARTITIONS)
+    made.source(RequestSource(Talk, key="key")).to(made.node(talk, timeout=timedelta(minutes=5)))
+    return made
+
+
 workflow = _make("gateway-bench")
 backlogged = _make("gateway-bench-backlogged", TOPIC)
+talking = _talking()
+"""Its node is not like the others: one that waits would make all of them wait."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 _LENGTH = b"content-length:"
+_OK = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +54,18 @@ class Connection:
         length = int(lower[at + len(_LENGTH) : lower.index(b"\r\n", at)]) if at >= 0 else 0
         answer = await self._reader.readexactly(length)
         return Answered(int(head[9:12]), answer, time.perf_counter() - began)
+
+    async def lines(self, path: str, headers: Mapping[str, str]) -> AsyncIterator[bytes]:
+        """Lines of an answer that does not end, without those of its head and its chunks' lengths.
+
+        Raises:
+            ConnectionError: The server has refused, or gone.
+        """
+        rows = [f"GET {path} HTTP/1.1", "host: bench", *(f"{name}: {value}" for name, value in headers.items())]
+        self._writer.write("\r\n".join([*rows, "", ""]).encode())
+        head = await self._reader.readuntil(b"\r\n\r\n")
+        if int(head[9:12]) != _OK:
+            raise ConnectionError(head.decode())
+        while line := await self._reader.readline():
+            if not line.endswith(b"\r\n"):
+                yield line.rstrip(b"\n")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import time
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -48,15 +49,30 @@ async def preload(
     # The readings' times lie in the past: by default a broker would soon delete them.
     await ensure_topics(KafkaConnection("", bootstrap), {topic: partitions}, configs={"retention.ms": "-1"})
     names = [workload.sensor_name(number).encode() for number in range(keys)]
-    homes = [partition_of.__wrapped__(name, partitions) for name in names]
+    encode = msgspec.json.encode
+    rows = ((names[number], encode(reading), reading.time) for number, reading in workload.readings(events, keys, seed))
+    await append(bootstrap, topic, rows, partitions=partitions)
+    return time.perf_counter() - began
+
+
+async def append(bootstrap: str, topic: str, rows: Iterable[tuple[bytes, bytes, int]], *, partitions: int) -> None:
+    """Append records to a topic that is there: uncompressed, in order, each where murmur2 of its key says.
+
+    Args:
+        bootstrap: `host:port` of the broker.
+        topic: Its name.
+        rows: Key, value, and milliseconds of each.
+        partitions: Of the topic.
+    """
+    homes: dict[bytes, int] = {}
     async with AIOKafkaProducer(bootstrap_servers=bootstrap, max_batch_size=_BATCH_BYTES) as producer:
         filling = [producer.create_batch() for _ in range(partitions)]
         sent: list[Any] = []
-        encode = msgspec.json.encode
-        for number, reading in workload.readings(events, keys, seed):
-            home = homes[number]
-            value = encode(reading)
-            while filling[home].append(key=names[number], value=value, timestamp=reading.time) is None:
+        for key, value, timestamp in rows:
+            home = homes.get(key)
+            if home is None:
+                home = homes[key] = partition_of.__wrapped__(key, partitions)
+            while filling[home].append(key=key, value=value, timestamp=timestamp) is None:
                 sent.append(await producer.send_batch(filling[home], topic, partition=home))
                 filling[home] = producer.create_batch()
                 if len(sent) >= _BATCHES_AT_ONCE:
@@ -66,7 +82,6 @@ async def preload(
             if batch.record_count():
                 sent.append(await producer.send_batch(batch, topic, partition=home))
         await asyncio.gather(*sent)
-    return time.perf_counter() - began
 
 
 def main() -> None:

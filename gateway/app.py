@@ -23,6 +23,7 @@ from headrace.gateway import (
 )
 from headrace.gateway.authentication import Credentials
 from headrace.gateway.cors import add_cors
+from headrace.gateway.direct import DirectApp
 from headrace.gateway.ending import Leaving, on_signals
 from headrace.gateway.fairness import Answering
 from headrace.gateway.gateway import Gateway
@@ -84,7 +85,7 @@ def create_app(
         finally:
             await gateway.close()
 
-    app = FastAPI(
+    app = DirectApp(
         title="Headrace", version=version("headrace"), description=DESCRIPTION, lifespan=lifespan,
         redirect_slashes=False, openapi_tags=TAGS, generate_unique_id_function=operation_id,
     )  # fmt: skip
@@ -106,4 +107,5 @@ def create_app(
     app.add_middleware(Metered, meter=gateway.meter)
     add_cors(app, settings.cors_origins)
     described(app)
+    app.begin_direct(gateway, pages=bool(settings.cors_origins))
     return app

@@ -42,8 +42,9 @@ _log = structlog.get_logger(__name__)
 
 _DESCRIPTOR_TTL: Final = 2.0
 """Seconds that a workflow's descriptor is taken as it was read."""
-_CONNECTIONS: Final = 16
-"""To the store, beside those that listen: what is asked takes less than a millisecond, and events go together."""
+_CONNECTIONS: Final = 8
+"""To the store, and as many lines, beside two that listen: what is asked takes less than a millisecond, and events go
+together."""
 _MOST_KNOWN: Final = 1000
 _LONGEST_NAME: Final = 200
 PATIENCE: Final = "headrace_patience"

@@ -6,8 +6,8 @@ import asyncio
 from typing import Any, Final
 
 import structlog
-from redis.asyncio.client import PubSub
 
+from headrace.sources.ear import Heard
 from headrace.workflows.store import StoreUnavailable
 
 _log = structlog.get_logger(__name__)
@@ -50,7 +50,7 @@ class Hearing:
             self.listening = False
             await asyncio.sleep(pause)
 
-    async def _message(self, heard: PubSub) -> dict[str, Any]:
+    async def _message(self, heard: Heard) -> dict[str, Any]:
         """The next message; after a while without one, the answer to a ping counts."""
         message: dict[str, Any] | None = await heard.get_message(timeout=_QUIET)
         if message is None:

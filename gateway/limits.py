@@ -84,6 +84,12 @@ def _headers(rates: Sequence[tuple[str, Rate]], standings: Sequence[Standing]) -
     return {"RateLimit-Policy": ", ".join(policies), "RateLimit": ", ".join(now)}
 
 
+def standing_of(scope: Scope) -> dict[str, str]:
+    """Headers that say how the limits of a request's caller stand, once it is counted."""
+    said: dict[str, str] = scope.get(_SAID, {})
+    return said
+
+
 class Told:
     """Middleware: answers say how the limits of their callers stand, refusals included.
 

@@ -13,11 +13,11 @@ from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import msgspec
-from redis.asyncio.client import PubSub
 
 from headrace.gateway.hearing import Hearing
 from headrace.gateway.tasks import end
 from headrace.sources.connection import connect, store_errors
+from headrace.sources.ear import Heard
 from headrace.sources.routing import subscription
 from headrace.workflows.keyspace import PartitionKeys
 
@@ -115,7 +115,7 @@ class Listener(Hearing):
                 finally:
                     await end(tasks)
 
-    async def _keep_subscribed(self, heard: PubSub) -> None:
+    async def _keep_subscribed(self, heard: Heard) -> None:
         while True:
             await self._more.wait()
             self._more.clear()
@@ -127,7 +127,7 @@ class Listener(Hearing):
             if gone:
                 await heard.unsubscribe(*gone)
 
-    async def _hear(self, heard: PubSub) -> None:
+    async def _hear(self, heard: Heard) -> None:
         while True:
             self._take(await self._message(heard))
 

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 LONGEST: Final = 8_192
 """Bytes of one header that goes on (W3C Baggage: as many have to be)."""
+_TRACED: Final = {name.encode(): name for name in TRACE_HEADERS}
+"""As they come in: ASGI has headers in lower case."""
 
 
 class GatewayTraces:
@@ -51,6 +53,10 @@ class GatewayTraces:
         if spans is not None:
             await asyncio.to_thread(spans.close)
 
+    def unobserved(self, request: Request) -> Headers | None:
+        """Headers of the event of a request that has no span; None: it has one, see `request`."""
+        return _headers(request) if self._spans is None else None
+
     @contextmanager
     def request(self, request: Request, workflow: str) -> Iterator[Answered]:
         """A request for a workflow comes in, and is answered when this ends."""
@@ -66,7 +72,5 @@ class GatewayTraces:
 def _headers(request: Request) -> Headers:
     """Those for tracing."""
     return tuple(
-        (name.decode("latin-1"), value)
-        for name, value in request.headers.raw
-        if name.decode("latin-1").lower() in TRACE_HEADERS and len(value) <= LONGEST
+        (_TRACED[name], value) for name, value in request.scope["headers"] if name in _TRACED and len(value) <= LONGEST
     )

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, TypeAlias
 
 import redis.asyncio
 from redis import exceptions
-from redis.asyncio.client import PubSub
+
+from headrace.sources.ear import Ear, Heard
+from headrace.sources.lines import Argument, Lines
+
+__all__ = ["Argument"]
 
 Client: TypeAlias = redis.asyncio.Redis
 """Of one server. That of a cluster has the same commands, so it is taken for one; see `_cluster_of`."""
-Argument: TypeAlias = str | bytes | int
-
 _REDIRECTIONS: Final = 8
 _PAUSE: Final = 0.05
 _LOST: Final = (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.ClusterDownError, OSError)
@@ -24,6 +26,28 @@ _PLACES: Final = 1024
 def is_cluster(client: Client) -> bool:
     """Whether its keys are on several servers."""
     return _cluster_of(client) is not None
+
+
+class LinedClient(redis.asyncio.Redis):
+    """A client of one server that has lines beside its connections, for what goes by `at_owner`."""
+
+    lines: Lines
+    callbacks: Mapping[Any, Any]
+    """What the library makes of answers, by the command's name."""
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        """Disconnect all."""
+        self.lines.close()
+        await super().aclose(close_connection_pool)
+
+    async def exchange(self, commands: Sequence[Sequence[Argument]]) -> list[Any]:
+        """Answers as `execute_command` would give them, errors among them."""
+        answers = await self.lines.exchange(commands)
+        for index, command in enumerate(commands):
+            callback = self.callbacks.get(command[0])
+            if callback is not None and not isinstance(answers[index], Exception):
+                answers[index] = callback(answers[index])
+        return answers
 
 
 def _cluster_of(client: object) -> redis.asyncio.RedisCluster | None:
@@ -37,6 +61,8 @@ async def at_owner(client: Client, key: str, *commands: Sequence[Argument]) -> l
     A slot that is being moved to another server is not followed (`ASK`): a script there would take keys that have not
     come yet for missing. Whoever asks again finds them when all have.
     """
+    if isinstance(client, LinedClient):
+        return _checked(await client.exchange(commands))
     cluster = _cluster_of(client)
     if cluster is None:
         if len(commands) == 1:
@@ -153,19 +179,26 @@ async def texts(client: Client, keys: Sequence[str]) -> list[bytes | None]:
 
 
 @asynccontextmanager
-async def subscription(client: Client) -> AsyncIterator[PubSub]:
+async def subscription(client: Client) -> AsyncIterator[Heard]:
     """A way to hear what is published, at whichever server: in a cluster each tells it to all.
 
     Once it has broken, another one looks anew which servers there are.
     """
+    if isinstance(client, LinedClient):
+        ear = Ear(await client.lines.dial())
+        try:
+            yield ear
+        finally:
+            ear.close()
+        return
     cluster = _cluster_of(client)
     if cluster is None:
-        async with client.pubsub() as heard:
+        async with _untyped(client).pubsub() as heard:
             yield heard
         return
     try:
         await cluster.initialize()
-        async with cluster.pubsub(node=cluster.get_random_primary_node()) as heard:
+        async with _untyped(cluster).pubsub(node=cluster.get_random_primary_node()) as heard:
             yield heard
     finally:
         await cluster.aclose()

@@ -17,7 +17,8 @@ from redis.backoff import NoBackoff
 from redis.cluster import ClusterNode
 from redis.retry import Retry
 
-from headrace.sources.routing import Client
+from headrace.sources.lines import Lines
+from headrace.sources.routing import Client, LinedClient
 from headrace.sources.store_address import StoreAddress, Tls
 
 ANSWER_WITHIN: Final = 3.0
@@ -33,7 +34,8 @@ def connect(url: str, *, connections: int = 16, blocking: bool = False) -> Clien
 
     Args:
         url: See `StoreAddress.parse`.
-        connections: How many at most; who wants one more waits for it. In a cluster as many as are needed.
+        connections: How many at most, and as many lines (see `lines`) beside them; who wants one more waits for it.
+            In a cluster as many as are needed.
         blocking: For commands that wait at the server (`XREAD BLOCK`): no time limit on answers.
 
     Raises:
@@ -58,12 +60,26 @@ def connect(url: str, *, connections: int = 16, blocking: bool = False) -> Clien
             **_certificates(address.tls),
         )  # fmt: skip
         return redis.asyncio.Redis.from_pool(pool)
-    return redis.asyncio.Redis.from_pool(
-        redis.asyncio.BlockingConnectionPool(
-            connection_class=_connection_class(address), **_place(address), **limits, **options,
-            **_certificates(address.tls),
-        )
+    limits["connection_class"] = _connection_class(address)
+    return _lined(
+        redis.asyncio.BlockingConnectionPool(**_place(address), **limits, **options, **_certificates(address.tls)),
+        connections, options["socket_timeout"],
     )  # fmt: skip
+
+
+def _lined(pool: redis.asyncio.BlockingConnectionPool, most: int, answer_within: float | None) -> Client:
+    """A client whose lines are connections as the pool would make them."""
+
+    async def dial() -> Any:
+        connection: Any = pool.connection_class(**pool.connection_kwargs)
+        await connection.connect()
+        return connection
+
+    client = LinedClient.from_pool(pool)
+    assert isinstance(client, LinedClient), "made of its own class"
+    client.lines = Lines(dial, most=most, answer_within=answer_within, wait=_WAIT_FOR_CONNECTION)
+    client.callbacks = {str(name).upper(): callback for name, callback in client.response_callbacks.items()}
+    return client
 
 
 def connect_thread(url: str, *, answer_within: float) -> Any:

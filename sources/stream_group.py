@@ -58,6 +58,7 @@ class StreamGroup:
         self._batch = batch
         self._tails: dict[int, list[Tail]] = {}
         self._changed = asyncio.Event()
+        self._reading: asyncio.Future[list[Any]] | None = None
         self._task = asyncio.create_task(self._read_forever(), name=f"stream-reader {name}")
 
     def set(self, partition: int, tails: list[Tail]) -> None:
@@ -67,6 +68,8 @@ class StreamGroup:
         else:
             self._tails.pop(partition, None)
         self._changed.set()
+        if self._reading is not None:
+            self._reading.cancel()
 
     async def close(self) -> None:
         """Stop reading."""
@@ -103,18 +106,18 @@ class StreamGroup:
             await self._change(wait)
             return
         wait_ms = _WAIT_MS if len(open_) == len(tails) else _WAIT_WHILE_PAUSED_MS
-        read = asyncio.ensure_future(self._xread(open_, wait_ms))
-        change = asyncio.ensure_future(self._changed.wait())
+        self._reading = reading = asyncio.ensure_future(self._xread(open_, wait_ms))
         try:
-            await asyncio.wait((read, change), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            change.cancel()
-            if not read.done():
-                read.cancel()
-        if read.done() and not read.cancelled():
-            self._on_answer(read.result())
+            answer = await reading
+        except asyncio.CancelledError:
+            # Given up, by `set` or because this task is ended.
+            reading.cancel()
+            if not self._changed.is_set() or asyncio.current_task().cancelling():  # type: ignore[union-attr]
+                raise
         else:
-            await asyncio.gather(read, return_exceptions=True)
+            self._on_answer(answer)
+        finally:
+            self._reading = None
 
     async def _change(self, seconds: float | None) -> None:
         try:
