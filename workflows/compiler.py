@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from datetime import timedelta
 from enum import Enum
 from typing import Any
@@ -35,13 +34,13 @@ from headrace.workflows.plan import (
     StandPlan,
     Target,
     TimeoutPlan,
-    UnitPlan,
     WaitPlan,
 )  # fmt: skip
 from headrace.workflows.regions import regions_of
 from headrace.workflows.routing import routing_of
 from headrace.workflows.state_versions import versioned_codec
 from headrace.workflows.timers import IDLE, TOTAL, TimerFiring, whole_milliseconds
+from headrace.workflows.units import edges_of, units_of
 
 
 def compile_graph(graph: Graph, fuse: Fuse) -> Plan:
@@ -61,7 +60,7 @@ def compile_graph(graph: Graph, fuse: Fuse) -> Plan:
     scopes = tuple(compiler.scope(index) for index in range(len(compiler.doors)))
     timeouts = tuple(compiler.timeout(item) for item in graph.timeouts)
     sets_timers = any(node.on_timer for node in nodes)
-    units, unit_of = _units(graph, nodes, fuse)
+    units, unit_of = units_of(graph, nodes, fuse)
     starts = [row.targets for row in sources] + [row.targets for row in timeouts]
     ends = any(node.may_end for node in nodes) or any(map(_ends, starts))
     waits = tuple(compiler.wait(index) for index in range(len(graph.waits)))
@@ -69,7 +68,7 @@ def compile_graph(graph: Graph, fuse: Fuse) -> Plan:
     stands = tuple(compiler.stand(item) for item in graph.arrivals)
     serial = graph.state is not None or ends or sets_timers or bool(waits) or bool(scopes)
     singly = bool(waits) or bool(stands) or any(map(_ends, starts))
-    regions, region_of = regions_of(_edges(nodes, unit_of), len(units), whole=serial, singly=singly)
+    regions, region_of = regions_of(edges_of(nodes, unit_of), len(units), whole=serial, singly=singly)
     firing_type = compiler.types.number(TimerFiring) if sets_timers else -1
     return Plan(
         name=graph.name,
@@ -344,58 +343,3 @@ def _is_urgent(item: NodeItem) -> bool:
 
 def _ends(targets: tuple[Target, ...]) -> bool:
     return not {COMPLETE, TERMINATE, TIMED_OUT}.isdisjoint(targets)
-
-
-def _units(graph: Graph, nodes: tuple[NodePlan, ...], fuse: Fuse) -> tuple[tuple[UnitPlan, ...], tuple[int, ...]]:
-    """Groups of nodes that run together, by their first node, and for each node the index of its group."""
-    if not nodes:
-        return (), ()
-    if fuse == "all":
-        return (UnitPlan(0, tuple(range(len(nodes))), in_worker=True, replicas=1),), (0,) * len(nodes)
-    together: dict[NodeItem, list[NodeItem]] = {}  # a workflow that is a node runs in one place, with all inside it
-    for item in graph.nodes:
-        together.setdefault(_outermost(item), []).append(item)
-    group_of: dict[NodeItem, tuple[int, ...]] = {
-        item: tuple(graph.nodes.index(one) for one in together[_outermost(item)]) for item in graph.nodes
-    }
-    for fused in graph.fused:
-        items = [item for item in graph.nodes if _outermost(item) in fused.nodes]
-        group = tuple(graph.nodes.index(item) for item in items)
-        group_of.update(dict.fromkeys(items, group))
-    groups = list(dict.fromkeys(group_of[item] for item in graph.nodes))
-    units = tuple(
-        UnitPlan(
-            index,
-            group,
-            in_worker=False,
-            replicas=max(nodes[node].replicas for node in group),
-            resources=_together([nodes[node].resources for node in group]),
-        )
-        for index, group in enumerate(groups)
-    )
-    return units, tuple(groups.index(group_of[item]) for item in graph.nodes)
-
-
-def _outermost(item: NodeItem) -> NodeItem:
-    *_, outermost = chain(item)
-    return outermost
-
-
-def _together(wanted: list[Mapping[str, float]]) -> dict[str, float]:
-    """Resources of an actor that holds several nodes: their sum."""
-    total: dict[str, float] = {}
-    for resources in wanted:
-        for name, amount in resources.items():
-            total[name] = total.get(name, 0) + amount
-    return total
-
-
-def _edges(nodes: tuple[NodePlan, ...], unit_of: tuple[int, ...]) -> dict[int, set[int]]:
-    """Unit -> units that its nodes route to, itself not among them."""
-    edges: dict[int, set[int]] = {unit: set() for unit in unit_of}
-    for node in nodes:
-        for targets in node.routes:
-            for target in targets:
-                if 0 <= target < SINK and unit_of[target] != unit_of[node.index]:
-                    edges[unit_of[node.index]].add(unit_of[target])
-    return edges

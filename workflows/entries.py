@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from .calls import Blobs, Call, Path
+from .calls import Blobs, Call, CallResult, Path
 from .context import Run
 from .plan import Plan, StateCodec
 from .program import NodeProgram, UnitProgram
@@ -208,9 +209,13 @@ class EntryTable:
             assert node.decode is not None
             entry.states[slot] = node.decode(blob)
 
-    def forget(self, key: str) -> None:
-        """The run has ended: an event that comes with its key belongs to another one."""
-        self._entries.pop(key, None)
+    def done(self, entries: Sequence[Entry], result: CallResult) -> None:
+        """A call is over: states are of its making. An event with the key of a run that has ended is another one's."""
+        number, owner = result.number, result.owner
+        for entry in entries:
+            entry.version, entry.owner, entry.stopped, entry.left = number, owner, None, None
+            if entry.ended:
+                self._entries.pop(entry.key, None)
 
     def _trim(self, call: Call) -> None:
         """Let the older half go, but nothing that the call at hand needs."""

@@ -54,7 +54,7 @@ class LateEvents:
         run = latest(run)
         if self._policies and run.ended and not run.forgotten and self._turn_away(epoch, slot):
             return None
-        following = epoch.runs[epoch.roots[slot]] = self._core.successor(epoch, run)
+        following = epoch.runs[epoch.roots[slot]] = self._core.beginnings.successor(epoch, run)
         return following
 
     def _turn_away(self, epoch: Epoch, slot: int) -> bool:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from .admission import Admission
+from .beginnings import Beginnings
 from .calls import CallResult
 from .closing import Closing
 from .commit import Answer, DeadLetter, Head
@@ -31,7 +32,7 @@ from .program import unit_programs
 from .recalling import Recalling
 from .records import Records
 from .router import Router
-from .runs import RUNNING, STATUS_FIELD, RunRecord, RunTable, latest
+from .runs import RunTable
 from .saving import CommitBuilder
 from .soon import Soon
 from .standing import Standing
@@ -93,7 +94,7 @@ class PartitionCore:
         """The unkeyed workflow's run has ended (committed or about to be): nothing more is taken."""
         self.positions = dict(head.positions)
         """Committed positions, by origin."""
-        self.run_count = head.counters.get("runs", 0)
+        self.beginnings = Beginnings(self, head.counters.get("runs", 0))
         self.events_done = 0
         self.dead_count = 0
         self.moved: Counter[str] = Counter()
@@ -233,7 +234,7 @@ class PartitionCore:
         epoch = self.new_epoch(now)
         run = self.runs.get("") or self.runs.add("")
         run.wanted = True
-        self.begin_if_absent(run)
+        self.beginnings.if_absent(run)
         if run.loading:
             epoch.missing.add("")
         epoch.touched.add(run)
@@ -270,57 +271,8 @@ class PartitionCore:
 
     def loaded(self, keys: Sequence[str], found: Sequence[Mapping[str, bytes]], now: int) -> None:
         """The store's answer to `Load`: the hashes of these runs, empty for one that it does not have."""
-        for key, fields in zip(keys, found, strict=True):
-            run = self.runs.get(key)
-            if run is None or not run.loading:
-                continue
-            asked = self.control.concerns(key) or self.executing.concerns(key)
-            lazily = self.plan.keyed and (asked or (self.late.matter and bool(fields)))
-            if lazily and fields.get(STATUS_FIELD) != RUNNING.encode():
-                self.runs.settle(run, fields)
-                for epoch in self.epochs:
-                    epoch.late = epoch.late or run in epoch.touched
-            elif not fields:
-                self._absent(run, replaces=False)
-            elif fields[STATUS_FIELD] == RUNNING.encode():
-                self.dispatcher.calls += 1
-                self.runs.restore(run, fields, self.dispatcher.calls)
-            elif self.plan.keyed:
-                self._absent(run, replaces=True)
-            else:
-                run.loading, run.ended, self.ended = False, True, True
-        done = set(keys)
-        for epoch in self.epochs:
-            epoch.missing -= done
+        self.beginnings.loaded(keys, found)
         self.advance(now)
-
-    def _absent(self, run: RunRecord, *, replaces: bool) -> None:
-        """The store has no such run that goes on: it begins, if an event has come for it."""
-        run.loading, run.absent, run.replaces = False, True, replaces
-        if run.wanted:
-            self.begin_if_absent(run)
-
-    def begin_if_absent(self, run: RunRecord) -> None:
-        """An event has come for a run: it begins, if it is not there."""
-        if run.absent:
-            run.absent = False
-            self._begin(run, replaces=run.replaces)
-
-    def _begin(self, run: RunRecord, *, replaces: bool) -> None:
-        self.run_count += 1
-        self.runs.begin(run, self.run_count, replaces=replaces)
-
-    def successor(self, epoch: Epoch, run: RunRecord) -> RunRecord:
-        """The run that takes over the key of one that ended: its number is the next, its states are new."""
-        new = run = latest(run)
-        if run.ended:
-            new = run.next = self.runs.add(run.key)
-            new.busy += 1
-            self._begin(new, replaces=True)
-        if new not in epoch.touched:
-            epoch.touched.add(new)
-            new.busy += 1
-        return new
 
     def advance(self, now: int) -> None:
         """Whatever can go on now does: epochs enter, calls start, a finished epoch is to be saved."""
@@ -358,7 +310,7 @@ class PartitionCore:
                 (self.evicting if epoch.evicts else self.router).enter(epoch)
             earlier_done = earlier_done and epoch.done
             if earlier_done and epoch.save is None:
-                epoch.save = self.builder.build(epoch, self.run_count, now)
+                epoch.save = self.builder.build(epoch, self.beginnings.count, now)
             if epoch.cut is not None:
                 break  # nothing behind the end of the workflow enters
 

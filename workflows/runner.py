@@ -182,11 +182,7 @@ class UnitRunner:
         result = out.done()
         if (writing := self._writing.pop(result.partition, None)) is not None:
             result.void = writing.void(result)
-        number, owner = result.number, result.owner
-        for entry in entries:
-            entry.version, entry.owner, entry.stopped, entry.left = number, owner, None, None
-            if entry.ended:
-                self._entries.forget(entry.key)
+        self._entries.done(entries, result)
         self._inner.keep(entries)
         if self.program.state_names:
             result.states = [entry.blobs.copy() for entry in entries]

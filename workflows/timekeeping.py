@@ -118,7 +118,7 @@ class Timekeeping:
             if records.standing is None:
                 run.seen = max(run.seen, now)
             if not is_message:
-                self._core.begin_if_absent(run)
+                self._core.beginnings.if_absent(run)
 
     def admit(self, epoch: Epoch, now: int) -> None:
         """Of an epoch that enters: what fell due and no longer counts is no event."""
