@@ -32,7 +32,8 @@ class Sizing:
     """Learns what an event costs in each unit, and what it leaves to commit."""
 
     def __init__(self) -> None:
-        self._seconds: dict[int, float] = {}
+        self._work: dict[int, tuple[float, float]] = {}
+        """By unit: seconds and events of its latest calls, the older the less."""
         self._runs = self._bytes = 0.0
         self._limit = 500
         self._hurried = float("-inf")
@@ -50,13 +51,16 @@ class Sizing:
             self._hurried = time.monotonic()
 
     def learn(self, result: CallResult) -> None:
-        """A call was measured. One of few events says little of many, unless it took long."""
+        """A call was measured. One of few events says little of many, unless it took long.
+
+        So seconds and events are added up, and what was before fades by what comes: the first call, which is slow
+        whatever it brings, is outweighed by those that follow, also where all of a unit's are small.
+        """
         count = len(result.codes)
         if count:
-            cost = result.seconds / count
-            known = self._seconds.get(result.unit, cost)
-            weight = _WEIGHT * min(1.0, max(result.seconds / TARGET, count / self.limit))
-            self._seconds[result.unit] = known + weight * (cost - known)
+            seconds, events = self._work.get(result.unit, (0.0, 0.0))
+            rest = 1.0 - _WEIGHT * min(1.0, max(result.seconds / TARGET, count / self.limit))
+            self._work[result.unit] = rest * seconds + result.seconds, rest * events + count
             self._decide()
 
     def learn_commit(self, save: Save) -> None:
@@ -70,6 +74,6 @@ class Sizing:
             self._decide()
 
     def _decide(self) -> None:
-        slowest = max(self._seconds.values(), default=0.0)
+        slowest = max((seconds / events for seconds, events in self._work.values()), default=0.0)
         limits = [(TARGET, slowest), (RUNS, self._runs), (BYTES, self._bytes)]
         self._limit = max(LEAST, min(MOST, *(int(budget / cost) for budget, cost in limits if cost > 0), MOST))

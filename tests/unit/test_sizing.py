@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from headrace.actors.sizing import MOST, Sizing
+from headrace.actors.sizing import LEAST, MOST, Sizing
 from headrace.workflows.calls import CallResult
 from headrace.workflows.commit import Commit
 from headrace.workflows.saving import Save
@@ -47,3 +47,14 @@ def test_one_event_that_takes_long_makes_them_small() -> None:
         sizing.learn(call(1, seconds=0.020))
 
     assert sizing.limit < 100
+
+
+def test_a_slow_first_call_is_forgotten_soon_by_a_unit_that_gets_few_of_the_events() -> None:
+    sizing = Sizing()
+    sizing.learn(call(20, seconds=0.040))
+    at_first = sizing.limit
+
+    for _ in range(40):
+        sizing.learn(call(20, seconds=0.0001))
+
+    assert (at_first, sizing.limit > 20 * at_first) == (LEAST, True)
