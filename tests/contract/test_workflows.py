@@ -215,6 +215,20 @@ def test_B31_a_run_that_waits_is_ended_with_a_reason_and_its_key_begins_anew(rig
     assert sorted(reading.celsius for reading in rig.sent(flow.sent)) == [1, 2, 3, 4, 5]
 
 
+def test_B32_a_node_is_executed_beside_its_run_and_keeps_only_what_it_is_told_to_keep(rig: Rig) -> None:
+    flow = rig.run(reminded.reminded)
+    rig.send(flow.readings, reminded.Reading("ada", 1))
+
+    tried = [rig.run_of("ada").execute(flow.remind, reminded.Reading("ada", 7)) for _ in range(3)]
+
+    assert len({str(each) for each in tried}) == 1
+    assert rig.run_of("ada").state(flow.remind) == [1]
+    rig.run_of("ada").execute(flow.remind, reminded.Reading("ada", 8), commit=True)
+    assert rig.run_of("ada").state(flow.remind) == [1, 8]
+    rig.send(flow.readings, reminded.Reading("ada", 2))
+    assert rig.run_of("ada").state(flow.remind) == [1, 8, 2]
+
+
 def test_A25_the_order_of_each_sender_is_kept_and_each_event_comes_once(rig: Rig) -> None:
     flow = rig.run(channels.lines)
     names = ["ada", "bob", "cy"]

@@ -30,18 +30,22 @@ from headrace.actors.store import Store
 from headrace.actors.store_requests import Request, RequestStore
 from headrace.actors.store_streams import StreamStore
 from headrace.gateway.app import create_app
+from headrace.gateway.bridge import Bridge
 from headrace.gateway.keys import encode_key
 from headrace.sources.channel import ChannelSender
 from headrace.sources.kafka_lanes import ID_HEADER
 from headrace.sources.kafka_log import offset_of
 from headrace.testing import RunView
+from headrace.workflows.codec import encode_json
 from headrace.workflows.commit import DeadLetter
 from headrace.workflows.control import ControlEvent
 from headrace.workflows.descriptor import descriptor_of
+from headrace.workflows.envelope import RequestAnswer, decode
+from headrace.workflows.executing import source_of
 from headrace.workflows.handles import SinkHandle, SourceHandle
 from headrace.workflows.inner_places import stands_of
 from headrace.workflows.keyspace import partition_of
-from headrace.workflows.plan import SourcePlan
+from headrace.workflows.plan import NodePlan, SourcePlan
 from headrace.workflows.records import Headers
 from headrace.workflows.run_streams import Streamed
 from headrace.workflows.streaming import KEPT
@@ -185,7 +189,24 @@ class ClusterRig(Rig):
         fields = self._run(self._store.run(self._home(key), key))
         assert fields, f"no run has the key {key!r}"
         streams: Any = _Streams(StreamStore(self._store), self.plan.name, self._home(key), self._run)
-        return RunView(key, fields, self.plan, lambda event: self._run(self._ask_of(event)), streams)
+        return RunView(
+            key, fields, self.plan, lambda event: self._run(self._ask_of(event)), streams,
+            lambda *asked: self._run(self._executed(*asked)),
+        )  # fmt: skip
+
+    async def _executed(self, key: str, node: NodePlan, data: Any, commit: bool) -> RequestAnswer | None:
+        """As the gateway has a node executed."""
+        async with RequestStore(self._redis_url) as store:
+            bridge = Bridge(self._redis_url, store)
+            await bridge.open()
+            try:
+                _, reply = await bridge.ask(
+                    self.plan.name, self._home(key), key, source_of(node.name, commit=commit), encode_json(data),
+                    request=uuid.uuid4().hex, wait=WITHIN,
+                )  # fmt: skip
+            finally:
+                await bridge.close()
+        return None if reply is None else decode(reply)
 
     async def _ask_of(self, event: ControlEvent) -> None:
         """As `headrace runs terminate` and `headrace runs delete` do."""
