@@ -15,6 +15,7 @@ from fastapi.routing import APIRoute
 from starlette.types import Receive, Scope, Send
 
 from headrace.gateway import routes_events, routes_runs
+from headrace.gateway.fairness import answering
 from headrace.gateway.gateway import Gateway
 from headrace.gateway.limits import standing_of
 from headrace.gateway.principal import principal_of
@@ -67,8 +68,9 @@ class DirectApp(FastAPI):
         scope["app"], scope["route"] = self, route
         request = Request(scope, receive, send)
         try:
-            principal = await principal_of(request)
-            response: Response = await route.endpoint(gateway, principal, request, *scope["path_params"].values())
+            with answering():
+                principal = await principal_of(request)
+                response: Response = await route.endpoint(gateway, principal, request, *scope["path_params"].values())
         except Exception as error:  # noqa: BLE001  each becomes a problem document, as by FastAPI
             problem = problem_of(error)
             if problem.code == "internal_error" and not isinstance(error, ProblemError):

@@ -72,6 +72,13 @@ class WaitingOfTenants:
             request.waits = True
 
 
+def answering() -> ExitStack:
+    """Within it a request is answered: what is held for it is given back at the end."""
+    request = _Answered()
+    _answered.set(request)
+    return request
+
+
 class Answering:
     """Middleware: what is held for a request is given back once it is over, however it ends.
 
@@ -84,6 +91,5 @@ class Answering:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Of ASGI."""
-        with _Answered() as request:
-            _answered.set(request)
+        with answering():
             await self._app(scope, receive, send)

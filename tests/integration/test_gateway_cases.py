@@ -212,6 +212,7 @@ async def test_M07_M10_a_message_that_comes_early_and_twice_is_kept_and_delivere
     assert (await ended(http, key))["result"] == ["m2", "m1", "m3"]
 
 
+@pytest.mark.timeout(600)
 async def test_M12_ten_thousand_messages_of_one_sender_in_a_burst_keep_their_order(
     site: HttpCluster, http: httpx.AsyncClient, key: str
 ) -> None:
