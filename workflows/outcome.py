@@ -309,7 +309,7 @@ class Outcome:
         if blob is call.blobs[index]:
             type, blob = call.types[index], None
         if error.__class__.__module__ == "builtins":
-            reason, text = "error", f"{error.__class__.__name__}: {error}"
+            reason, text = "error", f"{error.__class__.__name__}: {_said(error)}"
         else:
             reason, text = in_words(error)
         self.result.failed.append(
@@ -346,8 +346,16 @@ def in_words(error: BaseException) -> tuple[str, str]:
         return "reject", error.reason
     if isinstance(error, msgspec.DecodeError):  # ValidationError is one, too
         reason = "decode"
-    text = str(error) if isinstance(error, HeadraceError | msgspec.MsgspecError) else f"{type(error).__name__}: {error}"
-    return reason, text
+    is_own = isinstance(error, HeadraceError | msgspec.MsgspecError)
+    return reason, _said(error) if is_own else f"{type(error).__name__}: {_said(error)}"
+
+
+def _said(error: BaseException) -> str:
+    """What an error says; a class of a user's own may fail at that."""
+    try:
+        return str(error)
+    except Exception:  # noqa: BLE001  user code: whatever it raises
+        return "<it could not be printed>"
 
 
 def describe(error: BaseException) -> tuple[str, str, str | None]:

@@ -542,3 +542,22 @@ def test_what_a_node_can_not_even_read_is_a_dead_letter(fuse: Any) -> None:
 
         assert [(letter.node, letter.reason) for letter in harness.dead_letters] == [("weigh", "decode")]
         assert harness.sent(sink) == []
+
+
+@pytest.mark.parametrize("retry", [None, Retry(2)])
+def test_an_error_that_can_not_be_printed_is_a_dead_letter_like_any(retry: Retry | None) -> None:
+    class Mute(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    def fail(event: Event[int], ctx: Context) -> None:
+        raise Mute
+
+    workflow = Workflow("mute", keyed=False)
+    numbers = workflow.source(KafkaSource("numbers", int))
+    numbers.to(workflow.node(fail, retry=retry))
+    with Harness(workflow) as harness:
+        harness.send_all(numbers, [1, 2])
+        harness.advance(timedelta(minutes=1))
+
+        assert [letter.error for letter in harness.dead_letters] == ["Mute: <it could not be printed>"] * 2
