@@ -15,9 +15,10 @@ from .codec import type_name
 from .context import Context, Replied
 from .deadline import within
 from .entries import Entry, EntryTable
+from .error_words import describe
 from .events import Event
 from .late import LATE
-from .outcome import Item, Outcome, describe
+from .outcome import Item, Outcome
 from .plan import Plan
 from .program import ACTION_KIND, COMPLETE_KIND, LIST_KIND, NONE_KIND, NOTHING, NodeProgram, Step, UnitProgram
 from .progress import Progress, guarding, mark_of

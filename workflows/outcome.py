@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Callable
 from operator import itemgetter
-from types import TracebackType
 from typing import Any, Final
 
 import msgspec
 
-from .actions import Failure, Reject, Timer
+from .actions import Failure, Timer
 from .calls import ENTER, PAUSED, SLOW, Call, CallResult, Effect, Ended, Exit, Failed, Path, Sent
 from .codec import encode_json
 from .context import Context, Replied, SentMessage
 from .context import Effect as Asked
-from .deadline import DeadlineExceeded
 from .entries import Entry
+from .error_words import describe, in_words, said_by
 from .errors import HeadraceError
 from .events import Event
 from .holding import NONE_MAY, NodePaused, StandsBehind, stop
@@ -25,7 +23,6 @@ from .program import EXIT, INNER, MANY, NOTHING, NodeProgram, Step, UnitProgram
 from .progress import Seat
 from .slow import StillRuns
 from .streaming import StreamOpened
-from .suspicion import PoisonEvent
 from .values import ValueSet
 
 END_COMPLETED = ENTER - 1
@@ -34,8 +31,6 @@ END_TERMINATED = ENTER - 2
 """The same, terminated."""
 BYTE = 255
 """Largest exit code that a call's plain codes can carry."""
-TRACEBACK_CAP = 4_000
-"""Characters of a traceback that a dead letter keeps (its end)."""
 _TOLD: Final = frozenset({StandsBehind, NodePaused, StillRuns})
 """What no node has raised: these events stand still for other reasons."""
 
@@ -309,7 +304,7 @@ class Outcome:
         if blob is call.blobs[index]:
             type, blob = call.types[index], None
         if error.__class__.__module__ == "builtins":
-            reason, text = "error", f"{error.__class__.__name__}: {_said(error)}"
+            reason, text = "error", f"{error.__class__.__name__}: {said_by(error)}"
         else:
             reason, text = in_words(error)
         self.result.failed.append(
@@ -339,39 +334,6 @@ def branches(step: Step, item: Item) -> list[Item]:
     return items
 
 
-def in_words(error: BaseException) -> tuple[str, str]:
-    """Reason and sentence of whatever stopped an event."""
-    reason = getattr(error, "reason_code", None) or "error"
-    if isinstance(error, Reject):
-        return "reject", error.reason
-    if isinstance(error, msgspec.DecodeError):  # ValidationError is one, too
-        reason = "decode"
-    is_own = isinstance(error, HeadraceError | msgspec.MsgspecError)
-    return reason, _said(error) if is_own else f"{type(error).__name__}: {_said(error)}"
-
-
-def _said(error: BaseException) -> str:
-    """What an error says; a class of a user's own may fail at that."""
-    try:
-        return str(error)
-    except Exception:  # noqa: BLE001  user code: whatever it raises
-        return "<it could not be printed>"
-
-
-def describe(error: BaseException) -> tuple[str, str, str | None]:
-    """The same, and the user's part of the traceback."""
-    reason, text = in_words(error)
-    if isinstance(error, Reject):
-        return reason, text, None
-    frames = user_frames(error.__traceback__)
-    if isinstance(error, PoisonEvent | DeadlineExceeded):
-        return reason, text, error.trace[-TRACEBACK_CAP:] or None
-    if not frames or reason != "error":
-        return reason, text, None
-    lines = traceback.format_list(frames) + traceback.format_exception_only(error)
-    return reason, text, "".join(lines)[-TRACEBACK_CAP:]
-
-
 def json_of(blob: bytes | None) -> Any:
     """What JSON has of an event's data; its text where it holds more than its type reads, and that can't be read."""
     if not blob:  # a tombstone
@@ -380,12 +342,6 @@ def json_of(blob: bytes | None) -> Any:
         return msgspec.json.decode(blob)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return blob.decode("utf-8", "replace")
-
-
-def user_frames(trace: TracebackType | None) -> list[traceback.FrameSummary]:
-    """The frames outside of this package's own runner."""
-    own = __file__.rsplit("/", 1)[0]
-    return [frame for frame in traceback.extract_tb(trace) if not frame.filename.startswith(own)]
 
 
 def _in_order(sent: Sent) -> None:

@@ -9,9 +9,9 @@ import msgspec
 from .codec import TOMBSTONE
 from .commit import DeadLetter
 from .epoch import Epoch, Item
+from .error_words import in_words
 from .errors import HeadraceError
 from .inner_places import STANDS, WAIT_PLACE
-from .outcome import in_words
 from .parking import is_kept, kept_before
 from .plan import ARRIVALS, OVERS, WAITS, StandPlan, Target, WaitPlan
 from .runs import RunRecord
