@@ -12,10 +12,11 @@ from typing import Any, Final
 from headrace.actors.store_registry import Registry
 from headrace.sources.connection import store_errors
 from headrace.workflows.keyspace import PartitionKeys
+from headrace.workflows.run_streams import order_of
 
 ACCEPTED: Final = "accepted"
 """Status of such a run."""
-_INBOX: Final = "inbox"
+INBOX: Final = "inbox"
 """Its position, among those of the partition."""
 
 
@@ -36,7 +37,7 @@ async def are_beginning(registry: Registry, places: Sequence[tuple[str, int, str
         keys = PartitionKeys(workflow, partition)
         # In this order: a request that is committed in between is seen as committed.
         pipe.get(keys.starting(key))
-        pipe.hget(keys.positions, _INBOX)
+        pipe.hget(keys.positions, INBOX)
     with store_errors(registry.address):
         found: list[bytes | None] = await pipe.execute()
     return [is_beginning(mark, done) for mark, done in zip(found[::2], found[1::2], strict=True)]
@@ -49,8 +50,4 @@ def is_beginning(mark: bytes | None, done: bytes | None) -> bool:
         mark: Its id in the inbox; None: nothing is noted.
         done: Id of the last entry of the inbox that is committed; None: none is.
     """
-    return mark is not None and (done is None or _order(mark) > _order(done))
-
-
-def _order(place: bytes) -> tuple[int, ...]:
-    return tuple(map(int, place.split(b"-")))
+    return mark is not None and (done is None or order_of(mark.decode()) > order_of(done.decode()))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from headrace.actors.run_beginning import is_beginning
+from headrace.actors.run_beginning import INBOX, is_beginning
 from headrace.actors.store_registry import Registry
 from headrace.actors.store_streams import entry_of
 from headrace.sources.connection import store_errors
@@ -64,7 +64,7 @@ class FollowedStreams:
             pipe.hmget(keys.run(key), [STATUS_FIELD, NUMBER_FIELD])
             pipe.hget(keys.streams(key), "number")
             pipe.get(keys.starting(key))
-            pipe.hget(keys.positions, "inbox")
+            pipe.hget(keys.positions, INBOX)
             pipe.xrange(stream, "-", "+", count=1)
             pipe.xrange(stream, f"({after}", "+", count=limit)
             (status, number), written, mark, done, first, rows = await pipe.execute()

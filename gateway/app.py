@@ -24,14 +24,15 @@ from headrace.gateway import (
 from headrace.gateway.authentication import Credentials
 from headrace.gateway.cors import add_cors
 from headrace.gateway.direct import DirectApp
-from headrace.gateway.ending import Leaving, on_signals
+from headrace.gateway.ending import on_signals
 from headrace.gateway.fairness import Answering
 from headrace.gateway.gateway import Gateway
-from headrace.gateway.limits import Limits, Told
+from headrace.gateway.limits import Limits
 from headrace.gateway.meter import Metered
 from headrace.gateway.openapi import DESCRIPTION, TAGS, described, operation_id
 from headrace.gateway.principal import Authenticate, anybody, principal_of
 from headrace.gateway.problems import add_problems
+from headrace.gateway.saying import Saying
 from headrace.gateway.settings import DEFAULTS, GatewaySettings
 from headrace.gateway.tickets import accepting_tickets, always
 from headrace.tracing.options import Tracing
@@ -101,8 +102,7 @@ def create_app(
     app.include_router(routes_sessions.sockets)
     for router in _GUARDED:
         app.include_router(router, dependencies=[Depends(principal_of)])
-    app.add_middleware(Told)
-    app.add_middleware(Leaving, leaving=lambda: gateway.leaving)
+    app.add_middleware(Saying, leaving=lambda: gateway.leaving)
     app.add_middleware(Answering)
     app.add_middleware(Metered, meter=gateway.meter)
     add_cors(app, settings.cors_origins)

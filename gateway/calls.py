@@ -42,10 +42,10 @@ class Call:
     preference: Preference
     headers: Headers
     """Of the event."""
+    caller: Receive | None
+    """By which it is seen that the caller has gone; None: whoever sends it sees to that."""
     claim: str = ""
     """Id of the wait that it is for; empty: of none in particular."""
-    caller: Receive | None = None
-    """By which it is seen that the caller has gone."""
 
     @property
     def home(self) -> str:

@@ -17,9 +17,9 @@ from starlette.types import Receive, Scope, Send
 from headrace.gateway import routes_events, routes_runs
 from headrace.gateway.fairness import answering
 from headrace.gateway.gateway import Gateway
-from headrace.gateway.limits import standing_of
 from headrace.gateway.principal import principal_of
 from headrace.gateway.problems import ProblemError, log, problem_of
+from headrace.gateway.saying import said_with
 
 _BASE: Final = ["", "v1", "workflows"]
 _BEGIN, _EVENT, _MESSAGE = 5, 7, 8
@@ -76,11 +76,7 @@ class DirectApp(FastAPI):
             if problem.code == "internal_error" and not isinstance(error, ProblemError):
                 log.exception("request_failed", path=scope["path"])
             response = problem.response(request.url.path)
-        standing = standing_of(scope)
-        if standing:
-            response.headers.update(standing)
-        if gateway.leaving:
-            response.headers["Connection"] = "close"
+        response.headers.update(said_with(scope, leaving=gateway.leaving))
         gateway.meter.answered("POST", route.path, response.status_code, time.monotonic() - began)
         await response(scope, receive, send)
 

@@ -13,9 +13,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-from starlette.datastructures import MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
-
 _SIGNALS: Final = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -65,26 +62,3 @@ def on_signals(
         for number in _SIGNALS:
             if signal.getsignal(number) is handle:
                 signal.signal(number, before[number])
-
-
-class Leaving:
-    """Middleware: answers of a process that is about to end ask callers to come again by another connection.
-
-    Args:
-        app: What answers.
-        leaving: Whether it is.
-    """
-
-    def __init__(self, app: ASGIApp, leaving: Callable[[], bool]) -> None:
-        self._app = app
-        self._leaving = leaving
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Of ASGI."""
-
-        async def telling(message: Message) -> None:
-            if message["type"] == "http.response.start" and self._leaving():
-                MutableHeaders(scope=message)["Connection"] = "close"
-            await send(message)
-
-        await self._app(scope, receive, telling if scope["type"] == "http" else send)

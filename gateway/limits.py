@@ -10,8 +10,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from fastapi import Request
-from starlette.datastructures import MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import Scope
 
 from headrace.actors.rates import Kind, Rate, Standing, take
 from headrace.actors.store_registry import Registry
@@ -88,24 +87,3 @@ def standing_of(scope: Scope) -> dict[str, str]:
     """Headers that say how the limits of a request's caller stand, once it is counted."""
     said: dict[str, str] = scope.get(_SAID, {})
     return said
-
-
-class Told:
-    """Middleware: answers say how the limits of their callers stand, refusals included.
-
-    Args:
-        app: What answers.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Of ASGI."""
-
-        async def telling(message: Message) -> None:
-            if message["type"] == "http.response.start" and _SAID in scope:
-                MutableHeaders(scope=message).update(scope[_SAID])
-            await send(message)
-
-        await self._app(scope, receive, telling)

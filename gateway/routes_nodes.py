@@ -72,7 +72,7 @@ async def post_node(
             await audit(gateway.store, workflow.name, "nodes executed", 1, principal.name, f"{node}, by request")
         return await send(gateway, Call(
             workflow=workflow, source=port, key=run, body=body, identity=identity, condition=Condition.RUNNING,
-            preference=preference, headers=headers,
+            preference=preference, headers=headers, caller=request.receive,
         ))  # fmt: skip
 
     return await traced(gateway, request, name, work)

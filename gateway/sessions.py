@@ -246,7 +246,7 @@ class Session:
             workflow=workflow, source=source, key=key, body=body,
             identity=identity_of(checked_key(frame.id), scope, body),
             condition=late_condition(source) if is_event else Condition.RUNNING,
-            preference=Preference(LONGEST, None), headers=(), claim=checked_claim(frame.wait),
+            preference=Preference(LONGEST, None), headers=(), caller=None, claim=checked_claim(frame.wait),
         ), frame.id  # fmt: skip
 
     async def _ask(self, call: Call, to: str, admitted: asyncio.Future[Admission]) -> None:

@@ -9,11 +9,9 @@ import asyncio
 from collections import deque
 from typing import Any, Final, Protocol
 
-import hiredis
 from redis import exceptions
-from redis._parsers.base import BaseParser
 
-from headrace.sources.lines import CLOSED, NOTHING, packed
+from headrace.sources.lines import CLOSED, NOTHING, Wire, packed
 
 _WITH_CHANNEL: Final = frozenset({"message", "subscribe", "unsubscribe"})
 
@@ -34,20 +32,11 @@ class Heard(Protocol):
         """The next message; None: there is none within so many seconds."""
 
 
-class Ear(asyncio.Protocol):
-    """One connection that hears.
-
-    Args:
-        connection: Of the client library, connected. The ear has its transport from now on.
-    """
+class Ear(Wire):
+    """One connection that hears; see `Wire`."""
 
     def __init__(self, connection: Any) -> None:
-        self._connection = connection  # it owns what closes when it is collected
-        self._transport: asyncio.Transport = connection._writer.transport
-        self._transport.set_protocol(self)
-        self._reader = hiredis.Reader(
-            protocolError=exceptions.InvalidResponse, replyError=BaseParser.parse_error, notEnoughData=NOTHING
-        )
+        super().__init__(connection)
         self._messages: deque[dict[str, Any]] = deque()
         self._error: Exception | None = None
         self._turn: asyncio.Future[None] | None = None
@@ -114,11 +103,6 @@ class Ear(asyncio.Protocol):
 
     def _fail(self, error: Exception) -> None:
         self._error = self._error or error
-
-    def close(self) -> None:
-        """Hang up. Idempotent."""
-        self._transport.abort()
-        self._connection._close()
 
 
 def _message(answer: Any) -> dict[str, Any]:

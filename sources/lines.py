@@ -25,21 +25,33 @@ NOTHING: Final = object()
 CLOSED: Final = "Connection closed by server."
 
 
-class Line(asyncio.Protocol):
-    """One connection.
+class Wire(asyncio.Protocol):
+    """A connection of the client library, taken over: bytes go out, and what comes in is parsed.
 
     Args:
-        connection: Of the client library, connected. The line has its transport from now on.
+        connection: Connected. The wire has its transport from now on.
     """
 
     def __init__(self, connection: Any) -> None:
         self._connection = connection  # it owns what closes when it is collected
         self._transport: asyncio.Transport = connection._writer.transport
         self._transport.set_protocol(self)
-        self._loop = asyncio.get_running_loop()
         self._reader = hiredis.Reader(
             protocolError=exceptions.InvalidResponse, replyError=BaseParser.parse_error, notEnoughData=NOTHING
         )
+
+    def close(self) -> None:
+        """Hang up. Idempotent."""
+        self._transport.abort()
+        self._connection._close()
+
+
+class Line(Wire):
+    """One connection that asks; see `Wire`."""
+
+    def __init__(self, connection: Any) -> None:
+        super().__init__(connection)
+        self._loop = asyncio.get_running_loop()
         self._asked: asyncio.Future[list[Any]] | None = None
         self._answers: list[Any] = []
         self._left = 0
@@ -73,8 +85,7 @@ class Line(asyncio.Protocol):
     def close(self) -> None:
         """Hang up. Idempotent."""
         self.closed = True
-        self._transport.abort()
-        self._connection._close()
+        super().close()
 
     def data_received(self, data: bytes) -> None:
         """Of asyncio: answers, or parts of them."""

@@ -33,11 +33,12 @@ COMMIT: Final = "commit"
 VERSION: Final = "version"
 """Reason: the workflow has no such node any more, or none that can be executed."""
 _MARK: Final = "execute"
-_WORDS: Final = {
+WORDS: Final = {
     PAUSED: "the node is paused",
     LATE: "the run had ended before it came",
     VERSION: "this version of the workflow has no such node, or it can't be executed by itself",
 }
+"""Why nothing was executed."""
 
 
 class Execution(NamedTuple):
@@ -80,7 +81,7 @@ def closed(call: Call, reason: str) -> list[Executed]:
         call: Which was given up.
         reason: `paused` or `unavailable`.
     """
-    error = _WORDS.get(reason, "the node's process is away, or has not answered in time")
+    error = WORDS.get(reason, "the node's process is away, or has not answered in time")
     return [Executed(index, reason=reason, error=error) for index, _ in call.executions or ()]
 
 
@@ -170,7 +171,7 @@ class Executing:
         self._epochs -= bool(epoch.executions)
 
     def _refuse(self, epoch: Epoch, slot: int, reason: str) -> None:
-        self._answer(epoch, slot, Executed(0, reason=reason, error=_WORDS[reason]))
+        self._answer(epoch, slot, Executed(0, reason=reason, error=WORDS[reason]))
 
     def _answer(self, epoch: Epoch, slot: int, row: Executed) -> None:
         if row.body:
@@ -178,7 +179,7 @@ class Executing:
         else:
             node = epoch.executions[slot].node
             name = self._core.plan.nodes[node].name if node >= 0 else ""
-            tried = row.reason not in _WORDS
+            tried = row.reason not in WORDS
             answer = RequestAnswer(
                 kind="failed", node=name, reason=row.reason, error=row.error, attempts=1 if tried else 0
             )

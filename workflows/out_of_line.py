@@ -17,6 +17,7 @@ from .deadline import within
 from .entries import Entry, EntryTable
 from .error_words import describe
 from .events import Event
+from .executing import WORDS
 from .late import LATE
 from .outcome import Item, Outcome
 from .plan import Plan
@@ -107,7 +108,7 @@ class OutOfLine:
             await through(out, entries, events, range(first, index))
             first, event, entry = index + 1, events[index], entries[call.runs[index]]
             if entry.ended:
-                row = Executed(index, reason=LATE, error="the run had ended before it came")
+                row = Executed(index, reason=LATE, error=WORDS[LATE])
             elif event is None:
                 row = Executed(index, reason=unread[index].reason, error=unread[index].error)
             else:

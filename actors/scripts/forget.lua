@@ -4,6 +4,7 @@
 -- `claimed:` and `callback:`, each with the rest. Answers how many there were. What is to begin its next run by a request that still
 -- lies in the inbox stays.
 -- include: settled.lua
+-- include: done.lua
 -- include: callbacks.lua
 local base = string.sub(KEYS[1], 1, -5)
 if moving(base) then return redis.error_reply(MOVING) end
@@ -12,18 +13,9 @@ for i = 2, #ARGV do
   if not KINDS[string.match(ARGV[i], '^(%l+):.')] then return redis.error_reply('INVALID name') end
 end
 
-local function order(entry)
-  local time, number = string.match(entry, '^(%d+)%-(%d+)$')
-  return tonumber(time) or 0, tonumber(number) or 0
-end
-
 local starting = redis.call('GET', base .. 'starting:' .. key)
-if starting then
-  local time, number = order(starting)
-  local done_time, done_number = order(redis.call('HGET', base .. 'positions', 'inbox') or '0-0')
-  if time < done_time or (time == done_time and number <= done_number) then
-    redis.call('UNLINK', base .. 'starting:' .. key)
-  end
+if starting and is_done(starting, redis.call('HGET', base .. 'positions', 'inbox') or '0-0') then
+  redis.call('UNLINK', base .. 'starting:' .. key)
 end
 forget_callbacks(base, key)
 local gone = 0

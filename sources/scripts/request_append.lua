@@ -7,6 +7,7 @@
 -- Answers a word for each: APPENDED, ALREADY (same id), OTHER (same id, another fingerprint), FULL, RUNNING, ENDED,
 -- UNKNOWN, TAKEN (another one has claimed the wait, or it is over). A run that is to begin by a request that still lies here is noted, so that a second start finds it.
 -- include: settled.lua
+-- include: done.lua
 local base = string.sub(KEYS[1], 1, -5)
 if moving(base) then return redis.error_reply(MOVING) end
 local inbox, reply, quota, remembered = base .. 'inbox', ARGV[1], tonumber(ARGV[2]), ARGV[3]
@@ -25,20 +26,9 @@ local length = redis.call('XLEN', inbox)
 local over = redis.call('HGET', KEYS[1], 'ended') == '1'
 local position = redis.call('HGET', base .. 'positions', 'inbox') or '0-0'
 
-local function parts(entry)
-  local time, number = string.match(entry, '^(%d+)%-(%d+)$')
-  return tonumber(time) or 0, tonumber(number) or 0
-end
-
-local function is_done(entry) -- its epoch is committed
-  local time, number = parts(entry)
-  local done_time, done_number = parts(position)
-  return time < done_time or (time == done_time and number <= done_number)
-end
-
 local function stand(key) -- of the run of a key: RUNNING, ENDED, UNKNOWN
   local starting = redis.call('GET', base .. 'starting:' .. key)
-  if starting and not is_done(starting) then return 'RUNNING' end
+  if starting and not is_done(starting, position) then return 'RUNNING' end
   local status = redis.call('HGET', base .. 'run:' .. key, 'status')
   if not status then return 'UNKNOWN' end
   return status == 'running' and 'RUNNING' or 'ENDED'
@@ -53,7 +43,7 @@ end
 
 local function is_taken(key, claim)
   local before = redis.call('GET', base .. 'claimed:' .. key .. ':' .. claim)
-  if before and not is_done(before) then return true end
+  if before and not is_done(before, position) then return true end
   local number, generation = string.match(claim, '^(%d+)%.(%d+)$')
   if not number then return false end -- of a workflow that is a node: only workers know
   local run = redis.call('HMGET', base .. 'run:' .. key, 'number', 'wait')

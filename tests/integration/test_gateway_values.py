@@ -109,6 +109,8 @@ async def test_E15_a_thousand_wait_by_one_connection_to_the_store(rig: Rig) -> N
     waiters = [asked(rig, f"k{number % 4}") for number in range(1000)]
     await waiting(rig, 1000)
 
+    hearing = (rig.gateway.bridge, rig.gateway.listener)
+    await until_async(lambda: all(each.listening for each in hearing), "both connections hear")
     clients = await rig.store.client.client_list(_type="pubsub")
     assert len([row for row in clients if row["db"] == database]) == 2  # one for replies, one for changes
     assert threading.active_count() <= threads
