@@ -54,6 +54,7 @@ class Protocol(HttpToolsProtocol):
     _carrier: asyncio.Transport
     _in_head = False
     _is_lingering = False
+    _has_ended = False
     _head_size = 0
     _deadline: asyncio.TimerHandle | None = None
     _reason = ""
@@ -74,10 +75,12 @@ class Protocol(HttpToolsProtocol):
         """Of asyncio."""
         if self._is_lingering:
             return
+        self._has_ended = False
         super().data_received(data)
         if not self._in_head or self._is_lingering or self._carrier.is_closing():
             return
-        self._head_size += len(data)
+        if not self._has_ended:  # else most of it may be requests before this one: 1,000 fit into what is read at once
+            self._head_size += len(data)
         if self._head_size > HEAD_BYTES:
             self._refuse(ProblemError("head_too_large", f"line and headers have more than {HEAD_BYTES} bytes"))
         elif self._deadline is None:
@@ -105,12 +108,20 @@ class Protocol(HttpToolsProtocol):
             raise self._unreadable("the header Host is missing")
         super().on_headers_complete()
 
+    def on_message_complete(self) -> None:
+        """Of the parser."""
+        self._has_ended = True
+        super().on_message_complete()
+
     def on_response_complete(self) -> None:
         """Of the server: it has answered."""
         if self._is_lingering:
             return
         super().on_response_complete()
-        if self.cycle.more_body and self._deadline is None:
+        if self._in_head:
+            self._head_has_come()
+            self._wait_for_head()  # what comes behind this request was not read meanwhile: it is not slow
+        elif self.cycle.more_body and self._deadline is None:
             self._wait_for_head()  # the rest of the body is passed over, but not for ever
 
     def send_400_response(self, msg: str) -> None:

@@ -22,6 +22,8 @@ EVENTS = "/v1/workflows/orders/runs/s1/events"
 MANY = "/v1/workflows/orders/events"
 STREAM = "/v1/workflows/orders/runs/s1/streams/s"
 LATER = ("Prefer", "respond-async")
+SOCKET_BYTES = 256 << 10
+"""What asyncio reads at once."""
 Headers = tuple[tuple[str, str], ...]
 
 
@@ -152,6 +154,23 @@ async def test_a_head_that_is_too_large_is_not_kept(address: httpx.URL) -> None:
         assert await answer_of(reader) == (431, "head_too_large")
 
 
+async def test_many_requests_that_come_at_once_are_each_answered(address: httpx.URL) -> None:
+    one = request("GET", "/healthz", ("X-Long", "x" * 1000))
+    count = 2 * SOCKET_BYTES // len(one)
+    async with connected(address) as (reader, writer):
+        writer.write(one * count)
+        heads = [await _head_of(reader) for _ in range(count)]
+
+    assert set(heads) == {b"HTTP/1.1 200 OK"}
+
+
+async def _head_of(reader: asyncio.StreamReader) -> bytes:
+    """First line of an answer that is read to its end."""
+    head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+    await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split()[0]))
+    return head.splitlines()[0]
+
+
 @pytest.mark.parametrize("before", [b"", request("GET", "/healthz")], ids=["at first", "behind a request"])
 async def test_a_head_that_comes_byte_by_byte_is_not_waited_for(
     address: httpx.URL, monkeypatch: pytest.MonkeyPatch, before: bytes
@@ -160,8 +179,7 @@ async def test_a_head_that_comes_byte_by_byte_is_not_waited_for(
     async with connected(address) as (reader, writer):
         if before:
             writer.write(before)
-            head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
-            await reader.readexactly(int(head.lower().partition(b"content-length: ")[2].split()[0]))
+            await _head_of(reader)
         sending = asyncio.create_task(_dribble(writer, b"GET /healthz HTTP/1.1\r\nHost: g\r\nX-Slow: " + b"x" * 1000))
         try:
             found = await answer_of(reader)

@@ -26,6 +26,8 @@ from headrace.actors.spec import CodeRef, Deployment
 from headrace.actors.store_registry import Registry
 from headrace.actors.supervise import Supervise
 from headrace.embedded import Valkey
+from headrace.gateway.serving import GatewayThread
+from headrace.gateway.settings import GatewaySettings
 from headrace.metrics.exposition import exposition
 from headrace.metrics.lag import Lag, lags_of
 from headrace.workflows.store import WorkflowDescriptor
@@ -120,7 +122,12 @@ def test_events_are_counted_by_node_and_outcome(rig: Rig, samples: list[Sample])
 
 
 @pytest.mark.cluster
-def test_what_the_page_and_the_dashboard_name_exists(families: list[Metric], samples: list[Sample]) -> None:
+def test_what_the_page_and_the_dashboard_name_exists(rig: Rig, families: list[Metric], samples: list[Sample]) -> None:
+    with (
+        GatewayThread(rig.redis_url, GatewaySettings(port=0)) as gateway,
+        urllib.request.urlopen(f"{gateway}/metrics", timeout=10) as answer,
+    ):
+        families = [*families, *text_string_to_metric_families(answer.read().decode())]
     ours = {family.name for family in families if family.name.startswith("headrace_")}
 
     dashboard = DASHBOARD.read_text()
