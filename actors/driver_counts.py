@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 
-from headrace.actors.linger import Linger
+from headrace.actors.pulling import Pulling
 from headrace.workflows.partition import PartitionCore
-from headrace.workflows.plan import Plan
 
 
 class DriverCounts:
     """Base of `PartitionDriver`: its core, if it has one now, and what earlier ones had counted."""
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, pulling: Pulling) -> None:
         self._core: PartitionCore | None = None
-        self._linger = Linger(plan)
+        self._pulling = pulling
         self._events_before = self._dead_before = 0
         self._moved_before: Counter[str] = Counter()
 
@@ -42,7 +41,7 @@ class DriverCounts:
     @property
     def events_in_flight(self) -> int:
         """Events of those epochs, and those that a batch node lets wait."""
-        return sum(epoch.count for epoch in self._core.epochs) + len(self._linger) if self._core else 0
+        return sum(epoch.count for epoch in self._core.epochs) + self._pulling.held if self._core else 0
 
     @property
     def runs_held(self) -> int:

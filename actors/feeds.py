@@ -75,6 +75,14 @@ class Feeds:
                 batches += pulled
         return batches
 
+    def has_requests(self, partition: int) -> bool:
+        """Whether there is something to be pulled that a caller may wait for."""
+        return any(reader.has_requests(partition) for reader in self._streams)
+
+    def pull_requests(self, partition: int, limit: int) -> list[Records]:
+        """That, and nothing else; never waits."""
+        return [records for reader in self._streams for records in reader.pull_requests(partition, limit)]
+
     def pull_sent(self, partition: int, limit: int) -> list[Records]:
         """What other partitions have sent: taken while no source is read, too, else they might block each other."""
         return [records for reader in self._streams for records in reader.pull_sent(partition, limit)]

@@ -14,8 +14,8 @@ from headrace.actors.bell import Bell
 from headrace.actors.driver_counts import DriverCounts
 from headrace.actors.falls import Falls
 from headrace.actors.letter_keeping import LetterKeeping
-from headrace.actors.linger import Linger
 from headrace.actors.outgoing import Outgoing
+from headrace.actors.pulling import Pulling
 from headrace.actors.shared import Shared
 from headrace.actors.undertakings import Undertakings, until_available
 from headrace.workflows.calls import CallResult
@@ -40,8 +40,7 @@ class PartitionDriver(DriverCounts):
     def __init__(self, number: int, shared: Shared) -> None:
         self.number = number
         self._shared = shared
-        self._loop = asyncio.get_running_loop()
-        super().__init__(shared.plan)
+        super().__init__(Pulling(number, shared, self.wake))
         self._outgoing: Outgoing | None = None
         self._term = self._placement = 0
         self._under_way = Undertakings(self._failed)
@@ -128,7 +127,7 @@ class PartitionDriver(DriverCounts):
         core, self._core = self._core, None
         self._closed_sources.clear()
         self._unpacking = False
-        self._linger = Linger(self._shared.plan)
+        self._pulling.drop()
         self._bell.stop()
         if core is not None:
             self._count(core)
@@ -163,7 +162,7 @@ class PartitionDriver(DriverCounts):
 
     def wake(self) -> None:
         """Something may go on: look, once, at the loop's next turn."""
-        self._shared.turns.ask(self._turn)
+        self._shared.turns.ask(self._turn, first=self._pulling.urgent)
 
     def finished(self, result: CallResult) -> None:
         """A node's result has come."""
@@ -194,7 +193,7 @@ class PartitionDriver(DriverCounts):
         """Do what the core asks for, and offer it records when it asks for nothing."""
         core.draining = self._draining
         core.closing.set(self._shared.closed.away, self._shared.closed.paused, self._shared.clock.now_ms())
-        held = self._unpacking or len(self._linger) > 0 or not (self._outgoing and self._outgoing.takes_more)
+        held = self._unpacking or self._pulling.held > 0 or not (self._outgoing and self._outgoing.takes_more)
         self._bell.look(core, held=held)
         if core.control.wanted and not self._draining and (asked := self._shared.feed.pull_control(self.number)):
             core.control.offer(asked, self._shared.clock.now_ms())
@@ -212,7 +211,8 @@ class PartitionDriver(DriverCounts):
                 self._shared.tell(instruction)
             else:
                 self._call(core, instruction)
-        if instructions or (core.wants_records and not (self._draining or self._unpacking) and self._offer(core)):
+        wanted = self._pulling.may_begin(core)
+        if instructions or (wanted and not (self._draining or self._unpacking) and self._offer(core)):
             self.wake()
         elif core.idle:
             self._idle.set()
@@ -224,11 +224,11 @@ class PartitionDriver(DriverCounts):
             return False  # its outputs can't leave: no more until they do
         if not shared.nodes.connected:
             return False  # what is pulled would only wait for them
-        batches = self._pull(only_sent=not outgoing.takes_more)
+        batches = self._pulling.pull(core, only_sent=not outgoing.takes_more, draining=self._draining)
         if batches:
             self._begin(core, batches)
             return True
-        if self._linger.remaining():
+        if self._pulling.waits:
             return False  # what a batch node waits with comes before any end
         channels = {source.index for source in shared.plan.sources}
         all_closed = bool(channels) and self._closed_sources >= channels
@@ -239,7 +239,7 @@ class PartitionDriver(DriverCounts):
 
     def _begin(self, core: PartitionCore, batches: Sequence[Records]) -> None:
         shared = self._shared
-        shared.sizing.pulled(batches)
+        self._pulling.begun(batches)
         shared.activity.begin()
         point("after:pull")
         if shared.formats.may_wait(batches):
@@ -257,19 +257,6 @@ class PartitionDriver(DriverCounts):
         if not self._draining:  # else they are the next owner's: no position has moved
             core.offer(unpacked, self._shared.clock.now_ms())
         self.wake()
-
-    def _pull(self, *, only_sent: bool) -> list[Records]:
-        feed, limit = self._shared.feed, self._shared.sizing.limit
-        batches = feed.pull_sent(self.number, limit) if only_sent else feed.pull(self.number, limit)
-        linger = self._linger
-        if not linger.delay:
-            return batches
-        linger.add(batches)
-        wait = linger.remaining()
-        if wait > 0 and not self._draining:
-            self._loop.call_later(wait, self.wake)
-            return []
-        return linger.take()
 
     def _call(self, core: PartitionCore, dispatch: Dispatch) -> None:
         self._falls.tell(dispatch.call)
@@ -330,6 +317,7 @@ class PartitionDriver(DriverCounts):
             self.epochs += 1
             self._shared.activity.done()
             self._note_moved(core)
+            self._pulling.committed(save.commit.positions)
             self._shared.feed.committed(self.number, save.commit.positions)
             if self._outgoing is not None:
                 self._outgoing.saved(save)

@@ -11,13 +11,11 @@ from typing import Any, Final
 
 from headrace.actors.store_registry import Registry
 from headrace.sources.connection import store_errors
-from headrace.workflows.keyspace import PartitionKeys
+from headrace.workflows.keyspace import INBOX, PartitionKeys
 from headrace.workflows.run_streams import order_of
 
 ACCEPTED: Final = "accepted"
 """Status of such a run."""
-INBOX: Final = "inbox"
-"""Its position, among those of the partition."""
 
 
 async def are_beginning(registry: Registry, places: Sequence[tuple[str, int, str]]) -> list[bool]:

@@ -40,6 +40,14 @@ class Feed(Protocol):
         """What has arrived; never waits."""
         ...
 
+    def has_requests(self, partition: int) -> bool:
+        """Whether there is something to be pulled that a caller may wait for."""
+        ...
+
+    def pull_requests(self, partition: int, limit: int) -> list[Records]:
+        """That, and nothing else; never waits."""
+        ...
+
     def pull_sent(self, partition: int, limit: int) -> list[Records]:
         """What other partitions have sent, and nothing else; never waits."""
         ...

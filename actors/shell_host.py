@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import queue
 import threading
@@ -39,6 +38,7 @@ from headrace.actors.spec import (
     encode,
     supervisor_name,
 )
+from headrace.collecting import collect_seldom
 from headrace.logs import configure_logs_by_environment, hide_in_logs
 from headrace.workflows.effects import CrashPlan, arm
 from headrace.workflows.errors import HeadraceError
@@ -135,10 +135,7 @@ class ShellHost:
             self._import_code(spec.deployment)
             if self._plan is None:
                 return  # `failed`
-        # Events are many small objects that live for one epoch: the collector need not look at them so often,
-        # and never again at the modules.
-        gc.freeze()
-        gc.set_threshold(50_000, 20, 50)
+        collect_seldom()
         if spec.crash_at is not None:
             arm(CrashPlan(spec.crash_at))
         try:

@@ -8,7 +8,6 @@ from itertools import islice
 from typing import Final
 
 from headrace.workflows.calls import CallResult
-from headrace.workflows.records import Records
 from headrace.workflows.saving import Save
 
 TARGET: Final = 0.012
@@ -19,7 +18,9 @@ RUNS: Final = 1_000
 BYTES: Final = 1 << 20
 """Bytes that one commit should write."""
 HURRIED: Final = 0.25
-"""Share of all that while requests come."""
+"""Share of the seconds while requests come."""
+HURRIED_COMMIT: Final = 0.5
+"""Share of what one commit should write, then."""
 HURRY: Final = 0.5
 """Seconds since the last request for which more are expected."""
 LEAST: Final = 16
@@ -36,19 +37,22 @@ class Sizing:
         """By unit: seconds and events of its latest calls, the older the less."""
         self._runs = self._bytes = 0.0
         self._limit = 500
+        self._hurried_limit = int(self._limit * HURRIED)
         self._hurried = float("-inf")
 
     @property
     def limit(self) -> int:
         """Events for the next epoch; a modest guess until something has been measured."""
-        if time.monotonic() - self._hurried < HURRY:
-            return max(LEAST, int(self._limit * HURRIED))
-        return self._limit
+        return self._hurried_limit if self.hurried else self._limit
 
-    def pulled(self, batches: Sequence[Records]) -> None:
-        """What was pulled for an epoch: where there are requests, epochs are short for a while."""
-        if any(records.origin == "inbox" for records in batches):
-            self._hurried = time.monotonic()
+    @property
+    def hurried(self) -> bool:
+        """Requests have come a moment ago, so more are expected."""
+        return time.monotonic() - self._hurried < HURRY
+
+    def hurry(self) -> None:
+        """Requests have come: epochs are short for a while."""
+        self._hurried = time.monotonic()
 
     def learn(self, result: CallResult) -> None:
         """A call was measured. One of few events says little of many, unless it took long.
@@ -75,5 +79,14 @@ class Sizing:
 
     def _decide(self) -> None:
         slowest = max((seconds / events for seconds, events in self._work.values()), default=0.0)
-        limits = [(TARGET, slowest), (RUNS, self._runs), (BYTES, self._bytes)]
-        self._limit = max(LEAST, min(MOST, *(int(budget / cost) for budget, cost in limits if cost > 0), MOST))
+        work, commit = [(TARGET, slowest)], [(RUNS, self._runs), (BYTES, self._bytes)]
+        self._limit = _limit(work + commit)
+        self._hurried_limit = _limit(
+            [(budget * HURRIED, cost) for budget, cost in work]
+            + [(budget * HURRIED_COMMIT, cost) for budget, cost in commit]
+        )
+
+
+def _limit(budgets: Sequence[tuple[float, float]]) -> int:
+    """Events for which every budget suffices, by what one of them costs."""
+    return max(LEAST, min(MOST, *(int(budget / cost) for budget, cost in budgets if cost > 0), MOST))

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from headrace.actors.run_beginning import INBOX, is_beginning
+from headrace.actors.run_beginning import is_beginning
 from headrace.actors.store_registry import Registry
 from headrace.actors.store_streams import entry_of
 from headrace.sources.connection import store_errors
-from headrace.workflows.keyspace import PartitionKeys
+from headrace.workflows.keyspace import INBOX, PartitionKeys
 from headrace.workflows.run_streams import Streamed, order_of
 from headrace.workflows.runs import NUMBER_FIELD, RUNNING, STATUS_FIELD
 

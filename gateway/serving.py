@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from headrace.collecting import collect_seldom
 from headrace.gateway.app import create_app
 from headrace.gateway.following import KEEP_ALIVE
 from headrace.gateway.protocol import Protocol, SocketProtocol
@@ -111,7 +112,9 @@ def serve(
 def _app(redis_url: str, settings: GatewaySettings, traces: Tracing | None, level: Level, form: Format) -> FastAPI:
     """The application, in the process that answers."""
     configure_logs(level, form)
-    return create_app(redis_url, settings=settings, traces=traces)
+    app = create_app(redis_url, settings=settings, traces=traces)
+    collect_seldom()
+    return app
 
 
 def _config(make: partial[FastAPI], settings: GatewaySettings) -> uvicorn.Config:

@@ -15,7 +15,7 @@ from headrace.sources.requests import INBOX_KINDS
 from headrace.sources.routing import is_cluster
 from headrace.sources.stream_group import StreamGroup
 from headrace.sources.tail import Tail
-from headrace.workflows.keyspace import CONTROL, INTERNAL, PartitionKeys
+from headrace.workflows.keyspace import CONTROL, INBOX, INTERNAL, PartitionKeys
 from headrace.workflows.plan import SourcePlan
 from headrace.workflows.records import Records
 
@@ -88,7 +88,7 @@ class StreamReader:
         self._drop(partition)
         keys = PartitionKeys(self._workflow, partition)
         origins: list[tuple[str, Mapping[str, int] | int]] = [
-            ("inbox", self._requests), (INTERNAL, self._sources), *self._channels.items(), (CONTROL, {})
+            (INBOX, self._requests), (INTERNAL, self._sources), *self._channels.items(), (CONTROL, {})
         ]  # fmt: skip
         tails = [
             _TAILS.get(origin, Tail)(
@@ -171,6 +171,17 @@ class StreamReader:
     def pull_control(self, partition: int) -> list[Records]:
         """What is asked of runs from outside; never waits."""
         return self._pull_from(CONTROL, partition, self._batch)
+
+    def pull_requests(self, partition: int, limit: int) -> list[Records]:
+        """What callers wait for, or might, and nothing else; never waits."""
+        return self._pull_from(INBOX, partition, limit) if self.has_requests(partition) else []
+
+    def has_requests(self, partition: int) -> bool:
+        """Whether there is something of that to be pulled."""
+        return any(
+            tail.origin == INBOX and len(tail) > 0 and not self._is_paused(tail)
+            for tail in self._tails.get(partition, ())[:1]
+        )
 
     def _pull_from(self, origin: str, partition: int, limit: int) -> list[Records]:
         tails = (tail for tail in self._tails.get(partition, []) if tail.origin == origin and len(tail))

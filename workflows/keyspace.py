@@ -10,6 +10,8 @@ _MASK: Final = 0xFFFFFFFF
 _M: Final = 0x5BD1E995
 _SEED: Final = 0x9747B28C
 
+INBOX: Final = "inbox"
+"""Name of a partition's stream of requests and messages, as in positions."""
 INTERNAL: Final = "internal"
 """Name of a partition's stream of events that came from other partitions, as in positions."""
 CONTROL: Final = "control"

@@ -117,6 +117,11 @@ class PartitionCore:
         return not self.ended and len(self.epochs) < self._most_epochs and not self.parking_full
 
     @property
+    def wants_requests(self) -> bool:
+        """The same for one of requests alone: one more than of others, as somebody waits for it."""
+        return not self.ended and len(self.epochs) <= self._most_epochs and not self.parking_full
+
+    @property
     def _most_epochs(self) -> int:
         return self.limits.epochs_in_flight + self.soon.more_epochs
 

@@ -122,6 +122,27 @@ async def test_requests_come_first_each_with_its_source(
     await reader.close()
 
 
+async def test_requests_are_pulled_by_themselves_unless_their_source_is_paused(
+    redis_url: str, told: Told, requests: RequestStore, sender: ChannelSender[str]
+) -> None:
+    await sender.send("backlog")
+    reader = reader_of(redis_url, told, LINES, ASKS)
+    await reader.open()
+    await reader.assign(0, {})
+    await until_async(lambda: held(reader) == [0, 0, 1], "the backlog is read")
+    assert (reader.has_requests(0), reader.pull_requests(0, 10)) == (False, [])
+    await requests.append_request("w", 0, Request(id="r", key="s1", source="asks", body=b"1"))
+    await until_async(lambda: held(reader) == [1, 0, 1], "the request, too")
+
+    reader.paused = frozenset({ASKS.index})
+    assert (reader.has_requests(0), reader.pull_requests(0, 10)) == (False, [])
+    reader.paused = frozenset()
+    assert (reader.has_requests(0), reader.has_requests(1)) == (True, False)
+    assert [records.values for records in reader.pull_requests(0, 10)] == [[b"1"]]
+    assert held(reader) == [0, 0, 1]
+    await reader.close()
+
+
 async def test_what_is_asked_of_runs_is_pulled_by_itself_also_while_sources_are_paused(
     redis_url: str, told: Told, sender: ChannelSender[str]
 ) -> None:

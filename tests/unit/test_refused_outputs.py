@@ -64,6 +64,9 @@ class NoFeed:
     def pull_sent(self, partition: int, limit: int) -> Sequence[Records]:
         return []
 
+    def has_requests(self, partition: int) -> bool:
+        return False
+
     def pull_control(self, partition: int) -> Sequence[Records]:
         return []
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from headrace.actors.sizing import LEAST, MOST, Sizing
+import pytest
+
+from headrace.actors.sizing import HURRIED, HURRIED_COMMIT, LEAST, MOST, Sizing
 from headrace.workflows.calls import CallResult
 from headrace.workflows.commit import Commit
 from headrace.workflows.saving import Save
@@ -26,6 +28,19 @@ def test_runs_that_have_all_begun_and_have_no_state_no_longer_make_epochs_small(
         sizing.learn_commit(save(1_000, runs=0))
 
     assert (at_first, sizing.limit) == (1_011, MOST)
+
+
+def test_while_requests_come_an_epoch_may_last_a_quarter_and_write_half() -> None:
+    for events, seconds, runs, share in ((1_000, 0.012, 0, HURRIED), (1_000, 0.0001, 1_000, HURRIED_COMMIT)):
+        sizing = Sizing()
+        for _ in range(40):
+            sizing.learn(call(events, seconds))
+            sizing.learn_commit(save(events, runs))
+        before = sizing.limit
+
+        sizing.hurry()
+
+        assert sizing.limit == pytest.approx(before * share, rel=0.01)
 
 
 def test_calls_of_a_few_events_that_are_tried_again_do_not_make_epochs_small() -> None:

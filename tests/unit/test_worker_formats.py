@@ -129,6 +129,9 @@ class Log:
     def committed(self, partition: int, positions: dict[str, str]) -> None:
         pass
 
+    def has_requests(self, partition: int) -> bool:
+        return False
+
     def pull_control(self, partition: int) -> list[Records]:
         return []
 

@@ -38,6 +38,7 @@ from headrace.cli.snippets import write_senders
 from headrace.cli.stops import StopWatch, clear_stop
 from headrace.cli.watching import Watch
 from headrace.cli.worker_logs import WorkerLogs
+from headrace.collecting import collect_seldom
 from headrace.gateway.serving import GatewayThread
 from headrace.gateway.settings import GatewaySettings
 from headrace.settings import Scalar
@@ -224,6 +225,7 @@ class _Session:
         order, plan = self._order, self._plan
         first = Version(self._ref, plan, time.monotonic())
         deployment = self._deployment(first, servers, partitions)
+        collect_seldom()  # all is imported by now
         cluster = launch_inline(deployment) if order.inline else launch(deployment)
         reloader = None if self._watched is None else self._reloader(first, cluster, servers, partitions, self._watched)
         watch = Watch(
