@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from itertools import islice
 from typing import Final
 
@@ -79,14 +78,10 @@ class Sizing:
 
     def _decide(self) -> None:
         slowest = max((seconds / events for seconds, events in self._work.values()), default=0.0)
-        work, commit = [(TARGET, slowest)], [(RUNS, self._runs), (BYTES, self._bytes)]
-        self._limit = _limit(work + commit)
-        self._hurried_limit = _limit(
-            [(budget * HURRIED, cost) for budget, cost in work]
-            + [(budget * HURRIED_COMMIT, cost) for budget, cost in commit]
-        )
+        self._limit = self._fitting(slowest, 1.0, 1.0)
+        self._hurried_limit = self._fitting(slowest, HURRIED, HURRIED_COMMIT)
 
-
-def _limit(budgets: Sequence[tuple[float, float]]) -> int:
-    """Events for which every budget suffices, by what one of them costs."""
-    return max(LEAST, min(MOST, *(int(budget / cost) for budget, cost in budgets if cost > 0), MOST))
+    def _fitting(self, slowest: float, work: float, commit: float) -> int:
+        """Events for which these shares of all budgets suffice."""
+        limits = [(TARGET * work, slowest), (RUNS * commit, self._runs), (BYTES * commit, self._bytes)]
+        return max(LEAST, min(MOST, *(int(budget / cost) for budget, cost in limits if cost > 0), MOST))
