@@ -38,7 +38,9 @@ FOLLOWED = 250
 WORKED_OFF = 120.0
 """Seconds within which a backlog has to be."""
 PERIOD = 0.02
-"""Seconds between two calls beside a backlog."""
+"""Seconds between two calls beside a backlog, or looks at it."""
+BEGUN, CALLED, ALONE = 0.25, 0.6, 0.65
+"""Parts of a backlog: until calls begin, until they end, until epochs have the size again that they have without."""
 
 
 async def compared(systems: Sequence[System], rounds: int) -> dict[str, Any]:
@@ -174,24 +176,67 @@ async def fill(bootstrap: str, records: int) -> None:
 
 
 async def beside_a_backlog(ours: System, url: str, records: int) -> dict[str, Any]:
-    """Calls while the topic is worked off; those after its end don't count."""
+    """Calls while the topic is worked off, and how fast that is with them and without.
+
+    The first quarter is the start, and without calls; they come until six tenths are done, and from then on none.
+    """
     took: list[float] = []
-    began = time.perf_counter()
     async with redis.asyncio.Redis.from_url(url) as client, Connection(ours.address) as connection:
+        backlog = Backlog(client, records)
+        await backlog.until(BEGUN)
+        before = backlog.looked
         for number in itertools.count():
             took.append((await ours.call(connection, number)).seconds)
-            if await read(client) >= records:
+            if await backlog.done() >= CALLED:
                 break
-            if time.perf_counter() - began > WORKED_OFF:
-                raise AssertionError(f"{await read(client)} of {records} records are worked off")
             await asyncio.sleep(PERIOD)
-    seconds = time.perf_counter() - began
-    say(f"{records:,} records in {seconds:.1f} s; {len(took)} calls: p99 {milliseconds(took, 0.99)} ms")
+        beside = backlog.rate(before)
+        await backlog.until(ALONE)
+        before = backlog.looked
+        await backlog.until(1.0)
+        alone = backlog.rate(before)
+    say(f"{beside:,.0f} records/s beside {len(took)} calls, {alone:,.0f} alone: p99 {milliseconds(took, 0.99)} ms")
     return {
-        "backlog_records": records, "backlog_records_per_second": round(records / seconds), "backlog_calls": len(took),
+        "backlog_records": records, "backlog_records_per_second": round(beside),
+        "backlog_records_per_second_alone": round(alone), "backlog_calls": len(took),
         "backlog_call_p50_ms": milliseconds(took, 0.5), "backlog_call_p99_ms": milliseconds(took, 0.99),
         "backlog_call_most_ms": milliseconds(took, 1.0),
     }  # fmt: skip
+
+
+class Backlog:
+    """How far a topic is worked off.
+
+    Args:
+        client: Of the store.
+        records: Of the topic.
+    """
+
+    def __init__(self, client: redis.asyncio.Redis, records: int) -> None:
+        self._client = client
+        self._records = records
+        self._end = time.perf_counter() + WORKED_OFF
+        self.looked = (time.perf_counter(), 0)
+        """When it was looked at last, and how many records were committed then."""
+
+    async def done(self) -> float:
+        """The part that is committed, from 0 to 1."""
+        found = await read(self._client)
+        self.looked = (time.perf_counter(), found)
+        if time.perf_counter() > self._end:
+            raise AssertionError(f"{found} of {self._records} records are worked off")
+        return found / self._records
+
+    async def until(self, part: float) -> None:
+        """Wait until so much is committed."""
+        while True:
+            if await self.done() >= part:
+                return
+            await asyncio.sleep(PERIOD)
+
+    def rate(self, since: tuple[float, int]) -> float:
+        """Records a second from one look to the last."""
+        return (self.looked[1] - since[1]) / (self.looked[0] - since[0])
 
 
 async def read(client: redis.asyncio.Redis) -> int:
