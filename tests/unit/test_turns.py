@@ -82,9 +82,11 @@ async def test_whom_somebody_waits_for_goes_first_once() -> None:
     line.ask(last)
     line.ask(last, first=True)
     line.ask(last)
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    for _ in range(turns.PASSES + 1):
+        await asyncio.sleep(0)
+    assert seen == ["last"]  # what it has begun gets on its way
 
+    await asyncio.sleep(0)
     assert seen == ["last", "other"]
 
 
