@@ -92,24 +92,24 @@ async def test_B29_connections_are_cut_amid_answers_of_the_store_wherever(
     numbers = itertools.count()
     first = Counter[int]()
     keys: list[str] = []
-    for size in itertools.chain(range(60), range(60, 1500, 97)):
-        batch = [f"r{next(numbers)}" for _ in range(3)]
-        cuts = proxy.cuts
+    sizes = (*range(60), *range(60, 1500, 97))
+    for cuts, size in enumerate(sizes):
         proxy.cut_after(size)
-        answers = await asyncio.gather(*(call(http, key) for key in batch))
-        first.update(answer.status_code for answer in answers)
-        assert all(
-            answer.json() == {"run": key, "count": 1, "items": 0}
-            for key, answer in zip(batch, answers, strict=True) if answer.status_code == httpx.codes.OK
-        )  # fmt: skip
-        keys += batch
-        await until_async(lambda cuts=cuts: proxy.cuts > cuts, "all were cut")
+        while proxy.cuts == cuts:
+            batch = [f"r{next(numbers)}" for _ in range(3)]
+            answers = await asyncio.gather(*(call(http, key) for key in batch))
+            first.update(answer.status_code for answer in answers)
+            assert all(
+                answer.json() == {"run": key, "count": 1, "items": 0}
+                for key, answer in zip(batch, answers, strict=True) if answer.status_code == httpx.codes.OK
+            )  # fmt: skip
+            keys += batch
     print(f"\n{proxy.cuts} cuts; at first: {dict(first)}")
 
+    assert proxy.cuts == len(sizes)
     for some in range(0, len(keys), 30):
         await asyncio.gather(*(has_result(http, key) for key in keys[some : some + 30]))
-    assert set(first) <= {200, 202, 503}
-    assert first[503] < len(keys) / 4, "most calls don't notice it"
+    assert set(first) <= {200, 202}, "one cut is nobody's trouble"
 
 
 async def test_B29_connections_that_were_cut_while_nothing_came_are_nobody_s_trouble(

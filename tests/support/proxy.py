@@ -114,7 +114,8 @@ class Proxy:
             writer.transport.abort()
             return
         self._pairs |= {writer, back}
-        await asyncio.gather(self._carry(reader, back), self._carry(there, writer, answers=True))
+        with contextlib.suppress(asyncio.CancelledError):  # at the end; the server would speak of it as an error
+            await asyncio.gather(self._carry(reader, back), self._carry(there, writer, answers=True))
         self._pairs -= {writer, back}
 
     async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, answers: bool = False) -> None:
