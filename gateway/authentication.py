@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Final
 
 from fastapi import Request
@@ -16,6 +17,7 @@ from fastapi import Request
 from headrace.actors.access_keys import PREFIX, AccessKey, find_key, fits, split_key
 from headrace.actors.rates import Rate
 from headrace.actors.store_registry import Registry
+from headrace.gateway.again import read_again
 from headrace.gateway.principal import REALM, Principal
 from headrace.gateway.problems import ProblemError
 from headrace.gateway.settings import GatewaySettings
@@ -96,7 +98,7 @@ class Credentials:
         now = time.monotonic()
         if now - read < self._seconds:
             return key
-        key = await find_key(self._store, id_)
+        key = await read_again(partial(find_key, self._store, id_))
         self._known.pop(id_, None)
         while len(self._known) >= _MOST_KNOWN:
             del self._known[next(iter(self._known))]

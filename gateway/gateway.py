@@ -17,6 +17,7 @@ from headrace.actors.store import Store
 from headrace.actors.store_followed import FollowedStreams
 from headrace.actors.store_requests import RequestStore
 from headrace.actors.store_values import ValueReader
+from headrace.gateway.again import read_again
 from headrace.gateway.bridge import Bridge
 from headrace.gateway.callbacks import Callbacks
 from headrace.gateway.fairness import WaitingOfTenants
@@ -177,7 +178,7 @@ class Gateway:
             reading.exception()  # those who asked may have gone
 
     async def _read(self, name: str) -> _Known | None:
-        found = await self.store.workflow(name) if len(name) <= _LONGEST_NAME else None
+        found = await read_again(partial(self.store.workflow, name)) if len(name) <= _LONGEST_NAME else None
         known = self._known.get(name)
         if found is None:
             self._known.pop(name, None)

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.datastructures import Headers
+from websockets.exceptions import SecurityError
 from websockets.http11 import Response
 
 from headrace.gateway.problems import PROBLEM_JSON, ProblemError, problem_of
@@ -156,10 +157,7 @@ class Protocol(HttpToolsProtocol):
         if cycle is not None and not cycle.response_complete and (cycle.response_started or not cycle.more_body):
             self._carrier.close()  # nobody could tell this answer from that to the request before it
             return
-        answer = problem.response("")
-        lines = [f"HTTP/1.1 {problem.status.value} {problem.status.phrase}".encode()]
-        lines += [name + b": " + value for name, value in answer.raw_headers]
-        self._carrier.write(b"\r\n".join([*lines, b"connection: close", b"", bytes(answer.body)]))
+        self._carrier.write(_written(problem))
         self._linger()
 
     def _end(self) -> None:
@@ -180,6 +178,14 @@ class Protocol(HttpToolsProtocol):
         self._deadline = self.loop.call_later(LINGER_SECONDS, self._carrier.close)
 
 
+def _written(problem: ProblemError) -> bytes:
+    """The last answer on a connection, as it goes over the wire."""
+    answer = problem.response("")
+    lines = [f"HTTP/1.1 {problem.status.value} {problem.status.phrase}".encode()]
+    lines += [name + b": " + value for name, value in answer.raw_headers]
+    return b"\r\n".join([*lines, b"connection: close", b"", bytes(answer.body)])
+
+
 class SocketProtocol(WebSocketsSansIOProtocol):
     """One WebSocket; a handshake that is none is answered by a problem document."""
 
@@ -187,6 +193,19 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         super().__init__(*args, **options)
         reject = self.conn.reject
         self.conn.reject = lambda status, text: _as_problem(reject, status, text)  # type: ignore[method-assign]
+
+    def data_received(self, data: bytes) -> None:
+        """Of asyncio. The server forgets those whose handshake its library can't read: nobody would answer them."""
+        super().data_received(data)
+        error = self.conn.handshake_exc
+        if error is None or self.handshake_initiated or self.transport.is_closing():
+            return
+        is_long = isinstance(error, SecurityError) or isinstance(error.__cause__, SecurityError)
+        code = "head_too_large" if is_long else "bad_request"
+        problem = ProblemError(code, f"it is no handshake for a session: {error}")
+        self.handshake_complete = True
+        self.transport.write(_written(problem))
+        self.transport.close()
 
 
 def _as_problem(reject: Callable[[int, str], Response], status: int, text: str) -> Response:

@@ -290,7 +290,7 @@ class _HandedOn(Response):
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(raw=message.setdefault("headers", []))
                 home = headers.get("content-location") or headers.get("location") or ""
-                if (found := _HOME.search(home) or _HOME.match(self._path)) is not None:
+                if (found := _HOME.search(home) or _HOME.match(quote(self._path))) is not None:
                     headers[RUN] = f"{found[1]}:{found[2]}"
             await send(message)
 

@@ -6,21 +6,17 @@ audience and expiry have to be there.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
 from headrace.gateway.idempotency import digest
 from headrace.gateway.principal import RIGHTS, Principal
-from headrace.gateway.problems import ProblemError
 from headrace.gateway.settings import GatewayOptionError, GatewaySettings, is_loopback
+from headrace.gateway.token_keys import FETCH, IssuerKeys
 from headrace.registry import ExtraMissing
 from headrace.sources.references import ReferenceUnresolved, resolve
 from headrace.workflows.tenants import DEFAULT_TENANT, is_tenant
-
-if TYPE_CHECKING:
-    import jwt
 
 _SYMMETRIC: Final = ("HS256", "HS384", "HS512")
 _ASYMMETRIC: Final = (
@@ -28,8 +24,6 @@ _ASYMMETRIC: Final = (
 )  # fmt: skip
 _SHORTEST: Final = 32
 """Bytes of a secret, as RFC 7518 has it for HS256."""
-_FETCH: Final = 5.0
-"""Seconds for the issuer to send its keys."""
 
 
 class InvalidToken(Exception):
@@ -57,11 +51,11 @@ class Tokens:
         for option in ("jwt_issuer", "jwt_audience"):
             if not getattr(settings, option):
                 raise GatewayOptionError(option, "say it: tokens that were made for others would count, too")
-        self._key, self._client = self._keys(settings)
+        self._key, self._keys = self._keys_by(settings)
         symmetric = bool(settings.jwt_secret)
         self._algorithms = _algorithms(settings.jwt_algorithms, symmetric=symmetric)
 
-    def _keys(self, settings: GatewaySettings) -> tuple[str, jwt.PyJWKClient | None]:
+    def _keys_by(self, settings: GatewaySettings) -> tuple[str, IssuerKeys | None]:
         given = [name for name in ("jwt_jwks_url", "jwt_public_key", "jwt_secret") if getattr(settings, name)]
         if len(given) > 1:
             raise GatewayOptionError(given[1], f"there is {given[0]}, too: say one of them")
@@ -69,7 +63,7 @@ class Tokens:
             url = settings.jwt_jwks_url
             if not url.startswith("https://") and not _is_near(url):
                 raise GatewayOptionError("jwt_jwks_url", "it is to be https://, so that nobody can slip in their keys")
-            return "", self._jwt.PyJWKClient(url, timeout=_FETCH)
+            return "", IssuerKeys(self._jwt.PyJWKClient(url, cache_jwk_set=False, timeout=FETCH))
         option = given[0]
         try:
             key = resolve(getattr(settings, option))
@@ -90,27 +84,25 @@ class Tokens:
         """
         settings, jwt = self._settings, self._jwt
         try:
-            algorithm = jwt.get_unverified_header(token).get("alg")
+            header = jwt.get_unverified_header(token)
+            algorithm = header.get("alg")
             if algorithm not in self._algorithms:
                 raise InvalidToken("the token is not signed in a way that is taken here")
-            key: Any = self._key if self._client is None else await self._key_of(token)
+            key: Any = self._key if self._keys is None else await self._keys.named(header.get("kid"))
+            if key is None:
+                raise InvalidToken("the token is not signed by a key of its issuer")
             claims = jwt.decode(
                 token, key, algorithms=[algorithm], audience=settings.jwt_audience, issuer=settings.jwt_issuer,
                 leeway=settings.jwt_leeway_seconds, options={"require": ["exp", "iss", "aud"]},
             )  # fmt: skip
+            until = float(claims["exp"]) + settings.jwt_leeway_seconds
         except jwt.PyJWTError as error:
             raise InvalidToken(_WORDS.get(type(error).__name__, "the token is not valid")) from None
-        return self._of_claims(claims)
+        except OverflowError:  # of times that no clock has
+            raise InvalidToken("the token is not valid") from None
+        return self._of_claims(claims, until)
 
-    async def _key_of(self, token: str) -> jwt.PyJWK:
-        """The issuer's key that has signed a token; keys are fetched now and then, in a thread."""
-        assert self._client is not None
-        try:
-            return await asyncio.to_thread(self._client.get_signing_key_from_jwt, token)
-        except self._jwt.PyJWKClientConnectionError:
-            raise ProblemError("credentials_unavailable", "the keys of the tokens' issuer can't be fetched") from None
-
-    def _of_claims(self, claims: Mapping[str, Any]) -> Principal:
+    def _of_claims(self, claims: Mapping[str, Any], until: float) -> Principal:
         settings = self._settings
         tenant = claims.get(settings.jwt_tenant_claim) if settings.jwt_tenant_claim else DEFAULT_TENANT
         if not isinstance(tenant, str) or not is_tenant(tenant):
@@ -122,7 +114,7 @@ class Tokens:
         who = digest(str(claims["iss"]), str(subject or ""), tenant)
         return Principal(
             tenant=tenant, scopes=scopes, name=f"token of {str(subject)[:100] if subject else who}", id=f"token {who}",
-            until=float(claims["exp"]) + settings.jwt_leeway_seconds,
+            until=until,
         )  # fmt: skip
 
 

@@ -188,7 +188,13 @@ async def test_a_stream_is_followed_and_its_values_are_read(rig: Rig) -> None:
     assert {answer.headers["headrace-run"] for answer in (followed, unnamed, on, read)} == {"talk:a"}
 
 
-@pytest.mark.parametrize("path", ["/workflow-events/talk/progress", "/workflow-events/:a/all", "/workflow-stream/talk"])
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/workflow-events/talk/progress", "/workflow-events/:a/all", "/workflow-stream/talk",
+        "/workflow-events/\x8dtalk\u00fc:\U000b274e/all", "/workflow-events/talk:\U000b274e/progress",
+    ],
+)  # fmt: skip
 async def test_what_names_no_run_is_told_so(rig: Rig, path: str) -> None:
     answer = await rig.http.get(path)
 

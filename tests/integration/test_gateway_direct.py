@@ -137,6 +137,47 @@ async def test_who_asks_is_found_out_on_both_ways(
     assert b"acme" in keys.pop()
 
 
+async def entries(store: Store) -> list[dict[bytes, bytes]]:
+    rows: Any = await store.client.xrange(store.keys(0).inbox)
+    return [fields for _, fields in rows]
+
+
+async def test_B20_a_request_that_is_sent_again_counts_once_by_whichever_way(
+    redis_url: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = [f"{BASE}/runs", f"{BASE}/runs/a/events", f"{BASE}/runs/a/messages/approval"]
+    async with serving(redis_url, monkeypatch) as ways:
+        for count, path in enumerate(paths, 1):
+            chosen = {**NOW, "idempotency-key": "one"}
+            answers = [answer for _ in range(2) for answer in await ways.both(path, json={"n": 1}, headers=chosen)]
+
+            assert [answer.status_code for answer in answers] == [202] * 4, path
+            assert [answer.headers.get("idempotent-replayed") for answer in answers] == [None, "true", "true", "true"]
+            assert len({answer.content for answer in answers}) == 1
+            assert len(await entries(store)) == count, path
+
+
+async def test_B21_an_idempotency_key_is_for_one_body_at_one_run_for_one_purpose(
+    redis_url: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chosen = {**NOW, "idempotency-key": "one"}
+    async with serving(redis_url, monkeypatch) as ways:
+        first, _ = await ways.both(f"{BASE}/runs/a/events", json={"n": 1}, headers=chosen)
+        bodies = await ways.both(f"{BASE}/runs/a/events", json={"n": 2}, headers=chosen)
+        assert len(await entries(store)) == 1
+        elsewhere = await ways.both(f"{BASE}/runs/b/events", json={"n": 1}, headers=chosen)
+        message = await ways.both(f"{BASE}/runs/a/messages/approval", json={"n": 1}, headers=chosen)
+
+    assert [(answer.status_code, answer.json()["code"]) for answer in bodies] == [(422, "idempotency_key_reused")] * 2
+    assert {answer.json()["run"] for answer in bodies} == {first.headers["location"]}
+    for answers in (elsewhere, message):
+        assert [answer.status_code for answer in answers] == [202, 202]
+        assert [answer.headers.get("idempotent-replayed") for answer in answers] == [None, "true"]
+    assert [(row[b"key"], row[b"source"]) for row in await entries(store)] == [
+        (b"a", b"asked"), (b"b", b"asked"), (b"a", b"approval"),
+    ]  # fmt: skip
+
+
 async def test_a_process_that_is_about_to_end_keeps_no_connection_by_either_way(
     redis_url: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

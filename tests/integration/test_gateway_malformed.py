@@ -113,6 +113,33 @@ async def test_what_can_not_be_read_is_a_bad_request_and_leaves_nothing(
     assert await store.client.xlen(store.keys(0).inbox) == 0
 
 
+def handshake(*headers: tuple[str, str], query: str = "") -> bytes:
+    known = {
+        "Upgrade": "websocket", "Connection": "Upgrade", "Sec-WebSocket-Version": "13",
+        "Sec-WebSocket-Key": "dGhlIHNhbXBsZSBub25jZQ==",
+    }  # fmt: skip
+    return request("GET", f"/v1/workflows/orders/runs/s1/session{query}", *known.items(), *headers)
+
+
+HANDSHAKES = {
+    "a long header": (handshake(("Authorization", "Bearer " + "a" * 9000)), (431, "head_too_large")),
+    "many headers": (handshake(*((f"X-{number}", "a") for number in range(200))), (431, "head_too_large")),
+    "a long address": (handshake(query=f"?stream={'s' * 9000}"), (431, "head_too_large")),
+    "a body": (handshake(("Content-Length", "3")) + b"abc", (400, "bad_request")),
+    "chunks": (handshake(("Transfer-Encoding", "chunked")) + b"0\r\n\r\n", (400, "bad_request")),
+}
+
+
+@pytest.mark.parametrize(("raw", "expected"), HANDSHAKES.values(), ids=HANDSHAKES.keys())
+async def test_a_handshake_that_can_not_be_read_is_answered_and_its_connection_ends(
+    address: httpx.URL, raw: bytes, expected: tuple[int, str]
+) -> None:
+    async with connected(address) as (reader, writer):
+        writer.write(raw)
+        assert await answer_of(reader) == expected
+        assert await asyncio.wait_for(reader.read(), 20) == b""
+
+
 REPEATED = {
     "two keys": (("Idempotency-Key", "a"), ("Idempotency-Key", "b")),
     "the same key twice": (("Idempotency-Key", "a"), ("Idempotency-Key", "a")),

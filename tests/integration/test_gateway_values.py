@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 import httpx
 import pytest
 
+from headrace.gateway import value_watch
 from http_rig import Rig, http_rig
 from waiting import until_async
 
@@ -63,17 +64,44 @@ async def test_E03_what_is_not_there(rig: Rig) -> None:
     assert (await rig.http.get("/runs/a/values/k", headers=WAIT)).json()["code"] == "value_never_set"
 
 
-async def test_E06_E11_who_waits_gets_it_and_nobody_is_left(rig: Rig) -> None:
+async def test_E06_E11_who_waits_gets_it_by_its_commit_and_nobody_is_left(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(value_watch, "PERIOD", 3600.0)  # what is found is found because the commit has said so
     await rig.begin()
     first, second, other = asked(rig), asked(rig), asked(rig, "other")
     await waiting(rig, 3)
+    await until_async(lambda: rig.gateway.listener.listening, "what is said comes in")
+    await until_async(lambda: ears(rig), "the run is listened to")
     await rig.begin(k=(1, "now"))
 
-    assert [(await row).json() for row in (first, second)] == ["now", "now"]
+    async with asyncio.timeout(15):  # less than they wait for, in vain
+        answers = await asyncio.gather(first, second)
+    assert [answer.json() for answer in answers] == ["now", "now"]
     await waiting(rig, 1)
     other.cancel()
     await waiting(rig, 0)
     await until_async(lambda: rig.gateway.listener.topics == 0, "nobody listens any more")
+
+    etag = answers[0].headers["etag"]
+    again = asked(rig, If_None_Match=etag)
+    await waiting(rig, 1)
+    await until_async(lambda: ears(rig), "the run is listened to again")
+    await rig.begin(k=(2, "then"))
+    async with asyncio.timeout(15):
+        assert (await again).json() == "then"
+    await waiting(rig, 0)
+
+    async def is_quiet() -> bool:
+        return not await ears(rig)
+
+    await until_async(is_quiet, "the channel of the run's partition is given up")
+
+
+async def ears(rig: Rig) -> int:
+    """How many listen to what changes in the partition, as the store has it."""
+    ((_, count),) = await rig.store.client.pubsub_numsub(rig.store.keys(0).changes)
+    return int(count)
 
 
 async def test_E08_the_next_version_is_waited_for(rig: Rig) -> None:

@@ -59,11 +59,11 @@ class Site:
 
 
 @contextmanager
-def site_of(store: Valkey, folder: Path) -> Iterator[Site]:
-    """A site on this store; `headrace` is typed in `folder / "desk"`."""
+def site_of(store: Valkey, folder: Path, flow: str = FLOW) -> Iterator[Site]:
+    """A site on this store for a flow with this text; `headrace` is typed in `folder / "desk"`."""
     where = folder / "desk"
     where.mkdir()
-    with commands_in(where, FLOW) as start:
+    with commands_in(where, flow) as start:
         yield Site(start, store)
 
 

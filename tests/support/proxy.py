@@ -18,15 +18,22 @@ class Proxy:
     """Carries bytes between clients and a server on the loopback interface; use as `with Proxy() as proxy`.
 
     Both ports are known before the server runs, as a broker must advertise the one and listen on the other.
+
+    Args:
+        target: Port of a server that is there already; None: one to come.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, target: int | None = None) -> None:
         self.port = free_port()
-        self.target = free_port()
+        self.target = target or free_port()
         """Port that the server is to listen on."""
         self.carried = 0
         """Connections that were accepted while the way was open."""
+        self.cuts = 0
+        """How often all connections were cut by `cut_after`."""
         self._open = True
+        self._left: int | None = None
+        self._piece = _CHUNK
         self._flows = asyncio.Event()
         self._pairs: set[asyncio.StreamWriter] = set()
         self._loop = asyncio.new_event_loop()
@@ -44,6 +51,14 @@ class Proxy:
     def stall(self) -> None:
         """Carry nothing on; connections stay open, and new ones are accepted."""
         self._do(self._flows.clear)
+
+    def chop(self, size: int) -> None:
+        """Carry what comes in pieces of so many bytes at most."""
+        self._piece = size
+
+    def cut_after(self, size: int) -> None:
+        """Close all connections, once, as soon as so many more bytes have come from the server: amid an answer."""
+        self._do(lambda: setattr(self, "_left", size))
 
     def heal(self) -> None:
         """As before."""
@@ -99,13 +114,25 @@ class Proxy:
             writer.transport.abort()
             return
         self._pairs |= {writer, back}
-        await asyncio.gather(self._carry(reader, back), self._carry(there, writer))
+        with contextlib.suppress(asyncio.CancelledError):  # at the end; the server would speak of it as an error
+            await asyncio.gather(self._carry(reader, back), self._carry(there, writer, answers=True))
         self._pairs -= {writer, back}
 
-    async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _carry(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, answers: bool = False) -> None:
         with contextlib.suppress(OSError):
-            while data := await source.read(_CHUNK):
+            while data := await source.read(self._piece):
                 await self._flows.wait()
-                sink.write(data)
+                left = self._left if answers else None
+                sink.write(data[:left])
                 await sink.drain()
+                if left is not None:
+                    self._left = None if left < len(data) else left - len(data)
+                    if self._left is None:
+                        self.cuts += 1
+                        await asyncio.gather(*(writer.drain() for writer in self._pairs), return_exceptions=True)
+                        self._cut_once()
         sink.close()
+
+    def _cut_once(self) -> None:
+        self._cut()
+        self._open = True

@@ -29,6 +29,7 @@ from headrace import (
     Workflow,
 )
 from headrace.testing import ExecutionFailed, Harness, HarnessError
+from headrace.testing.streams import StreamsInMemory
 from headrace.workflows.envelope import RequestAnswer, decode
 from headrace.workflows.executing import source_of
 from headrace.workflows.handles import NodeHandle, SinkHandle, SourceHandle
@@ -140,15 +141,18 @@ def test_what_a_committed_execution_does_is_kept_and_what_it_returns_goes_nowher
         assert harness.runs["k"].state(desk.take).seen == ["ask", "end", "later"]
 
 
-def test_a_committed_execution_that_fails_keeps_nothing() -> None:
+@FUSES
+def test_a_committed_execution_that_fails_keeps_nothing(fuse: Fuse) -> None:
     desk = Desk()
-    with desk.waiting() as harness:
+    with desk.waiting(fuse) as harness:
         for what in ("fail", "refuse"):
             with pytest.raises(ExecutionFailed):
                 harness.runs["k"].execute(desk.take, Order(what), commit=True)
         run = harness.runs["k"]
 
         assert (run.state(desk.take).seen, run.version("last")) == (["ask"], 1)
+        assert run.execute(desk.take, Order("x"), commit=True).reply == 2, "nor does its process"
+        assert harness.runs["k"].state(desk.take).seen == ["ask", "x"]
 
 
 def test_a_node_that_fails_is_not_tried_again() -> None:
@@ -224,6 +228,31 @@ def test_in_one_epoch_with_events_of_its_run_it_is_in_order_with_them(order: str
 
         assert answer_to(harness, asked).data["reply"] == 2 + len(first)
         assert harness.runs["k"].state(desk.take).seen == ["ask", "a", "b"]
+
+
+class Tell(Node[Order, list[str], None]):
+    """Has neither waits nor timers: events of a run go into one call."""
+
+    def process(self, event: Event[Order], ctx: Context[list[str]]) -> None:
+        ctx.state.append(event.data.what)
+        ctx.reply(len(ctx.state))
+
+
+@FUSES
+def test_in_one_call_with_events_of_its_run_it_is_in_order_with_them(fuse: Fuse) -> None:
+    workflow = Workflow("together")
+    requests = workflow.source(RequestSource(Order))
+    take = workflow.node(Tell(), name="take")
+    requests.to(take)
+    with Harness(workflow, fuse=fuse) as harness:
+        harness.request(requests, Order("first"), key="k")
+        with harness.batch():
+            harness.send(requests, Order("a"), key="k")
+            asked = lay(harness, Order("x"))
+            harness.send(requests, Order("b"), key="k")
+
+        assert answer_to(harness, asked).data["reply"] == 3
+        assert harness.runs["k"].state(take) == ["first", "a", "b"]
 
 
 @FUSES
@@ -402,6 +431,28 @@ def test_streams_of_async_nodes_are_kept_only_where_it_is_committed(fuse: Fuse) 
         assert (failure.value.reason, harness.runs["k"].state(speak)) == ("timeout", 2)
         assert harness.runs["k"].streams == {"said": ["a", "c"]}
         assert harness.sent(sink) == [Order("a")]
+
+
+def test_what_is_tried_is_in_no_stream_not_even_for_a_moment(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[bytes] = []
+    append = StreamsInMemory.append
+
+    async def noted(self: StreamsInMemory, *arguments: Any) -> None:
+        written.append(arguments[-1])
+        await append(self, *arguments)
+
+    monkeypatch.setattr(StreamsInMemory, "append", noted)
+    workflow = Workflow("speaks")
+    source = workflow.source(KafkaSource("orders", Order))
+    speak = workflow.node(Speak())
+    source.to(speak)
+    speak.to(None)
+    with Harness(workflow) as harness:
+        harness.send(source, Order("a"), key="k")
+        harness.runs["k"].execute(speak, Order("b"))
+        harness.runs["k"].execute(speak, Order("c"), commit=True)
+
+    assert written == [b'"a"', b'"c"']
 
 
 def test_an_end_that_a_node_returns_is_told_and_ends_nothing() -> None:

@@ -2,48 +2,21 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
-import json
-import threading
+import asyncio
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
-import jwt
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec
 
+from headrace.gateway import token_keys
 from headrace.gateway.problems import ProblemError
-from headrace.gateway.settings import GatewayOptionError, GatewaySettings, gateway_settings
+from headrace.gateway.settings import GatewayOptionError, gateway_settings
 from headrace.gateway.tokens import InvalidToken, Tokens
-
-ISSUER, AUDIENCE = "https://issuer.test", "headrace"
-KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-OTHER = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-PEM = KEY.public_key().public_bytes(
-    serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-)  # fmt: skip
-
-
-def settings_for(tmp_path: Path, **more: Any) -> GatewaySettings:
-    (tmp_path / "issuer.pem").write_bytes(PEM)
-    table = {"jwt_public_key": f"file:{tmp_path}/issuer.pem", "jwt_issuer": ISSUER, "jwt_audience": AUDIENCE}
-    return gateway_settings({**table, "jwt_tenant_claim": "org", **more})
-
-
-def claims(**more: Any) -> dict[str, Any]:
-    """What a token has to say; None takes a claim out."""
-    row = {"iss": ISSUER, "aud": AUDIENCE, "exp": int(time.time()) + 600, "sub": "ann", "org": "acme", "scope": "read"}
-    return {name: value for name, value in (row | more).items() if value is not None}
-
-
-def signed(key: Any = KEY, algorithm: str | None = "RS256", headers: dict[str, Any] | None = None, **more: Any) -> str:
-    return jwt.encode(claims(**more), key, algorithm=algorithm, headers=headers)
+from issuing import AUDIENCE, FORGED, ISSUER, KEY, OTHER, Issuer, settings_for, signed
+from waiting import until_async
 
 
 async def test_a_token_says_who_asks(tmp_path: Path) -> None:
@@ -53,40 +26,6 @@ async def test_a_token_says_who_asks(tmp_path: Path) -> None:
     assert found.scopes == {"read", "write:orders"}
     assert found.may("write", "orders")
     assert not found.may("write", "others")
-
-
-def _segment(row: dict[str, Any]) -> str:
-    return base64.urlsafe_b64encode(json.dumps(row).encode()).decode().rstrip("=")
-
-
-def signed_by_the_public_key() -> str:
-    """By HMAC, with the issuer's public key for a secret; the library won't do that, so by hand."""
-    text = f"{_segment({'alg': 'HS256', 'typ': 'JWT'})}.{_segment(claims())}"
-    mac = hmac.digest(PEM, text.encode(), hashlib.sha256)
-    return f"{text}.{base64.urlsafe_b64encode(mac).decode().rstrip('=')}"
-
-
-FORGED = {
-    "of another key": signed(OTHER),
-    "not signed": signed(None, "none"),
-    "not signed, in other letters": f"{_segment({'alg': 'NoNe'})}.{_segment(claims())}.",
-    "by the public key for a secret": signed_by_the_public_key(),
-    "in a way that is not allowed": signed(algorithm="RS512"),
-    "for another audience": signed(aud="others"),
-    "for no audience": signed(aud=None),
-    "of another issuer": signed(iss="https://others.test"),
-    "of no issuer": signed(iss=None),
-    "expired": signed(exp=int(time.time()) - 31),
-    "without an end": signed(exp=None),
-    "not yet": signed(nbf=int(time.time()) + 3600),
-    "of no tenant": signed(org=None),
-    "of a tenant that can't be": signed(org="acme:x"),
-    "of a list of tenants": signed(org=["acme"]),
-    "changed": signed()[:-6] + "AAAAAA",
-    "no token": "abc",
-    "empty parts": "..",
-    "with demands that are not known": signed(headers={"crit": ["b64"], "b64": False}),
-}
 
 
 @pytest.mark.parametrize("token", FORGED.values(), ids=FORGED.keys())
@@ -135,48 +74,21 @@ def test_options_that_would_not_be_safe_are_refused(tmp_path: Path, more: dict[s
     assert error.value.option == option
 
 
-class Issuer:
-    """Serves the keys of an issuer, which may change."""
-
-    def __init__(self) -> None:
-        self.keys: list[dict[str, Any]] = []
-        issuer = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                body = json.dumps({"keys": issuer.keys}).encode()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/keys"
-
-    def has(self, name: str, key: Any) -> None:
-        algorithm = jwt.get_algorithm_by_name("RS256" if isinstance(key, rsa.RSAPrivateKey) else "ES256")
-        self.keys.append({**json.loads(algorithm.to_jwk(key.public_key())), "kid": name, "use": "sig"})
-
-
 @pytest.fixture
 def issuer() -> Iterator[Issuer]:
-    issuer = Issuer()
-    thread = threading.Thread(target=issuer.server.serve_forever, daemon=True)
-    thread.start()
-    yield issuer
-    issuer.server.shutdown()
-    issuer.server.server_close()
-    thread.join()
+    with Issuer() as issuer:
+        yield issuer
+
+
+def of_issuer(issuer: Issuer) -> Tokens:
+    return Tokens(gateway_settings({"jwt_jwks_url": issuer.url, "jwt_issuer": ISSUER, "jwt_audience": AUDIENCE}))
 
 
 async def test_the_keys_of_an_issuer_are_fetched(issuer: Issuer) -> None:
     elliptic = ec.generate_private_key(ec.SECP256R1())
     issuer.has("one", KEY)
     issuer.has("two", elliptic)
-    tokens = Tokens(gateway_settings({"jwt_jwks_url": issuer.url, "jwt_issuer": ISSUER, "jwt_audience": AUDIENCE}))
+    tokens = of_issuer(issuer)
 
     assert await tokens.principal(signed(headers={"kid": "one"}))
     assert await tokens.principal(signed(elliptic, "ES256", headers={"kid": "two"}))
@@ -192,3 +104,89 @@ async def test_an_issuer_that_is_away_is_a_problem_that_passes(issuer: Issuer) -
         await Tokens(gateway_settings(table)).principal(signed(headers={"kid": "one"}))
 
     assert (problem.value.code, problem.value.status) == ("credentials_unavailable", 503)
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b"{}", b'{"keys": []}', b'{"keys": [1]}', b"[" * 100_000, b"\xff"])
+async def test_what_is_no_keys_is_a_problem_that_passes(issuer: Issuer, body: bytes) -> None:
+    issuer.body = body
+
+    with pytest.raises(ProblemError) as problem:
+        await of_issuer(issuer).principal(signed(headers={"kid": "one"}))
+
+    assert problem.value.code == "credentials_unavailable"
+
+
+async def test_names_of_keys_that_are_made_up_are_not_asked_for_again_and_again(issuer: Issuer) -> None:
+    issuer.has("one", KEY)
+    tokens = of_issuer(issuer)
+
+    async def is_refused(name: Any) -> bool:
+        with pytest.raises(InvalidToken):
+            await tokens.principal(signed(headers={"kid": name}))
+        return True
+
+    assert all(await asyncio.gather(*(is_refused(f"none-{number}") for number in range(50))))
+    assert await is_refused("none-50")
+    assert await tokens.principal(signed(headers={"kid": "one"}))
+    assert issuer.asked == 1
+
+
+async def test_who_has_a_key_that_is_known_does_not_wait_for_who_has_made_one_up(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(token_keys, "AGAIN", 0.0)
+    issuer.has("one", KEY)
+    tokens = of_issuer(issuer)
+    await tokens.principal(signed(headers={"kid": "one"}))
+    issuer.answers.clear()
+
+    forged = [asyncio.create_task(tokens.principal(signed(headers={"kid": f"none-{number}"}))) for number in range(50)]
+    await until_async(lambda: issuer.asked == 2, "the issuer is asked, and does not answer")
+    assert await tokens.principal(signed(headers={"kid": "one"}))
+    assert not any(each.done() for each in forged)
+
+    issuer.answers.set()
+    found = await asyncio.gather(*forged, return_exceptions=True)
+    assert {type(each) for each in found} == {InvalidToken}
+    assert issuer.asked == 2
+
+
+async def test_keys_are_fetched_anew_before_they_end_and_those_that_are_there_count_meanwhile(
+    issuer: Issuer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(token_keys, "AGAIN", 0.0)
+    monkeypatch.setattr(token_keys, "RENEW", 0.0)
+    issuer.has("one", KEY)
+    tokens = of_issuer(issuer)
+    await tokens.principal(signed(headers={"kid": "one"}))
+    issuer.answers.clear()
+
+    assert await tokens.principal(signed(headers={"kid": "one"}))
+    await until_async(lambda: issuer.asked == 2, "they are fetched anew")
+    issuer.keys.clear()
+    issuer.has("two", KEY)
+    issuer.answers.set()
+
+    async def is_withdrawn() -> bool:
+        try:
+            await tokens.principal(signed(headers={"kid": "one"}))
+        except InvalidToken:
+            return True
+        return False
+
+    await until_async(is_withdrawn, "the issuer has withdrawn it")
+    assert await tokens.principal(signed(headers={"kid": "two"}))
+
+
+async def test_keys_that_can_not_be_fetched_anew_end(issuer: Issuer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(token_keys, "AGAIN", 0.0)
+    monkeypatch.setattr(token_keys, "FETCH", 0.05)
+    issuer.has("one", KEY)
+    tokens = of_issuer(issuer)
+    await tokens.principal(signed(headers={"kid": "one"}))
+    monkeypatch.setattr(token_keys, "COUNT", 0.0)
+    issuer.answers.clear()
+
+    with pytest.raises(ProblemError, match="can't be fetched"):
+        await tokens.principal(signed(headers={"kid": "one"}))
+    issuer.answers.set()
