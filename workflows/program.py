@@ -59,6 +59,9 @@ class Step:
     leaves: bool = False
     """It enters another unit of the same serial region: what is left of the event has to wait for that."""
     scope: int = -1
+    marks: bool = False
+    """Its branches have numbers below 0: by these, joins inside tell what came in at one time from what did at another.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,10 +176,13 @@ class UnitProgram:
         self.leaves = False
         """Some of its ways lead out and back into it: what is left of an event has to wait there."""
         inner: list[set[int]] = []
-        doors = {scope.door for scope in plan.scopes}
+        doors = {scope.door: scope.marks for scope in plan.scopes}
         for index in unit.nodes:
             node = plan.nodes[index]
             steps = [self.step(targets, node.scope, index) for targets in node.routes]
+            marks = doors.get(index, -1)
+            if marks >= 0:
+                steps[marks] = self._marking(node.routes[marks], node.scope, index)
             slot = -1 if index in doors else self.slots.get(index, -1)  # what a door keeps is not its own state
             self.nodes.append(NodeProgram(plan, node, slot, steps))
             parts = [part for step in steps for part in (step.branches or (step,))]
@@ -204,6 +210,9 @@ class UnitProgram:
         if len(targets) == 1:
             return self._single(targets[0], scope, node)
         return Step(MANY, branches=tuple(self._single(target, scope, node) for target in targets))
+
+    def _marking(self, targets: tuple[Target, ...], scope: int, node: int) -> Step:
+        return Step(MANY, branches=tuple(self._single(target, scope, node) for target in targets), marks=True)
 
     def _single(self, target: Target, scope: int, node: int) -> Step:
         if target in _OUTCOMES:
