@@ -124,7 +124,7 @@ class InnerRuns:
         return going
 
     def _forget(self, scope: ScopeProgram, entry: Entry) -> None:
-        """All states of an inner run are gone: the next one begins anew. Joins know what comes too late for the last one."""
+        """All states of an inner run are gone, the next one begins anew; but joins know what would come too late."""
         for node in self._nodes[scope.plan.index]:
             if node.slot >= 0:
                 entry.blobs[node.slot] = _left(node, entry.states[node.slot]) or _gone(entry.blobs[node.slot])
