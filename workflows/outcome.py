@@ -327,8 +327,8 @@ def branches(step: Step, item: Item) -> list[Item]:
     """One item for each target of a fan-out, the last first."""
     event = item.event
     items = [
-        Item(branch, emitted(event, event.data, ~number if step.marks else number), item.type, item.blob, item.hops)
-        for number, branch in enumerate(step.branches)
+        Item(branch, emitted(event, event.data, number), item.type, item.blob, item.hops)
+        for number, branch in enumerate(step.branches, -1 if step.marks else 0)
     ]
     items.reverse()
     return items

@@ -110,7 +110,7 @@ def root_of(event: Event[Any]) -> str:
 def passing_of(event: Event[Any]) -> str:
     """Id of the event as it last came to a workflow that is a node, with joins inside; else that of its root.
 
-    What passes such a door gets a number below 0 in its path, see `program.Step.marks`.
+    What passes such a door gets the number -1 in its path, see `program.Step.marks`.
     """
     path = event.path
     for place in range(len(path) - 1, -1, -1):
