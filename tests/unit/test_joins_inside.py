@@ -250,6 +250,7 @@ def test_a_dead_letter_that_comes_back_after_the_end_of_its_inner_run_changes_no
 
         Faults.mended = True
         assert harness.replay() == 1
+        assert join_of(harness).open == {}
         harness.send(shop.orders, Order("ada", 8))
 
         assert len(shop.texts(harness)) == 2
