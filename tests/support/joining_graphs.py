@@ -227,7 +227,7 @@ def parts_of(token: Token) -> list[Token]:
 
 
 def put_inside(forked: Forked, depth: int, name: str = "in") -> Forked:
-    """The same as a node of another workflow, which splits its events, and so on: names of all parts begin with that."""
+    """The same as a node of another workflow, and so on; the outermost one splits its events."""
     workflow = Workflow("outer" + name)
     source = workflow.source(RequestSource(Token, key="key"))
     node = workflow.node(forked.workflow, name=name)
