@@ -83,7 +83,8 @@ class _Weaver:
             lost = self._losses_of(self._covers[node])
             if lost:
                 graph.lost[node] = lost
-        for other in (*written.waits, *written.timeouts, written.letters):  # none of them leads to a branch
+        others: list[Start] = [*written.waits, *written.timeouts, written.letters]  # none of them leads to a branch
+        for other in others:
             graph.routes += written.routes_of(other)
         for join, parts in self._parts.items():
             assert join.join is not None
