@@ -18,6 +18,9 @@ RUNS: Final = 1_000
 """Runs that one commit should write: the store does nothing else for about 4 ms."""
 BYTES: Final = 1 << 20
 """Bytes that one commit should write."""
+TURNS: Final = 16
+"""Events of one run in an epoch, where a run has one event at a time in a graph of several processes: each takes a
+millisecond or two for each of these, and all others of the epoch are committed with the last."""
 HURRIED: Final = 0.25
 """Share of all that while requests come."""
 HURRY: Final = 0.5
@@ -34,7 +37,7 @@ class Sizing:
     def __init__(self) -> None:
         self._work: dict[int, tuple[float, float]] = {}
         """By unit: seconds and events of its latest calls, the older the less."""
-        self._runs = self._bytes = 0.0
+        self._runs = self._bytes = self._turns = 0.0
         self._limit = 500
         self._hurried = float("-inf")
 
@@ -71,9 +74,17 @@ class Sizing:
             size = len(runs) * sum(sample) / max(1, len(sample))
             self._runs += _WEIGHT * (len(runs) / save.events - self._runs)
             self._bytes += _WEIGHT * (size / save.events - self._bytes)
+            self._learn_turns(save)
             self._decide()
+
+    def _learn_turns(self, save: Save) -> None:
+        """What part of an epoch its hottest run has. Too much counts at once; of a small epoch the rest says little."""
+        part = max(0, save.longest - 1) / save.events
+        if save.longest > TURNS:
+            self._turns = max(self._turns, part)
+        self._turns += _WEIGHT * min(1.0, save.events / self._limit) * (part - self._turns)
 
     def _decide(self) -> None:
         slowest = max((seconds / events for seconds, events in self._work.values()), default=0.0)
-        limits = [(TARGET, slowest), (RUNS, self._runs), (BYTES, self._bytes)]
+        limits = [(TARGET, slowest), (RUNS, self._runs), (BYTES, self._bytes), (TURNS, self._turns)]
         self._limit = max(LEAST, min(MOST, *(int(budget / cost) for budget, cost in limits if cost > 0), MOST))
