@@ -47,7 +47,7 @@ class PartitionDriver(DriverCounts):
         self._draining = self._verifying = False
         self._unpacking = False
         """Records are on their way to the core, by way of a decoder."""
-        self._idle = asyncio.Event()
+        self._idle, self._one_call = asyncio.Event(), asyncio.Lock()
         self._closed_sources: set[int] = set()
         self.state = "acquiring"
         """`acquiring`, `owned`, `ended` (the unkeyed run has), `torn`, `failed`, `released`."""
@@ -91,6 +91,7 @@ class PartitionDriver(DriverCounts):
             self._stand_still(str(error))
             return False
         self._falls.begin(head)
+        self._one_call = asyncio.Lock()
         await until_available(partial(self.letters.begin, head.owner), shared.on_problem)
         core = self._core = PartitionCore(
             shared.plan, self.number, shared.partitions, head, shared.limits, shared.formats.packers, shared.tracer
@@ -269,7 +270,8 @@ class PartitionDriver(DriverCounts):
             self._take(core, runner.run(dispatch.call, dispatch.data))
 
     async def _run_async(self, core: PartitionCore, runner: UnitRunner, dispatch: Dispatch) -> None:
-        self._take(core, await runner.run_async(dispatch.call, dispatch.data))
+        async with self._one_call:  # of one that was given up, the events may be in the next one, too
+            self._take(core, await runner.run_async(dispatch.call, dispatch.data))
 
     def _take(self, core: PartitionCore, result: CallResult) -> None:
         if core is self._core:

@@ -16,6 +16,9 @@ RUNS: Final = 1_000
 """Runs that one commit should write: the store does nothing else for about 4 ms."""
 BYTES: Final = 1 << 20
 """Bytes that one commit should write."""
+TURNS: Final = 16
+"""Events of one run in an epoch, where a run has one event at a time in a graph of several processes: each takes a
+millisecond or two for each of these, and all others of the epoch are committed with the last."""
 HURRIED: Final = 0.25
 """Share of the seconds while requests come."""
 HURRIED_COMMIT: Final = 0.5
@@ -34,7 +37,7 @@ class Sizing:
     def __init__(self) -> None:
         self._work: dict[int, tuple[float, float]] = {}
         """By unit: seconds and events of its latest calls, the older the less."""
-        self._runs = self._bytes = 0.0
+        self._runs = self._bytes = self._turns = 0.0
         self._limit = 500
         self._hurried_limit = int(self._limit * HURRIED)
         self._hurried = float("-inf")
@@ -74,7 +77,15 @@ class Sizing:
             size = len(runs) * sum(sample) / max(1, len(sample))
             self._runs += _WEIGHT * (len(runs) / save.events - self._runs)
             self._bytes += _WEIGHT * (size / save.events - self._bytes)
+            self._learn_turns(save)
             self._decide()
+
+    def _learn_turns(self, save: Save) -> None:
+        """What part of an epoch its hottest run has. Too much counts at once; of a small epoch the rest says little."""
+        part = max(0, save.longest - 1) / save.events
+        if save.longest > TURNS:
+            self._turns = max(self._turns, part)
+        self._turns += _WEIGHT * min(1.0, save.events / self._limit) * (part - self._turns)
 
     def _decide(self) -> None:
         slowest = max((seconds / events for seconds, events in self._work.values()), default=0.0)
@@ -83,5 +94,7 @@ class Sizing:
 
     def _fitting(self, slowest: float, work: float, commit: float) -> int:
         """Events for which these shares of all budgets suffice."""
-        limits = [(TARGET * work, slowest), (RUNS * commit, self._runs), (BYTES * commit, self._bytes)]
-        return max(LEAST, min(MOST, *(int(budget / cost) for budget, cost in limits if cost > 0), MOST))
+        budgets = [
+            (TARGET * work, slowest), (RUNS * commit, self._runs), (BYTES * commit, self._bytes), (TURNS, self._turns)
+        ]  # fmt: skip
+        return max(LEAST, min(MOST, *(int(budget / cost) for budget, cost in budgets if cost > 0), MOST))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import timedelta
 from enum import Enum
-from typing import Any
+from typing import Any, Final
 
 from headrace.workflows.actions import Complete, Failure, Terminate, Timeout
 from headrace.workflows.codec import encode_json, json_codec
@@ -42,10 +43,14 @@ from headrace.workflows.state_versions import versioned_codec
 from headrace.workflows.timers import IDLE, TOTAL, TimerFiring, whole_milliseconds
 from headrace.workflows.units import edges_of, units_of
 
+_IN: Final = 1
+"""Route number of a door by which events come in: 0 is that of its time limit."""
+
 
 def compile_graph(graph: Graph, fuse: Fuse) -> Plan:
     """The plan of a graph in which `problems_of` found nothing."""
-    sign_joins(graph)
+    for each in graph.with_inner():
+        sign_joins(each)
     graph = opened(with_joins(graph))
     compiler = _Compiler(graph)
     sources = tuple(compiler.source(index) for index in range(len(graph.sources)))
@@ -96,9 +101,7 @@ def compile_graph(graph: Graph, fuse: Fuse) -> Plan:
         letters_kept=graph.letters_kept,
         parked_full=graph.parked_full,
         epoch_deadline=graph.epoch_deadline / timedelta(seconds=1),
-        letter_sinks=tuple(
-            target - SINK for route in graph.routes_of(graph.letters) for target in compiler.targets(route)
-        ),
+        letter_sinks=compiler.letters(graph.routes_of(graph.letters)),
         scopes=scopes,
         stands=stands,
         urgent=frozenset(index for index, item in enumerate(graph.nodes) if _is_urgent(item)),
@@ -163,6 +166,10 @@ class _Compiler:
             return TERMINATE
         raise HeadraceError(f"{target!r} can't be compiled; this is a mistake in Headrace's own checks")
 
+    def letters(self, routes: Iterable[Route]) -> tuple[int, ...]:
+        """Sinks that dead letters go to."""
+        return tuple(target - SINK for route in routes for target in self.targets(route))
+
     def source(self, index: int) -> SourcePlan:
         item = self.graph.sources[index]
         targets = tuple(target for route in self.graph.routes_of(item) for target in self.targets(route))
@@ -195,7 +202,7 @@ class _Compiler:
             is_batch=False,
             state=None if graph.state is None else versioned_codec(graph.state, graph.migrations),
             routes=((TIMED_OUT,), *ways.values()),
-            actions={match: index for index, match in enumerate(ways, start=1)},
+            actions={match: index for index, match in enumerate(ways, start=_IN)},
             outputs={} if timeout is None else {Timeout: 0},
             default=None,
             types={} if timeout is None else {Timeout: self.types.number(Timeout)},
@@ -221,6 +228,8 @@ class _Compiler:
             complete=() if complete is None else self.targets(complete),
             failure=None if routing.failure is None else self.targets(routing.failure),
             timeout=() if timeout is None else self.targets(timeout),
+            marks=_IN if any(item.join is not None for item in inside(door).nodes) else -1,
+            letters=self.letters(self.graph.inner_letters.get(door, ())),
             types=(self.types.number(Complete), self.types.number(Failure), self.types.number(Timeout)),
             lasts=None if door.options.timeout is None else whole_milliseconds(door.options.timeout),
             times=tuple(

@@ -15,6 +15,7 @@ from headrace.workflows.actions import Action, Complete, Terminate, Timeout
 from headrace.workflows.graph import (
     Destination,
     Graph,
+    LettersItem,
     NodeItem,
     NodeOptions,
     Route,
@@ -35,6 +36,7 @@ from headrace.workflows.inner_places import (
     InnerWait,
     awaited,
 )  # fmt: skip
+from headrace.workflows.join_routes import with_joins
 from headrace.workflows.plan import BETWEEN, PART
 from headrace.workflows.returns import Returns
 from headrace.workflows.signature import Signature
@@ -124,7 +126,7 @@ def opened(graph: Graph, *, drawn: bool = False) -> Graph:
         return graph
     flat = replace(
         graph, nodes=[], sources=list(graph.sources), sinks=list(graph.sinks), waits=list(graph.waits),
-        timeouts=list(graph.timeouts), routes=list(graph.routes), arrivals={},
+        timeouts=list(graph.timeouts), routes=list(graph.routes), lost=dict(graph.lost), arrivals={}, inner_letters={},
     )  # fmt: skip
     opener = _Opener(flat, drawn=drawn)
     own: Copies = {source: source for source in graph.sources}
@@ -154,7 +156,7 @@ class _Opener:
 
     def _open(self, door: NodeItem, bound: Copies, around: Copies) -> None:
         """Put in what is inside of a workflow's node."""
-        graph, flat = inside(door), self._flat
+        graph, flat = inside(door) if self._drawn else with_joins(inside(door)), self._flat
         copies: Copies = {source: self._source(source, door, bound, around) for source in graph.sources}
         arrivals = self._drawn_times(door, copies) if self._drawn else self._places(door, copies)
         for node in graph.nodes:
@@ -162,20 +164,27 @@ class _Opener:
                 node, name=door.name + BETWEEN + node.name, scope=door, written=node, options=_renamed(node, door)
             )
             if node.join is not None:
+                copied.signature = node.signature and _named(node.signature, copied.name)
                 copies |= dict.fromkeys((branch.port for branch in node.join.branches), copied)
             self.add(copied, node.bound, copies)
+        for node, parts in graph.lost.items():
+            flat.lost[copies[node]] = tuple(copies[part] for part in parts)
         for sink in graph.sinks:
             copies[sink] = replace(sink, name=door.name + BETWEEN + sink.name, written=sink)
             flat.sinks.append(copies[sink])
         for route in graph.routes:
-            start, match = copies.get(route.start), route.match
-            if start is None or isinstance(start, SourceItem):
-                continue  # dead letters, and what goes on from waits only
+            targets = tuple(_target(copies, target) for target in route.targets)
+            if isinstance(route.start, LettersItem):
+                there = flat.inner_letters.get(door, ())
+                flat.inner_letters[door] = (*there, replace(route, targets=targets))
+                continue
+            start, match = copies[route.start], route.match
+            if isinstance(start, SourceItem):
+                continue  # what goes on from waits only
             if isinstance(route.start, SourceItem):
                 match = (Entry.IN,)
             elif match is None and route.start in arrivals:
                 start, match = arrivals[route.start]
-            targets = tuple(_target(copies, target) for target in route.targets)
             flat.routes.append(Route(start, match, targets, route.where))
 
     def _source(self, source: SourceItem, door: NodeItem, bound: Copies, around: Copies) -> Any:
@@ -244,6 +253,12 @@ def _target(copies: Copies, target: Destination) -> Destination:
         return target
     found: Destination = copies[target]  # type: ignore[index]
     return found
+
+
+def _named(join: Signature, name: str) -> Signature:
+    """The signature of a join that has another name here."""
+    process: Any = join.process
+    return replace(join, process=replace(process, name=name))
 
 
 def _renamed(node: NodeItem, door: NodeItem) -> Any:

@@ -12,6 +12,7 @@ from .dispatch import Dispatch
 from .epoch import Epoch
 from .letters import texts_of
 from .packing import Emission, Message, size_of, traced
+from .plan import BETWEEN, Plan
 from .records import Headers, Records, Reentry
 from .runs import RunRecord
 
@@ -66,9 +67,10 @@ class Emitter:
     def letter(self, epoch: Epoch, place: tuple[int, Path], letter: DeadLetter) -> None:
         """A dead letter goes to the sinks that get all of them; not one that is of such a sink's own messages."""
         plan = self._plan
-        named = {plan.sinks[sink].name for sink in plan.letter_sinks}
+        sinks = _letter_sinks(plan, letter)
+        named = {plan.sinks[sink].name for sink in sinks}
         if letter.reentry is None or letter.reentry.sink not in named:
-            for sink in plan.letter_sinks:
+            for sink in sinks:
                 self._copy(epoch, place, letter, sink)
 
     def _copy(self, epoch: Epoch, place: tuple[int, Path], letter: DeadLetter, sink: int) -> None:
@@ -139,6 +141,17 @@ class Emitter:
             headers=headers, reentry=entry,
         )  # fmt: skip
         self._core.router.dead(epoch, root, path, letter)
+
+
+def _letter_sinks(plan: Plan, letter: DeadLetter) -> tuple[int, ...]:
+    """The workflow's sinks of dead letters, and those of the workflows inside of which it became one."""
+    found = plan.letter_sinks
+    if plan.scopes:
+        where = letter.node or (letter.reentry and letter.reentry.sink) or ""
+        for scope in plan.scopes:
+            if f"{where}{BETWEEN}".startswith(f"{scope.name}{BETWEEN}"):
+                found += tuple(sink for sink in scope.letters if sink not in found)
+    return found
 
 
 def _said(error: Exception) -> str:

@@ -72,8 +72,9 @@ class Evicting:
         self._core.standing.remove(epoch, stand, now)
 
     def _letter(self, ticket: Ticket, parked: Parked, now: int) -> DeadLetter:
-        node = self._core.plan.node_called(ticket.node)
-        name = ticket.node if node is None else node.name
+        where = ticket.node or parked.enters
+        node = self._core.plan.node_called(where)
+        name = where if node is None else node.name
         last = f", after {parked.attempts} attempts, the last one failed by: {parked.error}" if parked.attempts else ""
         return DeadLetter(
             id=parked.id, key=parked.key, source=parked.source, node=name or None, reason=REASON,

@@ -289,6 +289,8 @@ class Graph:
     """Where it is to be told that nothing came of an event: see `join_routes.with_joins`."""
     arrivals: dict[NodeItem, tuple[NodeItem, SourceItem]] = field(default_factory=dict)
     """By node where comes in what an inner run waits for: the wait's node, and the source; see `composing`."""
+    inner_letters: dict[NodeItem, tuple[Route, ...]] = field(default_factory=dict)
+    """Where dead letters of what is inside of a workflow's node go, by that node; see `composing`."""
     letters: LettersItem = field(default_factory=lambda: LettersItem(Where("", 0)))
 
     def __post_init__(self) -> None:

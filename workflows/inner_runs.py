@@ -17,6 +17,7 @@ from .calls import Left, Path
 from .codec import encode_json
 from .entries import Entry, EntryTable, InnerHome
 from .events import Event
+from .joining import JoinProcess
 from .outcome import Item, Outcome, branches, emitted, json_of
 from .plan import Plan, ScopePlan
 from .program import END, LEAVE, MANY, NOTHING, NodeProgram, ScopeProgram, Step, UnitProgram
@@ -123,10 +124,10 @@ class InnerRuns:
         return going
 
     def _forget(self, scope: ScopeProgram, entry: Entry) -> None:
-        """All states of an inner run are gone: the next one begins anew."""
+        """All states of an inner run are gone, the next one begins anew; but joins know what would come too late."""
         for node in self._nodes[scope.plan.index]:
             if node.slot >= 0:
-                entry.blobs[node.slot] = _gone(entry.blobs[node.slot])
+                entry.blobs[node.slot] = _left(node, entry.states[node.slot]) or _gone(entry.blobs[node.slot])
                 self._entries.restore(node, entry)
         for index, other in self._scopes.items():
             if other is scope or other.plan.door in scope.plan.nodes:
@@ -194,6 +195,13 @@ def _base(home: InnerHome, event: Event[Any]) -> Path:
     """What the paths of all begin with that came of what entered the inner run, as this event did."""
     origin, offset, path = home.door or ("", "", ())
     return path if (origin, offset) == (event.origin, event.offset) and event.path[: len(path)] == path else ()
+
+
+def _left(node: NodeProgram, state: Any) -> bytes | None:
+    """What is kept of a join's state; None: nothing, as of that of any other node."""
+    join = node.plan.process
+    left = join.left(state) if isinstance(join, JoinProcess) else None
+    return node.encode(left) if left is not None and node.encode is not None else None
 
 
 def _gone(blob: bytes | None) -> bytes | None:

@@ -83,6 +83,9 @@ class _Weaver:
             lost = self._losses_of(self._covers[node])
             if lost:
                 graph.lost[node] = lost
+        others: list[Start] = [*written.waits, *written.timeouts, written.letters]  # none of them leads to a branch
+        for other in others:
+            graph.routes += written.routes_of(other)
         for join, parts in self._parts.items():
             assert join.join is not None
             for branch in join.join.branches:  # what it is given may be no data of its type

@@ -17,7 +17,7 @@ from headrace.workflows.actions import Failure
 from headrace.workflows.codec import encode_json
 from headrace.workflows.context import Context
 from headrace.workflows.events import Event
-from headrace.workflows.suspicion import root_of
+from headrace.workflows.suspicion import passing_of
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -74,7 +74,7 @@ class JoinState(msgspec.Struct, omit_defaults=True):
     """What a join keeps of a run."""
 
     open: dict[str, JoinGroup] = {}
-    """By id of the source's event, the oldest first."""
+    """By id of the source's event, or of what came to the workflow that is a node; the oldest first."""
     closed: dict[str, bool] = {}
     """Ids of groups that are done, and of which something might still come."""
     size: int = 0
@@ -122,7 +122,7 @@ class JoinProcess:
 
     def __call__(self, event: Event[JoinArrived | JoinLost], ctx: Context[JoinState]) -> list[Joined[Any] | Failure]:
         """One branch, or several that failed, of one source's event."""
-        state, root = ctx.state, root_of(event)
+        state, root = ctx.state, passing_of(event)
         given = [] if tuple(state.branches) == self.branches else self._adapt(state)
         group = state.open.get(root)
         if group is None:
@@ -138,6 +138,13 @@ class JoinProcess:
                 given.append(self._given_up(group, len(state.open)))
             self._close(state, oldest, remember=True)
         return given
+
+    def left(self, state: JoinState) -> JoinState | None:
+        """What is kept when an inner run has ended: of which groups something may still come, too late for them."""
+        late = state.closed | {root: True for root, group in state.open.items() if group.stopped}
+        if not late:
+            return None
+        return JoinState(closed=dict.fromkeys(list(late)[-CLOSED:], True), branches=state.branches)
 
     def _adapt(self, state: JoinState) -> list[Joined[Any] | Failure]:
         """Another version had other branches: nothing comes of new ones for its groups, and old ones count no more."""

@@ -64,7 +64,7 @@ class LateEvents:
         policy = self._policies.get(epoch.source(root))
         data, headers, entry = epoch.came(root)
         ticket = epoch.roots_of.get(root)
-        if policy is None or (entry is not None and ticket is None) or (ticket is not None and ticket.node):
+        if policy is None or (entry is not None and (ticket is None or entry.node)):
             return False  # a dead letter that a person sends back is not late, nor is what is in the midst of a run
         core, now, run = self._core, self._core.router.now, epoch.runs[slot]
         assert run is not None

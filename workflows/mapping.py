@@ -54,7 +54,7 @@ class Map(Node[D, None, Mapped[D, O]], Generic[D, I, O]):
 
     A workflow takes the place of the function, too: each item has a run of it, from its one source to its `Complete`,
     whose result is the item's; `Terminate`, and what fails in it for good, is a failure of the item. Such a run has its
-    own states, and ends within the call: it can't wait.
+    own states, and ends within the call: it can't wait, but for another attempt (`retry=` of its nodes).
 
     Nothing is kept between items: when the process dies, all items of the event are done again.
 

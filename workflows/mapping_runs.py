@@ -1,7 +1,7 @@
 """What a `Map` over a workflow is when it runs: a run of that workflow for each item, within the call of its node.
 
 Such a run begins and ends with its item, and has nothing that is kept: `validate_mapped` sees to it that nothing in the
-workflow would wait, or leave by itself.
+workflow would wait for long, or leave by itself. What is tried again waits here, while other items go on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from headrace.workflows.actions import Failure
-from headrace.workflows.calls import Call, CallResult, Path
+from headrace.workflows.calls import Call, CallResult, Hasten, Path
 from headrace.workflows.context import Context, Replied, SentMessage
 from headrace.workflows.errors import HeadraceError
 from headrace.workflows.events import Event
@@ -24,6 +24,7 @@ from headrace.workflows.nodes import Node
 from headrace.workflows.outcome import json_of
 from headrace.workflows.plan import BETWEEN, Plan
 from headrace.workflows.runner import UnitRunner
+from headrace.workflows.values import ValueSet
 
 UNENDED: Final = "unended"
 """Reason of the failure of an item whose run has come to no end."""
@@ -97,9 +98,33 @@ class MappedRuns(Node[Any, None, Mapped[Any, Any]]):
         call = self._call(event, ctx, [(*event.path, index, *way) for way in ways], blob)
         runner = self._runner
         assert runner is not None
-        data = [item] * len(targets) if kind.immutable else None
-        result = await runner.run_async(call, data) if runner.is_async else runner.run(call, data)
-        return self._outcome(result, blob)
+        try:
+            result = await _called(runner, call, [item] * len(targets) if kind.immutable else None)
+            effects = list(_effects(result))
+            while not result.ended and result.failed and all(row.wait is not None for row in result.failed):
+                await asyncio.sleep(max(row.wait or 0 for row in result.failed) / 1000)
+                call = self._again(call, result)
+                result = await _called(runner, call, None)
+                effects += _effects(result)
+        except asyncio.CancelledError:
+            runner.hasten(Hasten(partition=call.partition, owner=call.owner, void=((event.key, call.numbers[0]),)))
+            raise
+        found = self._outcome(result, blob)
+        return found, [] if isinstance(found, Failure) else effects
+
+    def _again(self, call: Call, result: CallResult) -> Call:
+        """What stands still of a run goes on, from where it stopped and with the states that there were then."""
+        rows, paths = result.failed, call.paths or []
+        return msgspec.structs.replace(
+            call, number=next(self._numbers), bases=[call.number], states=result.states or [None],
+            shared=result.shared, runs=[0] * len(rows), nodes=[row.node for row in rows],
+            types=[row.type for row in rows], origin_of=[0] * len(rows),
+            blobs=[call.blobs[row.index] if row.data is None else row.data for row in rows],
+            offsets=[call.offsets[row.index] for row in rows], times=[call.times[row.index] for row in rows],
+            paths=[(*paths[row.index], *row.path) for row in rows], hops=[row.hops - 1 for row in rows],
+            headers=call.headers and [call.headers[row.index] for row in rows],
+            attempts=[row.attempts for row in rows],
+        )  # fmt: skip
 
     def _call(self, event: Event[Any], ctx: Context[None, Any], paths: list[Path], blob: bytes) -> Call:
         """One run with one event, which enters one node after the other."""
@@ -114,19 +139,19 @@ class MappedRuns(Node[Any, None, Mapped[Any, Any]]):
             times=[event.time_ms] * times, paths=paths, headers=[event.raw_headers] * times,
         )  # fmt: skip
 
-    def _outcome(self, result: CallResult, blob: bytes) -> tuple[_Result | Failure, list[Any]]:
+    def _outcome(self, result: CallResult, blob: bytes) -> _Result | Failure:
         """What came of a run: what failed in it for good comes first."""
-        if result.failed:
-            row = result.failed[0]
+        row = next((row for row in result.failed if row.wait is None), None)
+        if row is not None:
             data = json_of(blob if row.data is None else row.data)
-            return Failure(row.error, row.reason, self._plan.nodes[row.node].name, row.attempts, data), []
+            return Failure(row.error, row.reason, self._plan.nodes[row.node].name, row.attempts, data)
         if not result.ended:
-            return Failure("its run has come to no end", UNENDED), []
+            return Failure("its run has come to no end", UNENDED)
         end = result.ended[0]
         value = msgspec.json.decode(end.result)
         if end.outcome != "completed":
-            return Failure(value if isinstance(value, str) else end.result), []
-        return _Result(value), list(_effects(result))
+            return Failure(value if isinstance(value, str) else end.result)
+        return _Result(value)
 
 
 class _Result(msgspec.Struct, frozen=True):
@@ -135,9 +160,15 @@ class _Result(msgspec.Struct, frozen=True):
     value: Any
 
 
-def _effects(result: CallResult) -> Iterator[Replied | SentMessage]:
+async def _called(runner: UnitRunner, call: Call, data: list[Any] | None) -> CallResult:
+    return await runner.run_async(call, data) if runner.is_async else runner.run(call, data)
+
+
+def _effects(result: CallResult) -> Iterator[Replied | SentMessage | ValueSet]:
     for effect in result.effects:
         if effect.kind == "reply":
             yield Replied(effect.body)
+        elif effect.kind == "value":
+            yield ValueSet(effect.name, effect.body, effect.path)
         else:
             yield SentMessage(effect.id, effect.name, effect.to, effect.body)

@@ -328,7 +328,7 @@ def branches(step: Step, item: Item) -> list[Item]:
     event = item.event
     items = [
         Item(branch, emitted(event, event.data, number), item.type, item.blob, item.hops)
-        for number, branch in enumerate(step.branches)
+        for number, branch in enumerate(step.branches, -1 if step.marks else 0)
     ]
     items.reverse()
     return items

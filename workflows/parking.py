@@ -85,6 +85,8 @@ class Parked(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Of a message that is kept: the number of the run that it came for."""
     timer: str = ""
     """What fell due and has not begun, see `timers.Due`; whether it still counts, shows when it goes on."""
+    enters: str = ""
+    """Name of the node that it goes back to, of a dead letter that has not begun; "": where its source leads."""
     falls: int = 0
     """Processes that had ended, perhaps with it in hand, when its last call was given up; see `Call.falls`."""
 
@@ -349,12 +351,8 @@ class Parking:
         """All events of a key that stand still."""
         if key not in self._nodes:
             return []
-        queues = (
-            [self._queues.get(("", key), ())]
-            if self._serial
-            else [self._queues.get((node, key), ()) for node in self._nodes[key]]
-        )
-        return list(chain(*queues))
+        names: Iterable[str] = ("",) if self._serial else self._nodes[key]
+        return list(chain(*(self._queues.get((name, key), ()) for name in names)))
 
     def kept_of(self, key: str) -> list[Ticket]:
         """Messages that are kept for a key; looks through all queues."""

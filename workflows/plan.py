@@ -244,6 +244,10 @@ class ScopePlan:
     """Where `Failure` goes on; None: it has no route, and a node's failure is no end of the inner run."""
     timeout: tuple[Target, ...]
     """Where `Timeout` goes on."""
+    marks: int
+    """Route of the door by which events come in and are marked, as branches meet inside; -1: they are not."""
+    letters: tuple[int, ...]
+    """Indexes of the sinks that get the dead letters of what is inside."""
     types: tuple[int, int, int]
     """Numbers of the types `Complete`, `Failure`, `Timeout`."""
     lasts: int | None = None
@@ -353,7 +357,6 @@ class Plan:
     """Waits inside of them."""
     urgent: frozenset[int] = frozenset()
     """Indexes of nodes whose timers pass what stands still: waits that are over, inner runs that last too long."""
-
     waits: tuple[WaitPlan, ...] = ()
     awaited: frozenset[int] = frozenset()
     """Indexes of sources that some wait is on."""

@@ -59,6 +59,9 @@ class Step:
     leaves: bool = False
     """It enters another unit of the same serial region: what is left of the event has to wait for that."""
     scope: int = -1
+    marks: bool = False
+    """It has one branch, whose number is -1: by that, joins inside tell what came in from what else had the same root.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,13 +176,16 @@ class UnitProgram:
         self.leaves = False
         """Some of its ways lead out and back into it: what is left of an event has to wait there."""
         inner: list[set[int]] = []
-        doors = {scope.door for scope in plan.scopes}
+        doors = {scope.door: scope.marks for scope in plan.scopes}
         for index in unit.nodes:
             node = plan.nodes[index]
             steps = [self.step(targets, node.scope, index) for targets in node.routes]
+            marks = doors.get(index, -1)
+            if marks >= 0:
+                steps[marks] = Step(MANY, branches=(steps[marks],), marks=True)
             slot = -1 if index in doors else self.slots.get(index, -1)  # what a door keeps is not its own state
             self.nodes.append(NodeProgram(plan, node, slot, steps))
-            parts = [part for step in steps for part in (step.branches or (step,))]
+            parts = [part for step in steps for part in _ends_of(step)]
             inner.append({part.node for part in parts if part.kind == INNER})
             self.leaves = self.leaves or any(part.leaves for part in parts)
         self.scopes = [self._scope(scope) for scope in plan.scopes if scope.door in self._position]
@@ -225,6 +231,11 @@ class UnitProgram:
 def end_of(target: Target, scope: int, node: int) -> Step:
     """The end of a run, or of an inner run of a scope, by this node."""
     return Step(END if scope < 0 else LEAVE, node, outcome=_OUTCOMES[target], scope=scope)
+
+
+def _ends_of(step: Step) -> list[Step]:
+    """What a step comes to, without fan-outs."""
+    return [end for branch in step.branches for end in _ends_of(branch)] if step.branches else [step]
 
 
 def node_field(name: str) -> str:

@@ -83,7 +83,7 @@ def as_records(rows: Sequence[tuple[Ticket, Parked]], sources: Mapping[str, int]
         sources: Name -> index of each source of the workflow.
     """
     batches: list[Records] = []
-    for (node, type, visits, depth, source, *timer), group in groupby(rows, key=_kind):
+    for (node, enters, type, visits, depth, source, *timer), group in groupby(rows, key=_kind):
         tickets, parked = zip(*group, strict=True)
         own = sources.get(source, -1)
         batches.append(
@@ -94,7 +94,7 @@ def as_records(rows: Sequence[tuple[Ticket, Parked]], sources: Mapping[str, int]
                 ids=[row.id for row in parked], unknown="" if own >= 0 else source,
                 requests=[(row.request, row.reply) if row.reply else None for row in parked],
                 entry=Reentry(
-                    node="" if is_kept(tickets[0]) else node, type=type, visits=visits, depth=depth
+                    node="" if is_kept(tickets[0]) else node or enters, type=type, visits=visits, depth=depth
                 ),
                 original=_original(parked),
                 standing=list(zip(tickets, parked, strict=True)),
@@ -104,11 +104,11 @@ def as_records(rows: Sequence[tuple[Ticket, Parked]], sources: Mapping[str, int]
     return batches
 
 
-def _kind(row: tuple[Ticket, Parked]) -> tuple[str, str, int, int, str, str, str]:
+def _kind(row: tuple[Ticket, Parked]) -> tuple[str, str, str, int, int, str, str, str]:
     ticket, parked = row
     timer = due_of(parked.timer) if parked.timer else None
     kind, node = (timer.kind, timer.node) if timer else ("", "")
-    return ticket.node, parked.type, parked.visits, parked.depth, parked.source, kind, node
+    return ticket.node, parked.enters, parked.type, parked.visits, parked.depth, parked.source, kind, node
 
 
 def _original(parked: Sequence[Parked]) -> Records | None:

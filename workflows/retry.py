@@ -137,6 +137,16 @@ class Retry:
         return not isinstance(error, _PROGRAMMING) or isinstance(error, named)
 
 
+def waits_longer(retry: Retry, than: timedelta) -> bool:
+    """Whether all waits of a policy in which nothing is wrong come to more than this."""
+    left = than / timedelta(milliseconds=1)
+    for failures in range(1, retry.attempts):
+        left -= retry._wait(failures)
+        if left < 0:
+            return True
+    return False
+
+
 def retry_faults(retry: Retry) -> list[str]:
     """What is wrong with a policy, as sentences; none: nothing."""
     faults: list[str] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from itertools import repeat
 from operator import itemgetter
@@ -51,6 +52,8 @@ class Save:
     """When the epoch was pulled: milliseconds since 1970 UTC."""
     dropped: int = 0
     """Events that came too late and were dropped, as their source says."""
+    longest: int = 0
+    """Most events that one run had in it, where a run's events go one by one from process to process; else 0."""
 
 
 class CommitBuilder:
@@ -70,6 +73,9 @@ class CommitBuilder:
         self._now = 0
         self._numbering = Numbering(head.counters)
         self._callbacks = CallbackWriter(plan.name, plan.callback)
+        self._by_turns = any(
+            region.by_core and not all(plan.units[unit].in_worker for unit in region.units) for region in plan.regions
+        )
         self._links = {row.index: row.sink for row in plan.sinks if getattr(row.sink, "kind", "") == LINK}
 
     def build(self, epoch: Epoch, run_count: int, now: int) -> Save:
@@ -109,7 +115,12 @@ class CommitBuilder:
             self._callbacks.write(epoch, last, commit, now)
         first = self._outbox + 1
         self._outbox += len(commit.outputs)
-        return Save(commit, first, epoch.count, epoch.began, epoch.dropped)
+        return Save(commit, first, epoch.count, epoch.began, epoch.dropped, self._longest(epoch))
+
+    def _longest(self, epoch: Epoch) -> int:
+        if not self._by_turns:
+            return 0
+        return max(Counter(run for run in epoch.runs[: epoch.count] if run is not None).values(), default=0)
 
     def _linked(self, output: Output, commit: Commit) -> Output:
         link = self._links.get(output.sink)

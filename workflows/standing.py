@@ -81,7 +81,7 @@ class Standing:
         row = Failed(0, (), -1, BEHIND, "", None, epoch.types[slot], None, visits, 0, 0)
         name = "" if node is None else self._plan.nodes[node].name
         ticket = self._parking.ticket(name, run.key, epoch.roots_of.get(root), epoch.replies.get(root))
-        epoch.pending.parked[ticket] = self._parked(epoch, slot, row, now)
+        epoch.pending.parked[ticket] = self._parked(epoch, slot, row, now, begun=node is not None)
         self._settle(epoch, [ticket], now)
 
     def queue(self, epoch: Epoch, items: Iterable[Item], begun: set[int], now: int) -> None:
@@ -253,13 +253,14 @@ class Standing:
             return False
         return self._waves[call.unit] or row.hops == (call.hops[row.index] if call.hops else 0) + 1
 
-    def _parked(self, epoch: Epoch, slot: int, row: Failed, now: int) -> Parked:
+    def _parked(self, epoch: Epoch, slot: int, row: Failed, now: int, *, begun: bool = True) -> Parked:
         root, run = epoch.roots[slot], epoch.runs[slot]
         assert run is not None
         came, headers, entry = epoch.came(root)
         changed = row.data is not None or epoch.blobs[slot] is not epoch.blobs[root]
         data: bytes | None = epoch.blobs[slot] if row.data is None else row.data
         type = type_name(self._plan.types[row.type].type) if changed else entry.type if entry else ""
+        back = entry if not begun and entry is not None and entry.node else None
         if data == TOMBSTONE and not changed:
             data = None
         if epoch.types[slot] == self._plan.firing_type and not (row.behind or row.closed):
@@ -268,8 +269,10 @@ class Standing:
         return Parked(
             id=epoch.event_id(slot, row.path), key=run.key, source=epoch.source(root), time=epoch.times[root],
             data=data, type=type, headers=headers, original=None if changed or came == data else came,
-            visits=row.hops, request=request, reply=reply, reason=row.reason if row.reason in _TOLD else RETRY,
+            visits=row.hops if back is None else back.visits, request=request, reply=reply,
+            reason=row.reason if row.reason in _TOLD else RETRY,
             attempts=row.attempts, error=row.error, since=now, due=0 if row.behind else now + (row.wait or 0),
             depth=len(epoch.path(slot)) + len(row.path),
             timer=epoch.firings[root][0].member if row.node < 0 and root in epoch.firings else "", falls=row.falls,
+            enters="" if back is None else back.node,
         )  # fmt: skip

@@ -11,7 +11,7 @@ import msgspec
 from .context import Context
 from .deadline import DeadlineExceeded
 from .errors import HeadraceError
-from .events import Event, place_of
+from .events import Event, id_of, place_of
 
 DEATHS: Final = 3
 """Processes that an event may end until it is a dead letter: two may be chance (out of memory, a `kill`)."""
@@ -105,6 +105,18 @@ def verdict(place: Place, others: int = 0) -> PoisonEvent | DeadlineExceeded | N
 def root_of(event: Event[Any]) -> str:
     """Id of the source's event that it came from."""
     return f"{place_of(event.origin)}{event.offset}"
+
+
+def passing_of(event: Event[Any]) -> str:
+    """Id of the event as it last came to a workflow that is a node, with joins inside; else that of its root.
+
+    What passes such a door gets the number -1 in its path, see `program.Step.marks`.
+    """
+    path = event.path
+    for place in range(len(path) - 1, -1, -1):
+        if path[place] < 0:
+            return id_of(event.origin, event.offset, path[:place])
+    return root_of(event)
 
 
 def roots_of(origins: Sequence[str], origin_of: Sequence[int], offsets: Sequence[int | str]) -> list[str]:

@@ -26,7 +26,6 @@ from headrace.workflows.joins import sign_joins
 from headrace.workflows.routing import Routing, beside, flowing, routing_of, written
 from headrace.workflows.validate_inner import check_inner, takes
 from headrace.workflows.validate_joins import check_joins
-from headrace.workflows.validate_later import check_later
 from headrace.workflows.validate_mapped import check_mapped
 from headrace.workflows.validate_parts import check_parts
 from headrace.workflows.validate_states import check_states
@@ -61,7 +60,6 @@ def findings_of(graph: Graph, fuse: Fuse, now: datetime) -> Findings:
     check_joins(findings)
     check_inner(findings, routings, fuse, now)
     check_mapped(findings, fuse, now)
-    check_later(findings)
     return findings
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
-from typing import Any
+from datetime import datetime, timedelta
+from typing import Any, Final
 
 from headrace.workflows.actions import Complete
 from headrace.workflows.codec import type_name
@@ -15,9 +15,12 @@ from headrace.workflows.findings import Findings
 from headrace.workflows.graph import Fuse, Graph, NodeItem, SinkItem, Unknown, WaitItem, Where
 from headrace.workflows.mapping import Map
 from headrace.workflows.plan import BETWEEN
+from headrace.workflows.retry import Retry, retry_faults, waits_longer
 from headrace.workflows.validate_inner import outcomes_of
 
 _CODE = "map"
+_WITHIN: Final = timedelta(minutes=1)
+"""What waits of a node's `retry=` may come to: nothing of them is kept when the process dies."""
 
 
 def check_mapped(findings: Findings, fuse: Fuse, now: datetime) -> None:
@@ -33,7 +36,7 @@ def check_mapped(findings: Findings, fuse: Fuse, now: datetime) -> None:
             findings.add(node.where, node.name, "inner", message, "Map a workflow that is no part of this one")
             continue
         _check_ways(findings, node, graph)
-        for where, what, cure in _too_long(graph):
+        for where, what, cure in _too_long(graph, node.options.timeout):
             message = f"{what} in a workflow that is mapped: the run of an item ends within the call of its node"
             findings.add(where, node.name, _CODE, message, cure)
         for where, problem in findings_of(graph, fuse, now).found:
@@ -61,20 +64,23 @@ def _check_ways(findings: Findings, node: NodeItem, graph: Graph) -> None:
         findings.add(node.where, node.name, _CODE, message, "Return Complete(result) where an item is done")
 
 
-def _too_long(graph: Graph) -> Iterator[tuple[Where, str, str]]:
-    """What the run of an item can't have."""
+def _too_long(graph: Graph, timeout: timedelta | None) -> Iterator[tuple[Where, str, str]]:
+    """What the run of an item can't have; `timeout`: of the call in which it ends."""
+    within = min(timeout, _WITHIN) if isinstance(timeout, timedelta) else _WITHIN
     retry = "Take it out; or return the items as a list: each goes on as an event of its own, with all that nodes have"
     for wait in graph.waits:
         yield wait.where, f"workflow.wait ({wait.name})", retry
-    for timeout in graph.timeouts:
-        yield timeout.where, "workflow.timeout", "Give the Map a timeout="
+    for item in graph.timeouts:
+        yield item.where, "workflow.timeout", "Give the Map a timeout="
     for sink in graph.sinks:
         yield sink.where, f"the sink {sink.name}", "Put what is to leave into the result, and send it behind the Map"
     for node in graph.nodes:
         if node.join is not None:
             yield node.where, f"workflow.join ({node.name})", retry
-        if node.options.retry is not None:
-            yield node.where, f"retry= of {node.name}", retry
+        trying: object = node.options.retry
+        if isinstance(trying, Retry) and not retry_faults(trying) and waits_longer(trying, within):
+            cure = f"Let its waits come to {within} at most, all together; or return the items as a list"
+            yield node.where, f"retry= of {node.name}, which may wait longer than {within}", cure
         if node.signature is not None and node.signature.sets_timers:
             yield node.where, f"on_timer of {node.name}", retry
         if node.options.timeout is not None and (node.inner or not (node.signature and node.signature.is_async)):
@@ -82,4 +88,4 @@ def _too_long(graph: Graph) -> Iterator[tuple[Where, str, str]]:
         if isinstance(node.user, Map) and node.maps is None:
             continue
         if node.inner:
-            yield from _too_long(inside(node))
+            yield from _too_long(inside(node), timeout)

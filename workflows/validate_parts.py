@@ -87,7 +87,7 @@ def _check_workflow(findings: Findings) -> None:
     if graph.parked_full not in WHEN_FULL:
         cure = f"Write one of {', '.join(map(repr, WHEN_FULL))}"
         add(graph.where, graph.name, "parked-full", f"parked_full={graph.parked_full!r} is no way to go on", cure)
-    elif graph.parked_full != "pause" and any(node.join is not None for node in graph.nodes):
+    elif graph.parked_full != "pause" and any(n.join is not None for one in graph.with_inner() for n in one.nodes):
         message = (
             "parked_full='dead-letter' in a workflow with a join, which would wait for branches that have made room"
         )

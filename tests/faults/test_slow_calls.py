@@ -162,6 +162,29 @@ def test_G09_a_terminate_does_not_wait_for_a_call_that_can_not_be_cancelled(begi
     assert rig.run_of(keys[1]).state(flow.model) == ["2"]
 
 
+@pytest.mark.parametrize("fuse", [None, "all"])
+def test_G09_a_terminate_does_not_wait_for_a_batch_and_its_other_events_count_once(begin: Begin, fuse: Fuse) -> None:
+    def send(rig: ClusterRig, flow: Asking) -> None:
+        ada, bob = of_one_partition(rig, 2)
+        rig.send(flow.words, "slow 1", key=ada)
+        rig.send(flow.words, "slow 2", key=bob)
+
+    rig, flow = begin(fuse, asking.batched, send)
+    ada, bob = of_one_partition(rig, 2)
+    rig.wait(lambda: noted(flow, "called slow 1"), "the batch is under way")
+
+    run = terminate(rig, ada)
+
+    assert (run["result"], run.get("node:model")) == (b'"enough"', None)
+    flow.go.touch()
+    assert rig.sent(flow.said) == ["slow 2"]
+    assert rig.run_of(bob).state(flow.model) == ["slow 2"]
+    assert not [note for note in flow.notes if note.startswith("cancelled")]
+    rig.send(flow.words, "3", key=bob)
+    assert rig.sent(flow.said) == ["slow 2", "3"]
+    assert rig.run_of(bob).state(flow.model) == ["slow 2", "3"]
+
+
 async def noted(flow: Asking, *notes: str) -> bool:
     return set(notes) <= set(flow.notes)
 

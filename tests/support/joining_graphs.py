@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -214,6 +214,32 @@ def random_fork(draw: random.Random) -> Forked:
     if draw.random() < 0.3:
         workflow.fuse(joined, *draw.sample([made.handle for made in places], k=1), telling)
     return Forked(workflow, source, sink, joined, first, branches, need)
+
+
+def split(event: Event[Token], ctx: Context) -> list[Token]:
+    """Several events that have one root."""
+    return parts_of(event.data)
+
+
+def parts_of(token: Token) -> list[Token]:
+    """What `split` makes of it."""
+    return [Token(token.key, token.value + part) for part in range(1 + token.value % 3)]
+
+
+def put_inside(forked: Forked, depth: int, name: str = "in") -> Forked:
+    """The same as a node of another workflow, and so on; the outermost one splits its events."""
+    workflow = Workflow("outer" + name)
+    source = workflow.source(RequestSource(Token, key="key"))
+    node = workflow.node(forked.workflow, name=name)
+    if depth == 1:
+        splitting = workflow.node(split)
+        source.to(splitting)
+        splitting.to(node)
+    else:
+        source.to(node)
+    sink, joined = (f"{name}/{getattr(part, 'name', part)}" for part in (forked.sink, forked.joined))
+    outer = replace(forked, workflow=workflow, source=source, sink=sink, joined=joined)
+    return outer if depth == 1 else put_inside(outer, depth - 1, name + "n")
 
 
 def right(forked: Forked, token: Token, meeting: Meeting) -> bool:

@@ -1,4 +1,4 @@
-"""Mistakes planted in a copy of the core: each must be found by the random graphs.
+"""Mistakes planted in a copy of the core: each must be found by the random graphs, or by the tests that it names.
 
 Run alone, this prints which mutants survive: `python tests/support/mutants.py`.
 """
@@ -26,6 +26,8 @@ class Mutant:
     file: str
     old: str
     new: str
+    tests: str = ""
+    """A file of unit tests that must find it; "": the random graphs must."""
 
 
 MUTANTS = (
@@ -191,6 +193,32 @@ MUTANTS += (
 )
 
 
+MUTANTS += (
+    Mutant("an ended run's call goes on", "haste.py", "void=tuple(runs)", "void=()", "test_haste.py"),
+    Mutant("calls are waited for as ever", "slow.py", "waiting.reschedule(soon)", "pass", "test_haste.py"),
+    Mutant(
+        "calls that begin are waited for as ever", "haste.py", "self._tell((), self._core.dispatcher.calls)", "pass",
+        "test_haste.py",
+    ),
+    Mutant(
+        "what does not return is waited for",
+        "haste.py",
+        "since + self._core.limits.patience",
+        "since + 60 * self._core.limits.patience",
+        "test_haste.py",
+    ),
+    Mutant("what was given up is never done", "haste.py", "self._spared.add(place)", "pass", "test_haste.py"),
+    Mutant(
+        "slow calls outlive their run", "standing.py", "self._core.haste.void([(run.key, run.number)])", "pass",
+        "test_haste.py",
+    ),
+    Mutant("what comes in twice is one", "program.py", "marks=True)", "marks=False)", "test_joins_inside.py"),
+    Mutant(
+        "a letter back forgets its node", "standing.py", "else back.node", 'else ""', "test_retries.py",
+    ),
+)  # fmt: skip
+
+
 def plant(mutant: Mutant, folder: Path) -> None:
     """A copy of the package in `folder`, with the mistake in it."""
     package = folder / "headrace"
@@ -209,14 +237,18 @@ def survives(mutant: Mutant | None, folder: Path) -> str | None:
         plant(mutant, folder)
     tests = [str(ROOT / "tests" / name) for name in ("support", "unit")]
     path = os.pathsep.join([str(folder), *tests] if mutant is not None else [str(ROOT / "src"), *tests])
-    program = (
-        "import sys, headrace\n"
-        "from test_core_random import check, check_spread\n"
-        "print('began', headrace.__file__, flush=True)\n"
-        f"for seed in range({SEEDS}):\n"
-        "    check(seed, faults=seed % 4 != 0, steps=20_000)\n"
-        "    check_spread(seed, faults=seed % 4 != 0, steps=20_000)\n"
-    )
+    program = "import sys, headrace, pytest\nprint('began', headrace.__file__, flush=True)\n"
+    if mutant is not None and mutant.tests:
+        program += (
+            f"sys.exit(pytest.main(['-qx', '-p', 'no:cacheprovider', {str(ROOT / 'tests/unit' / mutant.tests)!r}]))"
+        )
+    else:
+        program += (
+            "from test_core_random import check, check_spread\n"
+            f"for seed in range({SEEDS}):\n"
+            "    check(seed, faults=seed % 4 != 0, steps=20_000)\n"
+            "    check_spread(seed, faults=seed % 4 != 0, steps=20_000)\n"
+        )
     done = subprocess.run(
         [sys.executable, "-c", program], env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True,
         check=False, timeout=300,

@@ -185,7 +185,7 @@ async def test_G9_a_terminate_cancels_the_runs_call_that_is_under_way_and_no_oth
 
 async def test_G9_a_terminate_does_not_wait_for_the_calls_of_other_runs() -> None:
     model = Model()
-    worker = Worker(chat(model)[0].compile())
+    worker = Worker(chat(model, epoch_deadline=timedelta(hours=1))[0].compile())
     worker.send(Ask("ada", "1"))
     await until_async(lambda: worker.run("ada").get("status") == b"running", "it is so")
     worker.send(Ask("bob", "slow 2"))

@@ -15,13 +15,16 @@ from headrace import (
     Action,
     Complete,
     Context,
+    DeadLetterMessage,
     Event,
     Failure,
     Joined,
     KafkaSink,
     KafkaSource,
     Linear,
+    MessageSource,
     Retry,
+    Timeout,
     Workflow,
 )
 from headrace.testing import Harness
@@ -415,6 +418,43 @@ def test_data_that_does_not_fit_its_own_type_is_a_branch_that_failed() -> None:
 
         assert [row.items for row in harness.sent(results)] == [1]
         assert "points" in harness.sent(results)[0].failed["score"]
+
+
+@pytest.mark.parametrize("fuse", FUSES)
+def test_waits_time_outs_and_dead_letters_beside_a_join_keep_their_routes(fuse: Any) -> None:
+    def ended(event: Event[Timeout], ctx: Context) -> Told:
+        return Told(None, None, {"over": str(event.data.after)})
+
+    def call(event: Event[str], ctx: Context) -> Told:
+        return Told(None, None, {"call": event.data})
+
+    workflow = Workflow("shop", fuse=fuse)
+    orders = workflow.source(KafkaSource("orders", Order, key="customer"))
+    scoring, stocking, telling = workflow.node(score), workflow.node(stock), workflow.node(tell)
+    results = workflow.sink(KafkaSink("results", Told))
+    workflow.join(scoring, stocking).to(telling)
+    calls = workflow.source(MessageSource("call", str))
+    waiting = workflow.wait(calls, timeout=SECOND)
+    over, late, called = workflow.node(ended, name="over"), workflow.node(ended, name="late"), workflow.node(call)
+    letters = workflow.sink(KafkaSink("letters", DeadLetterMessage))
+    orders.to(scoring, stocking, waiting)
+    waiting.to(called)
+    waiting.on(Timeout).to(over)
+    workflow.timeout(total=timedelta(hours=1)).to(late)
+    workflow.dead_letters.to(letters)
+    for node in (telling, over, late, called):
+        node.to(results)
+    with Harness(workflow) as harness:
+        harness.send(orders, Order("ada", 1, "score"))
+        harness.send(calls, "now", key="ada")
+        harness.send(orders, Order("bob", 2))
+        harness.advance(timedelta(hours=2))
+
+        assert [letter.node for letter in harness.sent(letters)] == ["score"]
+        failed = [row.failed for row in harness.sent(results)]
+        assert {"call": "now"} in failed
+        assert failed.count({"over": "0:00:01"}) == 1
+        assert failed.count({"over": "1:00:00"}) == 2
 
 
 @pytest.mark.parametrize("fuse", FUSES)

@@ -11,16 +11,23 @@ import pytest
 
 from headrace.testing import Harness
 from headrace.testing.engine import CRASH_POINTS
-from joining_graphs import Token, random_fork, right
+from joining_graphs import Token, parts_of, put_inside, random_fork, right
 
 GRAPHS = int(os.environ.get("HEADRACE_RANDOM_GRAPHS", "5000")) // 20
 SHARDS = 10
 
 
-def check(seed: int) -> int:
-    """Send events to a random graph, in batches, with a crash. Returns how many branches failed."""
+def check(seed: int, *, inside: bool = False) -> int:
+    """Send events to a random graph, in batches, with a crash. Returns how many branches failed.
+
+    Args:
+        seed: Of all that is random.
+        inside: The graph is that of a workflow that is a node, up to three deep.
+    """
     draw = random.Random(seed)
     forked = random_fork(draw)
+    if inside:
+        forked = put_inside(forked, draw.randint(1, 3))
     assert forked.workflow.check() == [], f"seed {seed}"
     tokens = {f"e{number}": Token(draw.choice("abc"), draw.randrange(1_000)) for number in range(draw.randint(1, 30))}
     with Harness(forked.workflow) as harness:
@@ -39,11 +46,13 @@ def check(seed: int) -> int:
         replayed = harness.replay() if draw.random() < 0.5 else 0
         harness.advance(timedelta(seconds=60))
 
+        if inside:
+            tokens = {f"{name}.{n}": part for name, token in tokens.items() for n, part in enumerate(parts_of(token))}
         meetings = {row.id: row for row in harness.messages(forked.sink)}.values()
-        counts = Counter(row.id.partition(".")[0] for row in meetings)
-        assert counts == Counter(list(tokens)), f"seed {seed}, {replayed} replayed"
-        for row in meetings:
-            token = tokens[row.id.partition(".")[0]]
+        named = [".".join(row.id.split(".")[: 1 + inside]) for row in meetings]
+        assert Counter(named) == Counter(list(tokens)), f"seed {seed}, {replayed} replayed"
+        for name, row in zip(named, meetings, strict=True):
+            token = tokens[name]
             assert right(forked, token, row.data), f"seed {seed}: {token} gave {row.data}, {forked.expected(token)}"
         for run in harness.runs.values():
             assert not run.state(forked.joined).open, f"seed {seed}: something is waited for"
@@ -53,5 +62,12 @@ def check(seed: int) -> int:
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_each_event_is_joined_once_with_what_its_branches_came_to(shard: int) -> None:
     failed = sum(check(shard * 1_000_000 + number) for number in range(GRAPHS // SHARDS))
+
+    assert failed > GRAPHS // SHARDS
+
+
+@pytest.mark.parametrize("shard", range(SHARDS))
+def test_so_it_is_inside_of_workflows_that_are_nodes_for_each_event_that_comes_in(shard: int) -> None:
+    failed = sum(check(shard * 1_000_000 + number, inside=True) for number in range(GRAPHS // SHARDS))
 
     assert failed > GRAPHS // SHARDS

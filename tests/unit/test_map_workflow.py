@@ -18,6 +18,7 @@ from headrace import (
     Failure,
     KafkaSink,
     KafkaSource,
+    Linear,
     Map,
     Mapped,
     Node,
@@ -206,6 +207,73 @@ def replying(event: Event[Line], ctx: Context) -> Complete:
     return Complete()
 
 
+class Trying:
+    """Inner workflow: a node with a state, and one that fails as often as the line's count says, by a policy."""
+
+    def __init__(self, *, fast: bool) -> None:
+        retry = Retry(4, on=(OSError,), backoff=Linear(timedelta(milliseconds=2)))
+        self.workflow = workflow = Workflow("trying", state=Basket)
+        lines = workflow.source(ChannelSource(Line, capacity=1, key="article"))
+        counting = workflow.node(count)
+        asking = workflow.node(asked if fast else asked_slowly, retry=retry)
+        lines.to(counting)
+        counting.to(asking)
+
+
+def count(event: Event[Line], ctx: Context[Basket, Basket]) -> Line:
+    ctx.state.rounds += 1
+    ctx.run.state.rounds += 1
+    ctx.set_value(event.data.article, ctx.attempt)
+    return event.data
+
+
+def asked(event: Event[Line], ctx: Context[Basket, Basket]) -> Complete:
+    ctx.state.rounds += 1
+    if event.data.article == "broken":
+        raise ValueError("for good")
+    if ctx.attempt <= event.data.count:
+        raise OSError(f"not now, {ctx.attempt}")
+    return Complete([event.data.article, ctx.attempt, ctx.state.rounds, ctx.run.state.rounds])
+
+
+async def asked_slowly(event: Event[Line], ctx: Context[Basket, Basket]) -> Complete:
+    await asyncio.sleep(0)
+    return asked(event, ctx)
+
+
+@pytest.mark.parametrize("fast", [True, False])
+@pytest.mark.parametrize("fuse", FUSE)
+def test_an_item_is_tried_again_within_the_call_and_goes_on_with_its_states(fuse: Fuse, fast: bool) -> None:
+    workflow, orders, said, _ = outer_of(Trying(fast=fast).workflow)
+    with Harness(workflow, fuse=fuse) as harness:
+        harness.send(orders, Order("7", [Line("tea", 2), Line("jam", 0), Line("milk", 9), Line("broken")]))
+
+        rows = harness.sent(said)
+        assert rows[:2] == ["0: ['tea', 3, 1, 1]", "1: ['jam', 1, 1, 1]"], "what failed left nothing in the state"
+        assert "2 failed" in rows[2]
+        assert ("OSError: not now, 4" in rows[2], "attempts=4" in rows[2]) == (True, True)
+        assert ("ValueError: for good" in rows[3], "attempts=1" in rows[3]) == (True, True)
+        assert harness.dead_letters == []
+        assert harness.runs["7"].values == {"tea": 1, "jam": 1}
+
+
+def test_an_item_whose_async_call_takes_longer_than_an_epoch_waits_is_waited_for() -> None:
+    inner = Workflow("inner", epoch_deadline=SECOND)
+    calls: list[str] = []
+
+    async def long(event: Event[Line], ctx: Context) -> Complete:
+        calls.append(event.data.article)
+        await asyncio.sleep(1.1)
+        return Complete(event.data.article)
+
+    inner.source(ChannelSource(Line, capacity=1, key="article")).to(inner.node(long))
+    workflow, orders, said, _ = outer_of(inner)
+    with Harness(workflow) as harness:
+        harness.send(orders, Order("7", [Line("tea")]))
+
+        assert (harness.sent(said), calls) == (["0: tea"], ["tea"])
+
+
 # Mistakes.
 
 
@@ -221,10 +289,11 @@ def test_what_would_wait_or_leave_is_refused_with_its_line() -> None:
     lines = inner.source(ChannelSource(Line, capacity=1, key="article"))
     sink = inner.sink(KafkaSink("lines", Line))
     timed = inner.node(Timed())
-    trying = inner.node(counted_plain, retry=Retry(3))
+    trying = inner.node(counted_plain, retry=Retry(3, backoff=Linear(timedelta(minutes=1))))
+    soon = inner.node(counted_plain, name="soon", retry=Retry(3))
     slow = inner.node(counted_plain, name="slow", timeout=SECOND)
     wait = inner.wait(lines)
-    lines.to(timed, trying, slow, wait, sink)
+    lines.to(timed, trying, soon, slow, wait, sink)
     wait.to(None)
     inner.timeout(total=SECOND).to(None)
     workflow, *_ = outer_of(inner)
@@ -232,7 +301,8 @@ def test_what_would_wait_or_leave_is_refused_with_its_line() -> None:
     found = [problem for problem in workflow.check() if problem.code == "map"]
     assert all(problem.where.startswith("tests/unit/test_map_workflow.py:") for problem in found)
     assert sorted(problem.message.partition(" in a workflow that is mapped")[0] for problem in found) == [
-        "on_timer of timed", "retry= of counted_plain", "the sink lines", "timeout= of slow, which is not async",
+        "on_timer of timed", "retry= of counted_plain, which may wait longer than 0:01:00", "the sink lines",
+        "timeout= of slow, which is not async",
         "workflow.timeout", "workflow.wait (order)".replace("order", "line"),
     ]  # fmt: skip
 

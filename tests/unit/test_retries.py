@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from typing import Literal
 
 import msgspec
 import pytest
@@ -255,6 +256,45 @@ def test_replayed_letters_stand_behind_what_stands_still() -> None:
         harness.replay()
 
         assert len(harness.dead_letters) == 1  # attempt 1 again, which it rejects
+
+
+@pytest.mark.parametrize("fuse", [None, "all"])
+def test_a_letter_that_stands_behind_what_stands_still_goes_back_to_its_own_node(fuse: Literal["all"] | None) -> None:
+    seen: list[int] = []
+    tried: list[tuple[int, int]] = []
+
+    def first(event: Event[Order], ctx: Context[None, Total]) -> Order:
+        seen.append(event.data.number)
+        return Order(event.data.customer, event.data.number * 10, event.data.fails)
+
+    def second(event: Event[Order], ctx: Context[None, Total]) -> Order:
+        tried.append((event.data.number, ctx.attempt))
+        if event.data.number == 10 and len(tried) == 1:
+            raise Reject("no")
+        if ctx.attempt <= event.data.fails:
+            raise OSError("not now")
+        return event.data
+
+    workflow = Workflow("orders", state=Total)
+    orders = workflow.source(KafkaSource("orders", Order, key="customer"))
+    done = workflow.sink(KafkaSink("done", Order))
+    begins = workflow.node(first)
+    ends = workflow.node(second, retry=Retry(3, backoff=Linear(SECOND), jitter=0))
+    orders.to(begins)
+    begins.to(ends)
+    ends.to(done)
+    with Harness(workflow, fuse=fuse) as harness:
+        harness.send(orders, Order("ada", 1))
+        (letter,) = harness.dead_letters
+        harness.send(orders, Order("ada", 2, fails=1))
+        assert harness.replay() == 1
+        assert [row.id for row in harness.parked][1:] == [letter.id]
+
+        harness.advance(SECOND)
+
+        assert [message.data.number for message in harness.messages(done)] == [20, 10]
+        assert seen == [1, 2], "what came before its node is not done again"
+        assert tried == [(10, 1), (20, 1), (20, 2), (10, 1)]
 
 
 @pytest.mark.parametrize(

@@ -739,31 +739,29 @@ def test_two_waits_on_one_source_have_names_of_their_own() -> None:
     assert {problem.code for problem in workflow.check()} == {"duplicate-name", "unreached"}
 
 
-def test_what_this_version_cannot_run_is_drawn_but_refused() -> None:
+def test_joins_and_sinks_of_dead_letters_inside_are_accepted_and_drawn_and_their_mistakes_named() -> None:
     def meet(event: Event[Joined[tuple[Alert | None, Report | None]]], ctx: Context) -> Complete:
         return Complete()
 
-    def report(event: Event[Reading], ctx: Context) -> Report:
-        return Report(event.data.celsius)
+    def report(event: Event[Reading], ctx: Context) -> list[Report]:
+        return []
 
     inner, inside = started("inner")
     alerting, reporting = inner.node(to_alert), inner.node(report)
     inside.to(alerting, reporting)
-    inner.join(alerting, reporting).to(inner.node(meet))
+    joined = inner.join(alerting, reporting, name="both")
+    joined.to(inner.node(meet))
     inner.dead_letters.to(inner.sink(KafkaSink("letters", DeadLetterMessage)))
     workflow, readings = started()
     node = workflow.node(inner, name="inner")
     readings.to(node)
     node.on(Complete).to(None)
 
-    problems = workflow.check()
+    (problem,) = workflow.check()
 
-    assert [problem.code for problem in problems] == ["not-yet", "not-yet"]
-    assert [problem.message.partition(" in a workflow that is a node can be written")[0] for problem in problems] == [
-        "workflow.join", "workflow.dead_letters",
-    ]  # fmt: skip
-    assert inner.check() == []
-    assert workflow.mermaid().startswith("flowchart LR")
+    assert problem.subject == "inner/report"
+    assert problem.message.startswith("may return a list, and so give report of a join several times")
+    assert '["inner/both (all)"]' in workflow.mermaid()
 
 
 def test_an_address_or_an_option_of_a_webhook_that_cannot_be_used_is_named() -> None:

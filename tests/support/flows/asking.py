@@ -6,13 +6,14 @@ import asyncio
 import os
 import signal
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from flows import found_in
-from headrace import Context, Event, KafkaSink, KafkaSource, Node, Workflow
+from headrace import BatchNode, Context, Event, KafkaSink, KafkaSource, Node, Workflow
 from headrace.workflows.handles import NodeHandle, SinkHandle, SourceHandle
 
 DEADLINE: Final = timedelta(seconds=1)
@@ -79,7 +80,17 @@ class Stubborn(Model):
         return event.data
 
 
-def _flow(name: str, unique: str, node: type[Model], deadline: timedelta) -> Asking:
+class Batched(BatchNode[str, list[str], str]):
+    """The same, many words at once: what is slow holds up all of them."""
+
+    def __init__(self, go: Path, log: Path) -> None:
+        self._model = Model(go, log)
+
+    async def process(self, events: Sequence[Event[str]], ctxs: Sequence[Context[list[str]]]) -> list[str]:
+        return [await self._model.process(event, ctx) for event, ctx in zip(events, ctxs, strict=True)]
+
+
+def _flow(name: str, unique: str, node: Callable[[Path, Path], Any], deadline: timedelta) -> Asking:
     go, log = (Path("/tmp") / f"headrace-asking-{unique}.{what}" for what in ("go", "log"))
     workflow = Workflow(f"{name}-{unique}", epoch_deadline=deadline)
     words = workflow.source(KafkaSource(f"words-{unique}", str, name="words"))
@@ -98,6 +109,11 @@ def asked(unique: str) -> Asking:
 def awaited(unique: str) -> Asking:
     """What is slow is waited for, for an hour."""
     return _flow("awaited", unique, Model, timedelta(hours=1))
+
+
+def batched(unique: str) -> Asking:
+    """What is slow is waited for, and can't be cancelled, as it is in a batch with others."""
+    return _flow("batched", unique, Batched, timedelta(hours=1))
 
 
 def stubborn(unique: str) -> Asking:

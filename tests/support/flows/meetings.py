@@ -7,7 +7,19 @@ from datetime import timedelta
 
 from flows import found_in
 from flows.deadly import suffer
-from headrace import Context, Event, Failure, Joined, KafkaSink, KafkaSource, Linear, Retry, Workflow
+from headrace import (
+    ChannelSource,
+    Complete,
+    Context,
+    Event,
+    Failure,
+    Joined,
+    KafkaSink,
+    KafkaSource,
+    Linear,
+    Retry,
+    Workflow,
+)
 from headrace.workflows.handles import SinkHandle, SourceHandle
 
 
@@ -56,6 +68,48 @@ def meetings(unique: str) -> Meetings:
     joined.to(telling)
     telling.to(told)
     return Meetings(workflow, words, told)
+
+
+def split(event: Event[str], ctx: Context) -> list[str]:
+    return event.data.split()
+
+
+def end(event: Event[Joined[tuple[int | None, str | None]]], ctx: Context) -> Complete:
+    return Complete(tell(event, ctx))
+
+
+def said(event: Event[Complete], ctx: Context) -> str:
+    return str(event.data.result)
+
+
+def around(inner: Workflow, name: str) -> Workflow:
+    """A workflow that has another one as its only node, and ends with it."""
+    workflow = Workflow(name)
+    words = workflow.source(ChannelSource(str, capacity=10, key=str))
+    node = workflow.node(inner, name="in")
+    words.to(node)
+    node.on(Complete).to(Complete)
+    return workflow
+
+
+def meetings_inside(unique: str) -> Meetings:
+    """Words -> split -> look -> said -> told; in `look`, three deep: measure and fragile -> joined -> its end."""
+    inner = Workflow(f"looking-{unique}")
+    words = inner.source(ChannelSource(str, capacity=10, key=str))
+    retry = Retry(3, on=(OSError,), backoff=Linear(timedelta(milliseconds=50)))
+    measuring, breaking, ending = inner.node(measure), inner.node(fragile, retry=retry), inner.node(end)
+    words.to(measuring, breaking)
+    inner.join(measuring, breaking, name="both").to(ending)
+    workflow = Workflow(f"inside-{unique}")
+    texts = workflow.source(KafkaSource(f"words-{unique}", str, name="words"))
+    told = workflow.sink(KafkaSink(f"told-{unique}", str, name="told"))
+    splitting, saying = workflow.node(split), workflow.node(said)
+    look = workflow.node(around(around(inner, f"middle-{unique}"), f"outer-{unique}"), name="look")
+    texts.to(splitting)
+    splitting.to(look)
+    look.on(Complete).to(saying)
+    saying.to(told)
+    return Meetings(workflow, texts, told)
 
 
 __getattr__ = found_in(__name__)
