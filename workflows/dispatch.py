@@ -84,15 +84,15 @@ class Dispatcher:
         for epoch in epochs:
             if not epoch.entered:
                 break
-            load, here = epoch.load, epoch.soon
+            moving = _moving(epoch)
             if epoch.waiting or epoch.ready or epoch.flows:  # else none of it can start: all wait, or are under way
                 for region in self._plan.regions:
                     index = region.index
-                    moving = load if here is None else list(map(sub, load, here.load))
-                    if load[index] and not occupied[index] and not any(occupied[r] or moving[r] for r in region.before):
+                    if epoch.load[index] and not (
+                        occupied[index] or any(occupied[r] or moving[r] for r in region.before)
+                    ):
                         self._start_region(epoch, region, now, started)
-                        here = epoch.soon
-            moving = load if here is None else list(map(sub, load, here.load))
+                        moving = _moving(epoch)
             occupied = [was or bool(count) for was, count in zip(occupied, moving, strict=True)]
         return started
 
@@ -216,6 +216,11 @@ class Dispatcher:
             dispatch.call.states[index] = dispatch.runs[index].blobs[unit]
         dispatch.attempts += 1
         return dispatch
+
+
+def _moving(epoch: Epoch) -> list[int]:
+    """By region: how many of its events are there and do not wait for a time."""
+    return epoch.load if epoch.soon is None else list(map(sub, epoch.load, epoch.soon.load))
 
 
 def _whole(epoch: Epoch) -> dict[str, Any]:

@@ -15,6 +15,12 @@ from .suspicion import PoisonEvent
 
 TRACEBACK_CAP: Final = 4_000
 """Characters of a traceback that a dead letter keeps (its end)."""
+_OWN: Final = __file__.rsplit("/", 1)[0]
+_FEW: Final = 3
+"""Frames: of more than three that are alike, the library writes how many more there were."""
+_TEXTS_KEPT: Final = 1_000
+_texts: dict[tuple[str, str, int, int], str] = {}
+"""Frames as text, by place in the code."""
 
 
 def in_words(error: BaseException) -> tuple[str, str]:
@@ -41,16 +47,33 @@ def describe(error: BaseException) -> tuple[str, str, str | None]:
     reason, text = in_words(error)
     if isinstance(error, Reject):
         return reason, text, None
-    frames = user_frames(error.__traceback__)
     if isinstance(error, PoisonEvent | DeadlineExceeded):
         return reason, text, error.trace[-TRACEBACK_CAP:] or None
-    if not frames or reason != "error":
+    if reason != "error" or not (frames := _user_frames(error.__traceback__)):
         return reason, text, None
-    lines = traceback.format_list(frames) + traceback.format_exception_only(error)
+    lines = frames + traceback.format_exception_only(error)
     return reason, text, "".join(lines)[-TRACEBACK_CAP:]
 
 
-def user_frames(trace: TracebackType | None) -> list[traceback.FrameSummary]:
-    """The frames outside of this package's own runner."""
-    own = __file__.rsplit("/", 1)[0]
-    return [frame for frame in traceback.extract_tb(trace) if not frame.filename.startswith(own)]
+def _user_frames(trace: TracebackType | None) -> list[str]:
+    """The frames outside of this package's own runner, as text."""
+    rows: list[TracebackType] = []
+    while trace is not None:
+        if not trace.tb_frame.f_code.co_filename.startswith(_OWN):
+            rows.append(trace)
+        trace = trace.tb_next
+    if len(rows) <= _FEW:
+        return [_frame_text(row) for row in rows]
+    return traceback.format_list([traceback.extract_tb(row, limit=1)[0] for row in rows])
+
+
+def _frame_text(trace: TracebackType) -> str:
+    """One frame. Looking up its line asks the file system each time, so it is kept: in a storm they are alike."""
+    code = trace.tb_frame.f_code
+    place = (code.co_filename, code.co_qualname, trace.tb_lineno, trace.tb_lasti)
+    text = _texts.get(place)
+    if text is None:
+        if len(_texts) >= _TEXTS_KEPT:
+            _texts.clear()
+        text = _texts[place] = traceback.format_list(traceback.extract_tb(trace, limit=1))[0]
+    return text
