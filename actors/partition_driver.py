@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Sequence
 from functools import partial
 from typing import Final
@@ -47,7 +48,9 @@ class PartitionDriver(DriverCounts):
         self._draining = self._verifying = False
         self._unpacking = False
         """Records are on their way to the core, by way of a decoder."""
-        self._idle, self._one_call = asyncio.Event(), asyncio.Lock()
+        self._idle = asyncio.Event()
+        self._one_call = defaultdict[int, asyncio.Lock](asyncio.Lock)
+        """By unit: of a call that was given up, the events may be in the next one, too."""
         self._closed_sources: set[int] = set()
         self.state = "acquiring"
         """`acquiring`, `owned`, `ended` (the unkeyed run has), `torn`, `failed`, `released`."""
@@ -91,7 +94,7 @@ class PartitionDriver(DriverCounts):
             self._stand_still(str(error))
             return False
         self._falls.begin(head)
-        self._one_call = asyncio.Lock()
+        self._one_call = defaultdict(asyncio.Lock)
         await until_available(partial(self.letters.begin, head.owner), shared.on_problem)
         core = self._core = PartitionCore(
             shared.plan, self.number, shared.partitions, head, shared.limits, shared.formats.packers, shared.tracer
@@ -270,7 +273,7 @@ class PartitionDriver(DriverCounts):
             self._take(core, runner.run(dispatch.call, dispatch.data))
 
     async def _run_async(self, core: PartitionCore, runner: UnitRunner, dispatch: Dispatch) -> None:
-        async with self._one_call:  # of one that was given up, the events may be in the next one, too
+        async with self._one_call[dispatch.call.unit]:
             self._take(core, await runner.run_async(dispatch.call, dispatch.data))
 
     def _take(self, core: PartitionCore, result: CallResult) -> None:

@@ -86,6 +86,12 @@ class Log:
     def pull_sent(self, partition: int, limit: int) -> list[Records]:
         return []
 
+    def has_requests(self, partition: int) -> bool:
+        return False
+
+    def pull_requests(self, partition: int, limit: int) -> list[Records]:
+        return []
+
     def pull(self, partition: int, limit: int) -> list[Records]:
         offsets = list(range(self.read, len(self.asks)))
         if not offsets:
