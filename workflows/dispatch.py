@@ -88,9 +88,8 @@ class Dispatcher:
             if epoch.waiting or epoch.ready or epoch.flows:  # else none of it can start: all wait, or are under way
                 for region in self._plan.regions:
                     index = region.index
-                    if epoch.load[index] and not (
-                        occupied[index] or any(occupied[r] or moving[r] for r in region.before)
-                    ):
+                    before = any(occupied[r] or moving[r] for r in region.before)
+                    if epoch.load[index] and not (occupied[index] or before):
                         self._start_region(epoch, region, now, started)
                         moving = _moving(epoch)
             occupied = [was or bool(count) for was, count in zip(occupied, moving, strict=True)]

@@ -35,8 +35,8 @@ MUTANTS = (
     Mutant(
         "an epoch overtakes another in a region",
         "dispatch.py",
-        "load[index] and not occupied[index] and",
-        "load[index] and",
+        "not (occupied[index] or before)",
+        "not before",
     ),
     Mutant(
         "a region begins before its ancestors are done",
