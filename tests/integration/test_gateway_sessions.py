@@ -210,6 +210,7 @@ async def test_a_client_that_does_not_read_is_let_go(redis_url: str) -> None:
         ear.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
         ear.connect((rig.http.base_url.host, rig.http.base_url.port))
         async with opened(rig, "?stream=s", sock=ear, max_queue=1, ping_interval=None) as client:
+            await until_async(lambda: rig.gateway.follower.following == 1, "the stream is followed")
             await until_async(lambda: rig.gateway.follower.following == 0, "the stream is not followed any more")
             with pytest.raises(websockets.ConnectionClosed) as closed:
                 while True:
