@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import multiprocessing
+import os
+import signal
 import socket
 import threading
 from functools import partial
@@ -24,6 +27,8 @@ from headrace.tracing.options import Tracing
 from headrace.workflows.errors import HeadraceError
 
 if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
     from fastapi import FastAPI
 
 _BACKLOG: Final = 2048
@@ -114,7 +119,16 @@ def _app(redis_url: str, settings: GatewaySettings, traces: Tracing | None, leve
     configure_logs(level, form)
     app = create_app(redis_url, settings=settings, traces=traces)
     collect_seldom()
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        threading.Thread(target=_end_behind, args=(parent,), name="parent", daemon=True).start()
     return app
+
+
+def _end_behind(parent: BaseProcess) -> None:
+    """Nobody would end this process, nor replace it, once the one that has started it is gone (`kill -9`)."""
+    parent.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _config(make: partial[FastAPI], settings: GatewaySettings) -> uvicorn.Config:

@@ -110,6 +110,21 @@ async def test_a_process_that_is_killed_is_replaced(start: Start, redis_url: str
         await until_async(answers, "it answers", within=PATIENCE)
 
 
+@pytest.mark.slow
+async def test_if_the_process_that_looks_after_the_others_is_killed_they_end_too(
+    start: Start, redis_url: str, store: Store
+) -> None:
+    ran = start("serve", "--redis", redis_url, "--port", "0", "--processes", "2")
+    address_of(ran)
+    children = until(
+        lambda: found if len(found := [row for row in ran.family() if "spawn_main" in " ".join(row.cmdline())]) == 2
+        else None, "two processes answer", within=PATIENCE,
+    )  # fmt: skip
+    psutil.Process(children[0].ppid()).kill()
+
+    until(lambda: not any(child.is_running() for child in children), "they have ended", within=PATIENCE)
+
+
 def test_an_address_that_is_taken_is_named(start: Start, redis_url: str) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
