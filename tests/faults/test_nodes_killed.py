@@ -219,22 +219,10 @@ async def test_B32_whoever_is_killed_amid_a_node_its_caller_is_answered(
     await bench.is_as_it_should_be(http, answer, commit=commit)
 
 
-async def until_all_is_well(cluster: HttpCluster) -> None:
-    """No worker has been ended a short while ago: else an event that kills its node might have ended it, too."""
-    async with cluster.store() as store:
-
-        async def well() -> bool:
-            heads = [await store.head(partition) for partition in range(cluster.partitions)]
-            return all(int(head.extra.get("falls", 0)) == 0 for head in heads)
-
-        await until_async(well, "all owners have had their partitions for a while", within=PATIENCE)
-
-
 @pytest.mark.cluster
 async def test_B32_a_node_that_kills_its_process_each_time_is_told_to_the_caller(
     cluster: HttpCluster, http: httpx.AsyncClient, tmp_path: Path, key: str
 ) -> None:
-    await until_all_is_well(cluster)
     bench = Bench(http, key, tmp_path)
     await bench.begin()
     asking = asyncio.create_task(bench.until_answered(http, commit=True))
