@@ -307,9 +307,9 @@ class Outcome:
             reason, text = "error", f"{error.__class__.__name__}: {said_by(error)}"
         else:
             reason, text = in_words(error)
-        if self.mask is not str or not text.isascii():
-            text = self.told(text)
-        self.result.failed.append(Failed(index, path, number, reason, text, None, type, blob, hops, attempts, wait))
+        self.result.failed.append(
+            Failed(index, path, number, reason, self.told(text), None, type, blob, hops, attempts, wait)
+        )
         return True
 
     def told(self, text: str) -> str:

@@ -114,12 +114,15 @@ class PartitionCore:
     @property
     def wants_records(self) -> bool:
         """Another epoch may begin."""
-        return not self.ended and len(self.epochs) < self._most_epochs and not self.parking_full
+        return self._may_begin(most=self._most_epochs)
 
     @property
     def wants_requests(self) -> bool:
         """The same for one of requests alone: one more than of others, as somebody waits for it."""
-        return not self.ended and len(self.epochs) <= self._most_epochs and not self.parking_full
+        return self._may_begin(most=self._most_epochs + 1)
+
+    def _may_begin(self, *, most: int) -> bool:
+        return not self.ended and len(self.epochs) < most and not self.parking_full
 
     @property
     def _most_epochs(self) -> int:

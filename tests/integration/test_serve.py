@@ -79,10 +79,8 @@ async def test_callers_that_wait_are_let_go_when_it_is_to_end(
     until(lambda: not any(map(psutil.Process.is_running, children)), "nothing of it is left")
 
 
-@pytest.mark.slow
-async def test_a_process_that_is_killed_is_replaced(start: Start, redis_url: str, store: Store) -> None:
-    ran = start("serve", "--redis", redis_url, "--port", "0", "--processes", "2")
-    address = address_of(ran)
+def answering(ran: Headrace) -> list[psutil.Process]:
+    """The processes that answer for a gateway of several."""
 
     def is_answering(child: psutil.Process) -> bool:
         try:
@@ -90,13 +88,25 @@ async def test_a_process_that_is_killed_is_replaced(start: Start, redis_url: str
         except psutil.Error:  # it has just ended
             return False
 
-    def answering() -> list[psutil.Process]:
-        return list(filter(is_answering, ran.family()))
+    return list(filter(is_answering, ran.family()))
 
-    first = until(lambda: found if len(found := answering()) == 2 else None, "two processes answer", within=PATIENCE)
+
+def two_answering(ran: Headrace) -> list[psutil.Process]:
+    """The same, once there are two."""
+    return until(lambda: found if len(found := answering(ran)) == 2 else None, "two processes answer", within=PATIENCE)
+
+
+@pytest.mark.slow
+async def test_a_process_that_is_killed_is_replaced(start: Start, redis_url: str, store: Store) -> None:
+    ran = start("serve", "--redis", redis_url, "--port", "0", "--processes", "2")
+    address = address_of(ran)
+
+    first = two_answering(ran)
     first[0].kill()
     until(
-        lambda: len({child.pid for child in answering()} - {first[0].pid}) == 2, "its place is taken", within=PATIENCE
+        lambda: len({child.pid for child in answering(ran)} - {first[0].pid}) == 2,
+        "its place is taken",
+        within=PATIENCE,
     )
 
     async with httpx.AsyncClient(base_url=address, timeout=60) as http:
@@ -116,10 +126,7 @@ async def test_if_the_process_that_looks_after_the_others_is_killed_they_end_too
 ) -> None:
     ran = start("serve", "--redis", redis_url, "--port", "0", "--processes", "2")
     address_of(ran)
-    children = until(
-        lambda: found if len(found := [row for row in ran.family() if "spawn_main" in " ".join(row.cmdline())]) == 2
-        else None, "two processes answer", within=PATIENCE,
-    )  # fmt: skip
+    children = two_answering(ran)
     psutil.Process(children[0].ppid()).kill()
 
     until(lambda: not any(child.is_running() for child in children), "they have ended", within=PATIENCE)
