@@ -198,9 +198,9 @@ class PartitionDriver(DriverCounts):
         core.draining = self._draining
         core.closing.set(self._shared.closed.away, self._shared.closed.paused, self._shared.clock.now_ms())
         held = self._unpacking or self._pulling.held > 0 or not (self._outgoing and self._outgoing.takes_more)
-        self._bell.look(core, held=held)
         if core.control.wanted and not self._draining and (asked := self._shared.feed.pull_control(self.number)):
             core.control.offer(asked, self._shared.clock.now_ms())
+        self._bell.look(core, held=held)
         instructions = core.instructions()
         for instruction in instructions:
             if isinstance(instruction, Load):

@@ -6,6 +6,7 @@ import asyncio
 import json
 import secrets
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -66,8 +67,8 @@ async def ended(http: httpx.AsyncClient, key: str) -> Any:
 
     async def look() -> Any:
         answer = await http.get(f"/runs/{key}")
-        found = answer.json() if answer.is_success else {"status": "running"}
-        return found if found["status"] != "running" else None
+        found = answer.json() if answer.is_success else {"status": "accepted"}
+        return found if found["status"] not in ("accepted", "running") else None
 
     return await until_async(look, f"{key} has ended", within=60)
 
@@ -327,14 +328,21 @@ async def test_S09_nothing_is_written_past_the_end_and_the_next_event_writes_on(
 
 
 async def test_S12_readers_of_a_node_that_was_tried_again_have_what_its_last_attempt_wrote(
-    http: httpx.AsyncClient, key: str
+    http: httpx.AsyncClient, key: str, tmp_path: Path
 ) -> None:
+    body, failing = b"", tmp_path / "failing"
     await told(http, key, "write", WAIT, words=["before"])
-    reader = asyncio.create_task(followed(http, key))
-    answer = await told(http, key, "write", WAIT, words=["a", "b", "c", "again"])
-    await told(http, key, "end", WAIT)
+    words = ["a", "b", "c", "again"]
+    writing = asyncio.create_task(told(http, key, "write", WAIT, words=words, until=str(failing)))
+    async with http.stream("GET", f"/runs/{key}/streams/s", headers=SSE) as reader:
+        async for part in reader.aiter_bytes():
+            body += part
+            if values_in(events_in(body)) == ["before", "a", "b", "c"] and not failing.exists():
+                failing.touch()
+                answer = await writing
+                await told(http, key, "end", WAIT)
 
-    events = events_in(await reader)
+    events = events_in(body)
     assert answer.json() == {"attempt": 2}
     assert values_in(events) == ["before", "a", "b", "c", "again"]
     (reset,) = [event for event in events if event.kind == "reset"]

@@ -1,4 +1,4 @@
-"""G9, G1: a batch that a terminate gives up goes on in its worker; what was in it is called again when it has ended."""
+"""G9, G1: a terminate gives up a call that does not return, and a batch that goes on in its worker is waited for after."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 
-from headrace import BatchNode, Context, Event, KafkaSource, Workflow
+from headrace import BatchNode, Context, Event, KafkaSource, Node, Workflow
 from headrace.actors.activity import Activity
 from headrace.actors.clock import StoreClock
 from headrace.actors.formats import Formats
@@ -20,6 +20,7 @@ from headrace.actors.shared import Shared
 from headrace.actors.sizing import Sizing
 from headrace.actors.worker_metrics import WorkerMetrics
 from headrace.workflows.control import ControlEvent, as_records, encode
+from headrace.workflows.dispatch import Dispatch
 from headrace.workflows.instructions import Limits
 from headrace.workflows.keyspace import CONTROL
 from headrace.workflows.memory_store import MemoryStore
@@ -47,6 +48,27 @@ class Model(BatchNode[Ask, list[str], None]):
         for event, ctx in zip(events, ctxs, strict=True):
             ctx.state.append(event.data.text)
         return [None] * len(events)
+
+
+class Counted(Node[Ask, list[str], None]):
+    """An ordinary one."""
+
+    def process(self, event: Event[Ask], ctx: Context[list[str]]) -> None:
+        ctx.state.append(event.data.text)
+
+
+class Hung:
+    """Processes of nodes, none of which ever answers."""
+
+    connected = True
+
+    def __init__(self) -> None:
+        self.calls: list[Dispatch] = []
+
+    def submit(self, dispatch: Dispatch) -> None:
+        self.calls.append(dispatch)
+
+    def drop(self, partition: int, owner: str) -> None: ...
 
 
 class Store:
@@ -102,8 +124,8 @@ class Log:
 
 
 @asynccontextmanager
-async def driving(plan: Plan, store: Store, log: Log) -> AsyncIterator[PartitionDriver]:
-    """A driver that owns the only partition, with the node inside its worker."""
+async def driving(plan: Plan, store: Store, log: Log, nodes: Any = None) -> AsyncIterator[PartitionDriver]:
+    """A driver that owns the only partition, with its node elsewhere, or inside its worker."""
 
     def ignore(*_: Any) -> None: ...
 
@@ -111,7 +133,8 @@ async def driving(plan: Plan, store: Store, log: Log) -> AsyncIterator[Partition
     await relay.open()
     shared: Any = Shared(
         plan=plan, partitions=1, worker="w", store=store, feed=log,  # type: ignore[arg-type]
-        nodes=NodeCalls([], ignore, ignore, ignore), relay=relay, runners={0: UnitRunner(plan, 0)},
+        nodes=nodes or NodeCalls([], ignore, ignore, ignore), relay=relay,
+        runners={} if nodes else {0: UnitRunner(plan, 0)},
         formats=Formats(plan, ignore), clock=StoreClock(), sizing=Sizing(), activity=Activity(),
         metrics=WorkerMetrics(plan), limits=Limits(patience=1), on_problem=ignore, on_lost=ignore,
     )  # fmt: skip
@@ -120,6 +143,28 @@ async def driving(plan: Plan, store: Store, log: Log) -> AsyncIterator[Partition
     yield driver
     await driver.drop()
     await relay.close()
+
+
+def terminate(store: Store, log: Log, key: str) -> None:
+    """As `headrace runs terminate` does; the partition's feed has it."""
+    store.memory.append(0, CONTROL, encode(ControlEvent("terminate", key, 0, '"enough"')))
+    log.asked = [as_records([(row.id, row.data) for row in store.memory.stream(0, CONTROL, "0-0")])]
+
+
+async def test_G09_a_terminate_ends_a_run_whose_call_hangs_though_nothing_else_happens() -> None:
+    store, nodes = Store(), Hung()
+    workflow = Workflow("chat", partitions=1)
+    node = workflow.node(Counted(), name="model")
+    workflow.source(KafkaSource("asks", Ask, key="user")).to(node)
+    log = Log(Ask("ada", "1"))
+    async with driving(workflow.compile(), store, log, nodes) as driver:
+        await until_async(lambda: nodes.calls, "the call is under way")
+
+        terminate(store, log, "ada")
+        driver.wake()  # the last time that anything happens
+        await until_async(lambda: store.memory.run(0, "ada").get("status") == b"terminated", "it has ended")
+
+    assert store.state("ada") is None
 
 
 async def test_what_was_in_a_batch_that_was_given_up_counts_once_though_the_batch_goes_on() -> None:
@@ -131,8 +176,7 @@ async def test_what_was_in_a_batch_that_was_given_up_counts_once_though_the_batc
     async with driving(workflow.compile(), store, log) as driver:
         await until_async(lambda: model.calls, "the batch is under way")
 
-        store.memory.append(0, CONTROL, encode(ControlEvent("terminate", "ada", 0, '"enough"')))
-        log.asked = [as_records([(row.id, row.data) for row in store.memory.stream(0, CONTROL, "0-0")])]
+        terminate(store, log, "ada")
         driver.wake()
         await until_async(lambda: store.memory.run(0, "ada").get("status") == b"terminated", "it has ended")
 

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -33,6 +34,8 @@ class Order(msgspec.Struct, frozen=True):
     words: list[Any] = []
     name: str = "s"
     pause: float = 0.0
+    until: str = ""
+    """A file: what fails does so once it is there."""
 
 
 class Note(msgspec.Struct, frozen=True):
@@ -114,6 +117,8 @@ class Write(Node[Order, None, None]):
         async with ctx.stream(event.data.name) as stream:
             for word in words[:end]:
                 if word == "again" and ctx.attempt == 1:
+                    while event.data.until and not Path(event.data.until).exists():  # noqa: ASYNC110  of another process
+                        await asyncio.sleep(0.01)
                     raise OSError("not now")
                 await stream.write(word)
                 await asyncio.sleep(event.data.pause)
