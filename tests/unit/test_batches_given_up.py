@@ -1,4 +1,4 @@
-"""G9, G1: a terminate gives up a call that does not return, and a batch that goes on in its worker is waited for after."""
+"""G9, G1: a terminate gives up calls that do not return; a batch that goes on in its worker is called again after."""
 
 from __future__ import annotations
 

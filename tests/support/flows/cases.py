@@ -107,6 +107,11 @@ class Begin(Node[Order, int, Do | Complete | None]):
             ctx.set_value("k", "late")
 
 
+def is_there(file: str) -> bool:
+    """A test has made it."""
+    return Path(file).exists()
+
+
 class Write(Node[Order, None, None]):
     """Writes words into a stream, with pauses."""
 
@@ -117,7 +122,7 @@ class Write(Node[Order, None, None]):
         async with ctx.stream(event.data.name) as stream:
             for word in words[:end]:
                 if word == "again" and ctx.attempt == 1:
-                    while event.data.until and not Path(event.data.until).exists():  # noqa: ASYNC110  of another process
+                    while event.data.until and not is_there(event.data.until):  # noqa: ASYNC110  of another process
                         await asyncio.sleep(0.01)
                     raise OSError("not now")
                 await stream.write(word)
