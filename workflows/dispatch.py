@@ -70,6 +70,8 @@ class Dispatcher:
         self._partition = partition
         self._owner = owner
         self._stateless = [not program.state_names for program in programs]
+        self._mutable = frozenset(number for number, row in enumerate(plan.types) if not row.immutable)
+        """Numbers of types: what a failed attempt did to such data is not for the next one to see."""
         self.calls = 0
         """Number of the last call (or loaded version) of this owner."""
         self.busy: dict[Place, Dispatch] = {}
@@ -168,7 +170,8 @@ class Dispatcher:
         if self._parking.count or epoch.stopped or here is not None or self.paused:
             call.blocked = self._blocked(epoch, unit, runs) or None
         data: Sequence[Any] | None = None
-        if epoch.data is not None and self._plan.units[unit].in_worker:
+        touched = bool(again) and not self._mutable.isdisjoint(call.types)
+        if epoch.data is not None and self._plan.units[unit].in_worker and not touched:
             if whole:
                 data = epoch.data
             elif len(epoch.runs) == epoch.count or max(slots) < epoch.count:
@@ -192,8 +195,9 @@ class Dispatcher:
         if not (parking.count or epoch.stopped):
             return found + paused
         nodes = {plan.nodes[node].name: node for node in inside}
-        for index, run in enumerate(runs):
-            stopped = epoch.stopped.get(run, ())
+        stopped_of, keys = epoch.stopped, parking.keys
+        for index, run in [row for row in enumerate(runs) if row[1] in stopped_of or row[1].key in keys]:
+            stopped = stopped_of.get(run, ())
             found += [(index, node, NONE_MAY) for node in stopped if node in plan.units[unit].nodes]
             if not plan.serial:  # else nothing but what stands there enters at all
                 found += [

@@ -198,6 +198,11 @@ class Parking:
             self._length = len(self._queues[self._long]) if self._long is not None else 0
         return self._length
 
+    @property
+    def keys(self) -> Collection[str]:
+        """Of which something stands still, without messages that are kept."""
+        return self._nodes.keys()
+
     def nodes(self, key: str) -> Iterable[str]:
         """Nodes before which events of the key stand."""
         return self._nodes.get(key, ())

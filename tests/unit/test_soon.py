@@ -33,18 +33,37 @@ class Charge(Node[Order, None, None]):
             raise OSError("not now")
 
 
+class Basket(msgspec.Struct):
+    key: str
+    fails: int
+    items: list[str]
+
+
+class Fill(Node[Basket, None, None]):
+    """Changes what it gets before it fails."""
+
+    def __init__(self) -> None:
+        self.had: list[list[str]] = []
+
+    def process(self, event: Event[Basket], ctx: Context) -> None:
+        event.data.items.append(f"attempt {ctx.attempt}")
+        self.had.append(list(event.data.items))
+        if ctx.attempt <= event.data.fails:
+            raise OSError("not now")
+
+
 class Owner:
     """A partition whose time goes on only by its alarms: nothing looks in between."""
 
-    def __init__(self, retry: Retry, **limits: int) -> None:
+    def __init__(self, retry: Retry, node: Any = None, type: Any = Order, **limits: int) -> None:
         workflow = Workflow("orders", partitions=1)
-        workflow.source(KafkaSource("orders", Order, key="key")).to(workflow.node(Charge(), retry=retry))
+        workflow.source(KafkaSource("orders", type, key="key")).to(workflow.node(node or Charge(), retry=retry))
         plan = workflow.compile(fuse="all")
         self.store, self.runner, self.now, self.read = MemoryStore(history=10), UnitRunner(plan, 0), NOW, 0
         head = self.store.acquire(0, term=1, placement=1, worker="w")
         self.core = PartitionCore(plan, 0, 1, head, Limits(soon_tick=1, **limits))
 
-    def offer(self, *orders: Order) -> None:
+    def offer(self, *orders: Order | Basket) -> None:
         values: list[bytes | None] = [msgspec.json.encode(order) for order in orders]
         offsets = list(range(self.read, self.read + len(values)))
         self.read += len(values)
@@ -101,3 +120,15 @@ def test_what_is_due_and_has_to_wait_for_an_epoch_does_not_hide_what_that_epoch_
     # then: all is done
     assert owner.core.idle
     assert (owner.core.parked, owner.core.events_done) == (0, owner.read)
+
+
+def test_an_attempt_does_not_see_what_the_one_before_did_to_its_data() -> None:
+    fill = Fill()
+    owner = Owner(Retry(3, backoff=Linear(timedelta(milliseconds=10))), fill, Basket, soon=1000, soon_from=1)
+    owner.offer(Basket("ada", 2, ["apple"]))
+
+    while owner.alarm():
+        pass
+
+    assert fill.had == [["apple", "attempt 1"], ["apple", "attempt 2"], ["apple", "attempt 3"]]
+    assert owner.core.soon.kept == 2, "they waited in memory"
