@@ -6,6 +6,8 @@ PROCESSES ?= 2
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
+# Tests start a thousand processes, each of which would compile all of it anew.
+unexport PYTHONDONTWRITEBYTECODE
 .PHONY: help venv demo test lint versions format docs bench bench-sinks bench-patience bench-gateway clean
 
 help: ## Show this list
