@@ -15,6 +15,7 @@ import yaml
 from packaging.specifiers import SpecifierSet
 
 from headrace.cli.app import app
+from headrace.gateway.settings import GatewaySettings
 from headrace.settings.layers import variable_of
 from headrace.settings.model import FIELDS
 
@@ -54,7 +55,7 @@ def containers() -> Iterator[dict[str, Any]]:
     objects = kubernetes()
     cluster = objects["RayCluster/headrace"]["spec"]
     templates = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
-    templates += [objects["Deployment/headrace-supervise"]["spec"], objects["Job/headrace-deploy"]["spec"]]
+    templates += [one["spec"] for one in objects.values() if one["kind"] in ("Deployment", "Job")]
     for template in templates:
         yield from template["template"]["spec"]["containers"]
 
@@ -62,9 +63,10 @@ def containers() -> Iterator[dict[str, Any]]:
 def commands() -> list[list[str]]:
     """Everything that is given to `headrace`, without its name."""
     services = compose()["services"]
-    supervise = shlex.split(unit("headrace-supervise.service")["ExecStart"][0])[1:]
-    typed = [services["supervise"]["command"], services["deploy"]["entrypoint"][1:] + services["deploy"]["command"]]
-    return [supervise, *typed, *(one["args"] for one in containers() if "args" in one)]
+    units = [shlex.split(unit(f"headrace-{name}.service")["ExecStart"][0])[1:] for name in ("supervise", "gateway")]
+    typed = [services[name]["command"] for name in ("supervise", "gateway")]
+    typed.append(services["deploy"]["entrypoint"][1:] + services["deploy"]["command"])
+    return [*units, *typed, *(one["args"] for one in containers() if "args" in one)]
 
 
 @pytest.mark.parametrize("typed", commands(), ids=lambda typed: typed[0])
@@ -75,7 +77,9 @@ def test_every_command_is_understood(typed: list[str]) -> None:
 
     assert {part for part in typed[1:] if part.startswith("--")} <= options
     plain = [part for part in typed[1:] if part not in ("--log-format", "json")]
-    assert verb.make_context(typed[0], list(plain)).params["address"] in (None, *ADDRESSES)
+    given = verb.make_context(typed[0], plain).params
+    assert given.get("address") in (None, *ADDRESSES)
+    assert typed[0] != "serve" or (given["host"], given["authentication"]) == ("0.0.0.0", "required")
 
 
 @pytest.mark.filterwarnings("ignore")  # Ray's own imports
@@ -96,15 +100,13 @@ def test_every_option_of_ray_is_known_to_it() -> None:
 def test_every_variable_is_a_setting() -> None:
     named = set(compose()["x-headrace"]["environment"])
     named |= {entry["name"] for one in containers() for entry in one.get("env", [])}
-    named |= set(
-        re.findall(
-            r"^#?\s*(?:Environment=)?([A-Z_]+)=", (DEPLOY / "systemd/headrace-supervise.service").read_text(), re.M
-        )
-    )
+    for path in (DEPLOY / "systemd").glob("headrace-*.service"):
+        named |= set(re.findall(r"^#?\s*(?:Environment=)?([A-Z_]+)=", path.read_text(), re.M))
 
     ours = {name for name in named if name.startswith("HEADRACE_")}
     assert ours
-    assert ours <= {variable_of((field,)) for field in FIELDS} | OTHER_VARIABLES
+    served = {variable_of(("gateway", field)) for field in GatewaySettings.__struct_fields__}
+    assert ours <= {variable_of((field,)) for field in FIELDS} | served | OTHER_VARIABLES
 
 
 def test_versions_are_those_of_the_project_and_of_each_other() -> None:
@@ -143,10 +145,14 @@ def test_names_point_to_what_is_there() -> None:
     for one in containers():
         mounts = {mount["name"] for mount in one.get("volumeMounts", [])}
         assert mounts <= {"tmp", "flow"}
-    supervise = objects["Deployment/headrace-supervise"]
-    labels = supervise["spec"]["template"]["metadata"]["labels"]
-    assert supervise["spec"]["selector"]["matchLabels"] == labels
-    assert objects["PodDisruptionBudget/headrace-supervise"]["spec"]["selector"]["matchLabels"] == labels
+    for name in ("headrace-supervise", "headrace-gateway"):
+        deployment = objects[f"Deployment/{name}"]["spec"]
+        labels = deployment["template"]["metadata"]["labels"]
+        assert deployment["selector"]["matchLabels"] == labels
+        assert objects[f"PodDisruptionBudget/{name}"]["spec"]["selector"]["matchLabels"] == labels
+    assert objects["Service/headrace-gateway"]["spec"]["selector"] == labels
+    ports = [port["name"] for one in containers() for port in one.get("ports", []) if one["name"] == "gateway"]
+    assert ports == [port["targetPort"] for port in objects["Service/headrace-gateway"]["spec"]["ports"]]
     assert (
         objects["PodDisruptionBudget/headrace-workers"]["spec"]["selector"]["matchLabels"]["ray.io/cluster"]
         == "headrace"
@@ -157,7 +163,8 @@ def test_names_point_to_what_is_there() -> None:
 
 def test_nobody_is_root() -> None:
     assert re.findall(r"^USER (\S+)", (DEPLOY / "Dockerfile").read_text(), re.M) == ["10001"]
-    assert unit("headrace-supervise.service")["DynamicUser"] == ["yes"]
+    for path in (DEPLOY / "systemd").glob("headrace-*.service"):
+        assert unit(path.name)["DynamicUser"] == ["yes"]
 
 
 def test_what_the_image_is_built_from_is_let_in() -> None:
