@@ -26,6 +26,7 @@ import uvloop
 
 from benchmarks.gateway_parts import (
     LONGEST_WAIT,
+    PERIOD,
     SEQUENTIAL,
     WAITING,
     beside_a_backlog,
@@ -122,7 +123,7 @@ def measured(asked: argparse.Namespace, base: str, place: Path, start: Start) ->
     """Everything that is asked for, one after the other."""
     run, url = Run(), f"{base}/1"
     if asked.only == "backlog":
-        return backlogged(run, asked.records, url, gateway(start, url, place).address(), place, start)
+        return backlogged(run, asked, url, gateway(start, url, place).address(), place, start)
     yardstick = bare(start, f"{base}/0")
     held, serving = worker(start, url, place, "workflow"), gateway(start, url, place)
     ours = System("headrace", serving.address(), "/v1/workflows/gateway-bench/runs/{}/events")
@@ -137,16 +138,16 @@ def measured(asked: argparse.Namespace, base: str, place: Path, start: Start) ->
     talking = System("talking", ours.address, "/v1/workflows/gateway-bench-talking/runs/{}/events")
     run.part("follower", followed(talking))
     talker.end()
-    return backlogged(run, asked.records, url, ours.address, place, start) if asked.records else run
+    return backlogged(run, asked, url, ours.address, place, start) if asked.records else run
 
 
-def backlogged(run: Run, records: int, url: str, address: str, place: Path, start: Start) -> Run:
-    """Calls to a gateway beside a topic of so many records."""
+def backlogged(run: Run, asked: argparse.Namespace, url: str, address: str, place: Path, start: Start) -> Run:
+    """Calls to a gateway beside a backlog."""
     with ApacheKafka(cache=ROOT / ".cache") as broker:
-        uvloop.run(fill(broker.bootstrap, records))
+        uvloop.run(fill(broker.bootstrap, asked.records))
         late = System("backlogged", address, "/v1/workflows/gateway-bench-backlogged/runs/{}/events")
         working = worker(start, url, place, "backlogged", "--kafka", broker.bootstrap)
-        run.part("backlog", beside_a_backlog(late, url, records))
+        run.part("backlog", beside_a_backlog(late, url, asked.records, asked.pause))
         working.end()
     return run
 
@@ -157,6 +158,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5, help="of each, in turn")
     parser.add_argument("--records", type=int, default=1_000_000, help="of the backlog; 0: leave it out")
     parser.add_argument("--only", choices=["backlog"], help="the calls beside a backlog, and nothing else")
+    parser.add_argument("--pause", type=float, default=PERIOD, help="seconds between two calls beside a backlog")
     parser.add_argument("--calls", type=int, default=0, help="for memory; 1000000 takes a quarter of an hour")
     asked = parser.parse_args()
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

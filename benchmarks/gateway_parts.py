@@ -38,7 +38,7 @@ FOLLOWED = 250
 WORKED_OFF = 120.0
 """Seconds within which a backlog has to be."""
 PERIOD = 0.02
-"""Seconds between two calls beside a backlog, or looks at it."""
+"""Seconds between two calls beside a backlog, if nothing else is said, or looks at it."""
 BEGUN, CALLED, ALONE = 0.25, 0.6, 0.65
 """Parts of a backlog: until calls begin, until they end, until epochs have the size again that they have without."""
 
@@ -175,10 +175,16 @@ async def fill(bootstrap: str, records: int) -> None:
     await append(bootstrap, TOPIC, rows, partitions=PARTITIONS)
 
 
-async def beside_a_backlog(ours: System, url: str, records: int) -> dict[str, Any]:
+async def beside_a_backlog(ours: System, url: str, records: int, pause: float = PERIOD) -> dict[str, Any]:
     """Calls while the topic is worked off, and how fast that is with them and without.
 
     The first quarter is the start, and without calls; they come until six tenths are done, and from then on none.
+
+    Args:
+        ours: Which is called.
+        url: Of its store.
+        records: Of the topic.
+        pause: Seconds between two calls.
     """
     took: list[float] = []
     async with redis.asyncio.Redis.from_url(url) as client, Connection(ours.address) as connection:
@@ -189,7 +195,7 @@ async def beside_a_backlog(ours: System, url: str, records: int) -> dict[str, An
             took.append((await ours.call(connection, number)).seconds)
             if await backlog.done() >= CALLED:
                 break
-            await asyncio.sleep(PERIOD)
+            await asyncio.sleep(pause)
         beside = backlog.rate(before)
         await backlog.until(ALONE)
         before = backlog.looked

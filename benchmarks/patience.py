@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 if __name__ == "__main__":  # started by path: the project's folder is not on Python's yet
     sys.path.insert(0, str(Path(__file__).parent.parent))
@@ -40,6 +41,8 @@ SAMPLE = 2_000
 """Timers, or events, that are looked at one by one."""
 RATE = 200
 """Of them a second."""
+WARM_UP = 400
+"""Before them, and not counted: the first seconds of a worker, and of a broker that is new."""
 HOT_SHARE = 5
 """Every so-many-th event is of the hot key."""
 WITHIN = 900.0
@@ -98,7 +101,7 @@ class Bench:
 
     def soon(self, topic: str) -> None:
         """Append wishes for a second later."""
-        asyncio.run(self.fill(topic, (Wish(f"soon-{number}", 1.0) for number in range(SAMPLE)), RATE))
+        asyncio.run(self.fill(topic, (Wish(f"soon-{number}", 1.0) for number in range(WARM_UP + SAMPLE)), RATE))
 
     async def told(self, fill: Callable[[], object], count: int) -> list[tuple[float, float]]:
         """What comes to the sink from now on: (data, seconds since 1970 at which it was read)."""
@@ -123,22 +126,32 @@ class Bench:
         return rows
 
 
-def until(cluster: Cluster, events: int) -> tuple[float, int]:
-    """Wait until its worker has committed so many; seconds that it worked, and its process."""
+class Worked(NamedTuple):
+    """What a worker has done."""
+
+    seconds: float
+    cpu: float
+    """Seconds of processor time."""
+    pid: int
+
+
+def until(cluster: Cluster, events: int) -> Worked:
+    """Wait until its worker has committed so many."""
     deadline = time.monotonic() + WITHIN
     while time.monotonic() < deadline:
         status = cluster.status()
         worker = next((role for role in status.roles if role.role == "worker/0"), None) if status else None
         if worker is not None and worker.counters.get("events", 0) >= events:
             counters = worker.counters
-            return counters.get("worked_until", 0.0) - counters.get("worked_from", 0.0), worker.pid or 0
+            seconds = counters.get("worked_until", 0.0) - counters.get("worked_from", 0.0)
+            return Worked(seconds, counters.get("worked_cpu", 0.0), worker.pid or 0)
         time.sleep(0.25)
     raise TimeoutError(f"{events:,} events are not done")
 
 
 def worker_of(cluster: Cluster) -> psutil.Process:
     """The process of the worker, once it is there."""
-    return psutil.Process(until(cluster, 0)[1])
+    return psutil.Process(until(cluster, 0).pid)
 
 
 def share_of(values: Sequence[float], share: float) -> float:
@@ -157,12 +170,12 @@ def timers(bench: Bench, pending: int) -> dict[str, object]:
             began = time.monotonic()
             asyncio.run(bench.fill(topic, (Wish(f"run-{number}", 86_400.0) for number in range(count))))
             with bench.deployed("timers", topic) as (cluster, _):
-                seconds, _ = until(cluster, count)
+                seconds = until(cluster, count).seconds
             say(f"{count:,} timers set in {seconds:.0f} s ({time.monotonic() - began:.0f} s with the topic)")
             figures["timers_set_per_second"] = round(count / seconds)
         with bench.deployed("timers", topic) as (cluster, _):  # a fresh worker: it holds nothing of those before
             process = worker_of(cluster)
-            rows = asyncio.run(bench.told(partial(bench.soon, topic), SAMPLE))
+            rows = asyncio.run(bench.told(partial(bench.soon, topic), WARM_UP + SAMPLE))[WARM_UP:]
             memory[kind] = process.memory_info().rss / 1e6
             late = [row[0] for row in rows]
             say(f"{kind}: {memory[kind]:.0f} MB; late p99 {share_of(late, 0.99)}, at most {max(late):.1f} ms")
@@ -176,6 +189,7 @@ def timers(bench: Bench, pending: int) -> dict[str, object]:
 def storm(bench: Bench, events: int, keys: int, work: int = 0) -> dict[str, object]:
     """Throughput where three of ten attempts fail, beside where none does; each takes so many microseconds."""
     rates: dict[str, float] = {}
+    cpu: dict[str, float] = {}
     for kind in ("calm", "storm"):
         topic = f"bench-{kind}-{work}"
         bench.topic(topic)
@@ -184,13 +198,15 @@ def storm(bench: Bench, events: int, keys: int, work: int = 0) -> dict[str, obje
         with bench.deployed(kind, topic) as (cluster, name):
             until(cluster, events)
             asyncio.run(_until_nothing_stands(bench.redis_url, name))
-            seconds, _ = until(cluster, events)
-        rates[kind] = events / seconds
-        say(f"{kind}, {work} µs each: {rates[kind]:,.0f} events a second")
+            worked = until(cluster, events)
+        rates[kind], cpu[kind] = events / worked.seconds, worked.cpu / events * 1e6
+        say(f"{kind}, {work} µs each: {rates[kind]:,.0f} events a second, {cpu[kind]:.1f} s of CPU a million")
     names = [f"{name}_{work}us" if work else name for name in ("calm", "storm")]
     return {
         f"{names[0]}_events_per_second": round(rates["calm"]), f"{names[1]}_events_per_second": round(rates["storm"]),
         f"{names[1]}_ratio": round(rates["storm"] / rates["calm"], 3),
+        f"{names[0]}_cpu_seconds_per_million": round(cpu["calm"], 2),
+        f"{names[1]}_cpu_seconds_per_million": round(cpu["storm"], 2),
     }  # fmt: skip
 
 
