@@ -25,7 +25,9 @@ import psutil
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
 
 from benchmarks.deployed import ROOT
+from benchmarks.flow import ALERTS
 from benchmarks.patience_flow import HOT_KEY, LATE, Wish
+from benchmarks.workload import Reading, readings
 from headrace.actors.cluster import Cluster, deployment_of, start
 from headrace.actors.loading import load_workflow
 from headrace.actors.local_ray import LocalRay
@@ -86,17 +88,18 @@ class Bench:
         finally:
             cluster.stop()
 
-    async def fill(self, topic: str, wishes: Iterator[Wish], rate: float | None = None) -> None:
+    async def fill(self, topic: str, data: Iterator[Wish | Reading], rate: float | None = None) -> None:
         """Append these; so many a second, or as fast as can be."""
         encode, began = msgspec.json.encode, time.monotonic()
         async with AIOKafkaProducer(
             bootstrap_servers=self.bootstrap, linger_ms=0 if rate else 20, max_batch_size=1 << 18
         ) as producer:
-            for number, wish in enumerate(wishes):
+            for number, row in enumerate(data):
                 if rate is not None:
                     await asyncio.sleep(max(0.0, began + number / rate - time.monotonic()))
-                value = encode(msgspec.structs.replace(wish, sent=time.time()) if rate else wish)
-                await producer.send(topic, value, key=wish.key.encode(), partition=0)
+                value = encode(msgspec.structs.replace(row, sent=time.time()) if rate else row)
+                key = row.key if isinstance(row, Wish) else row.sensor
+                await producer.send(topic, value, key=key.encode(), partition=0)
             await producer.flush()
 
     def soon(self, topic: str) -> None:
@@ -188,26 +191,46 @@ def timers(bench: Bench, pending: int) -> dict[str, object]:
 
 def storm(bench: Bench, events: int, keys: int, work: int = 0) -> dict[str, object]:
     """Throughput where three of ten attempts fail, beside where none does; each takes so many microseconds."""
-    rates: dict[str, float] = {}
-    cpu: dict[str, float] = {}
-    for kind in ("calm", "storm"):
-        topic = f"bench-{kind}-{work}"
+    return stormy(
+        bench, ("calm", "storm"), f"_{work}us" if work else "", events,
+        lambda: (Wish(f"k{number % keys}", 0.0, work=work) for number in range(events)),
+    )  # fmt: skip
+
+
+def sensors(bench: Bench, events: int, keys: int) -> dict[str, object]:
+    """The same for three nodes with a state and a sink, of which the second fails."""
+    return stormy(bench, ("sensors", "failing"), "", events, lambda: (reading for _, reading in readings(events, keys)))
+
+
+def stormy(
+    bench: Bench, kinds: tuple[str, str], suffix: str, events: int, data: Callable[[], Iterator[Wish | Reading]]
+) -> dict[str, object]:
+    """Throughput of two workflows over the same data, without failures and with.
+
+    Args:
+        bench: The servers.
+        kinds: Of the workflows, see `patience_flow`.
+        suffix: Of the figures' names.
+        events: How many there are.
+        data: Gives them.
+    """
+    rates: list[float] = []
+    figures: dict[str, object] = {}
+    for kind in kinds:
+        name, topic = f"{kind}{suffix}", f"bench-{kind}{suffix.replace('_', '-')}"
         bench.topic(topic)
-        wishes = (Wish(f"k{number % keys}", 0.0, work=work) for number in range(events))
-        asyncio.run(bench.fill(topic, wishes))
-        with bench.deployed(kind, topic) as (cluster, name):
+        asyncio.run(bench.fill(topic, data()))
+        with bench.deployed(kind, topic) as (cluster, workflow):
             until(cluster, events)
-            asyncio.run(_until_nothing_stands(bench.redis_url, name))
+            asyncio.run(_until_nothing_stands(bench.redis_url, workflow))
             worked = until(cluster, events)
-        rates[kind], cpu[kind] = events / worked.seconds, worked.cpu / events * 1e6
-        say(f"{kind}, {work} µs each: {rates[kind]:,.0f} events a second, {cpu[kind]:.1f} s of CPU a million")
-    names = [f"{name}_{work}us" if work else name for name in ("calm", "storm")]
-    return {
-        f"{names[0]}_events_per_second": round(rates["calm"]), f"{names[1]}_events_per_second": round(rates["storm"]),
-        f"{names[1]}_ratio": round(rates["storm"] / rates["calm"], 3),
-        f"{names[0]}_cpu_seconds_per_million": round(cpu["calm"], 2),
-        f"{names[1]}_cpu_seconds_per_million": round(cpu["storm"], 2),
-    }  # fmt: skip
+        rates.append(events / worked.seconds)
+        cpu = worked.cpu / events * 1e6
+        say(f"{name}: {rates[-1]:,.0f} events a second, {cpu:.1f} s of CPU a million")
+        figures |= {
+            f"{name}_events_per_second": round(rates[-1]), f"{name}_cpu_seconds_per_million": round(cpu, 2),
+        }  # fmt: skip
+    return {**figures, f"{kinds[1]}{suffix}_ratio": round(rates[1] / rates[0], 3)}
 
 
 async def _until_nothing_stands(redis_url: str, name: str) -> None:
@@ -256,9 +279,11 @@ def main() -> None:
     with Valkey() as redis, ApacheKafka(cache=ROOT / ".cache") as broker, LocalRay(cpus=4):
         bench = Bench(redis.url, broker.bootstrap, fused=not asked.actors)
         bench.topic(LATE)
+        bench.topic(ALERTS)
         if asked.events:
             for work in map(int, asked.work.split(",")):
                 figures |= storm(bench, asked.events, asked.keys, work)
+            figures |= sensors(bench, asked.events)
         if asked.events and not asked.no_hot:
             figures |= hot(bench)
         if asked.pending:

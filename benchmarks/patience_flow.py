@@ -1,6 +1,7 @@
 """Workflows that wait: timers of a million runs, a node that fails for a time, one key that fails for a minute.
 
-Imported by name in every process: `timers__<topic>`, `storm__<topic>`, `calm__<topic>`, `hot__<topic>`.
+Imported by name in every process: `timers__<topic>`, `storm__<topic>`, `calm__<topic>`, `hot__<topic>`; and `failing`,
+`sensors` for the three nodes of `flow` with and without a storm before the second one.
 """
 
 from __future__ import annotations
@@ -12,6 +13,8 @@ from typing import Any
 
 import msgspec
 
+from benchmarks.flow import ALERTS, Counted, Heat, count, hot, tell
+from benchmarks.workload import Alert, Reading
 from headrace import Context, Event, KafkaSink, KafkaSource, Linear, Node, Retry, Timer, Workflow
 
 LATE = "bench-late"
@@ -46,14 +49,27 @@ class Later(Node[Wish, None, float]):
 def fails(event: Event[Wish], ctx: Context) -> None:
     """Three of ten attempts fail, by chance that hangs on event and attempt."""
     _work(event.data.work)
-    if zlib.crc32(f"{event.id}/{ctx.attempt}".encode()) % 10 < FAILING:
+    if _chance(event, ctx) < FAILING:
         raise OSError("not now")
 
 
 def works(event: Event[Wish], ctx: Context) -> None:
     """None fails."""
     _work(event.data.work)
-    zlib.crc32(f"{event.id}/{ctx.attempt}".encode())
+    _chance(event, ctx)
+
+
+def hot_or_fails(event: Event[Reading], ctx: Context) -> Heat:
+    """Lets hot readings through; three of ten attempts fail."""
+    if _chance(event, ctx) < FAILING:
+        raise OSError("not now")
+    return hot(event, ctx)
+
+
+def hot_always(event: Event[Reading], ctx: Context) -> Heat:
+    """Lets hot readings through; none fails."""
+    _chance(event, ctx)
+    return hot(event, ctx)
 
 
 def one_fails(event: Event[Wish], ctx: Context) -> float:
@@ -63,6 +79,10 @@ def one_fails(event: Event[Wish], ctx: Context) -> float:
     return event.data.sent
 
 
+def _chance(event: Event[Any], ctx: Context) -> int:
+    return zlib.crc32(f"{event.id}/{ctx.attempt}".encode()) % 10
+
+
 def _work(microseconds: int) -> None:
     if microseconds:
         until = time.perf_counter_ns() + 1000 * microseconds
@@ -70,18 +90,35 @@ def _work(microseconds: int) -> None:
             pass
 
 
+STORM = Retry(5, backoff=Linear(timedelta(milliseconds=10), timedelta(milliseconds=10)))
+
+
+def _sensors(name: str, topic: str) -> Workflow:
+    workflow = Workflow(f"{name}-{topic}", partitions=1)
+    readings = workflow.source(KafkaSource(topic, Reading, key="sensor", name="readings"))
+    counting, alerting = workflow.node(count), workflow.node(tell)
+    filtering = workflow.node(hot_or_fails if name == "failing" else hot_always, name="filter", retry=STORM)
+    readings.to(counting)
+    counting.on(Counted.NEXT).to(filtering)
+    filtering.on(Heat.HOT).to(alerting)
+    filtering.on(Heat.NORMAL).to(None)
+    alerting.to(workflow.sink(KafkaSink(ALERTS, Alert)))
+    return workflow
+
+
 def _workflow(name: str, topic: str) -> Workflow:
+    if name in ("sensors", "failing"):
+        return _sensors(name, topic)
     workflow = Workflow(f"{name}-{topic}", partitions=1)
     wishes = workflow.source(KafkaSource(topic, Wish, key="key", name="wishes"))
-    storm = Retry(5, backoff=Linear(timedelta(milliseconds=10), timedelta(milliseconds=10)))
     minute = Retry(5, backoff=Linear(timedelta(minutes=1)))
     match name:
         case "timers":
             node: Any = workflow.node(Later(), name="node")
         case "storm":
-            node = workflow.node(fails, name="node", retry=storm)
+            node = workflow.node(fails, name="node", retry=STORM)
         case "calm":
-            node = workflow.node(works, name="node", retry=storm)
+            node = workflow.node(works, name="node", retry=STORM)
         case _:
             node = workflow.node(one_fails, name="node", retry=minute)
     wishes.to(node)

@@ -214,6 +214,11 @@ class Outcome:
         failure, blob = self._failure(node, plan, row, came)
         return Item(step, emitted(item.event, failure, 0), plan.type, blob, hops)
 
+    def behind(self, index: int, node: int, hops: int) -> None:
+        """An event, as it came, stands behind one of its run that is to be tried again by the node."""
+        type = self.call.types[index]
+        self.result.failed.append(Failed(index, (), node, "behind", "", None, type, None, hops, 0, 0))
+
     def unread(self, index: int, error: BaseException) -> None:
         """An event can't be had by the node that it was to enter: it is a dead letter, and joins are told."""
         call = self.call

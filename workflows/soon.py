@@ -36,6 +36,9 @@ Name: TypeAlias = "tuple[int, RunRecord]"
 """Of a queue: node and run."""
 _MORE_EPOCHS: Final = 9
 """That may be in flight while something waits: they are behind an epoch that has little to do."""
+_MOST_LATER: Final = 0.1
+"""Part of what waits that may do so for an epoch before, for that to be so. Where it is more, runs have many events
+each: with more epochs their queues only get longer, until what is in them has waited too long and is parked."""
 
 
 @dataclass(slots=True)
@@ -73,6 +76,8 @@ class Soon:
                 self._depths.update(zip((node.index for node in program.nodes), program.ways[1], strict=True))
         self.count = 0
         """Events that wait."""
+        self._later = 0
+        """Those among them whose run waits in an epoch before."""
         self.kept = 0
         """Failed attempts whose events waited here."""
         self._due: dict[int, list[tuple[Epoch, list[Name]]]] = {}
@@ -90,7 +95,7 @@ class Soon:
     @property
     def more_epochs(self) -> int:
         """How many more may be in flight than otherwise."""
-        return _MORE_EPOCHS if self.count else 0
+        return _MORE_EPOCHS if self.count and self._later <= _MOST_LATER * self.count else 0
 
     def keep(self, dispatch: Dispatch, result: CallResult, now: int) -> CallResult:
         """Take from a result what is to wait here; and what was tried again has been.
@@ -256,6 +261,7 @@ class Soon:
             following.waiting.setdefault(region, []).append(item)
         if items:
             self.count -= len(items)
+            self._later -= len(items)
             waits.runs[run] -= len(items)
             if not waits.runs[run]:
                 self._gone(following, run)
@@ -275,6 +281,7 @@ class Soon:
             assert run is not None
             here.later.setdefault(run, []).append((region, item))
             here.load[region] += 1
+            self._later += 1
             self._more(epoch, here, run)
         return may
 

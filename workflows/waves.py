@@ -19,7 +19,7 @@ from .calls import Path, Sent
 from .context import Context, Effect
 from .entries import Entry, EntryTable
 from .events import Event
-from .holding import come_in
+from .holding import NONE_MAY, come_in
 from .outcome import BYTE, HopLimit, Item, Outcome, branches, emitted
 from .plan import Plan
 from .program import EXIT, INNER, MANY, NOTHING, Step, UnitProgram
@@ -129,6 +129,7 @@ class Waves:
         context: Context[Any, Any] = Context(self._plan.name, node.name, self._settings, self._messages)
         context._now_ms, context.state, context._hop = out.call.now, None, depth
         process, slot, singles, outputs = node.process, node.slot, node.singles, node.outputs
+        number, blobs = node.index, out.call.blobs
         codes, written, mutable, large = out.codes, out.written, self._mutable, self._sizes.large
         put = [other.append for other in waves]
         encode_state, check = (node.quick.encode, node.quick.check) if node.quick else (msgspec.json.encode, None)
@@ -148,11 +149,15 @@ class Waves:
                 if depth > 1 and type in mutable:
                     event = replace(event, data=self._decoders[type](blob))  # type: ignore[arg-type]
                 if entry.stopped:
-                    come_in(entry, node.index, out.call, index, first=node.index == starts[index], serial=False)
+                    if entry.stopped.get(number) == NONE_MAY and blob is blobs[index] and not (base or event.path):
+                        out.behind(index, number, depth)  # in a storm it is as many as fail
+                        failed += 1
+                        continue
+                    come_in(entry, number, out.call, index, first=number == starts[index], serial=False)
                 context._event = event
                 context._run = entry
                 if attempts is not None:
-                    context._attempt = max(0, attempts[index]) + 1 if node.index == starts[index] else 1
+                    context._attempt = max(0, attempts[index]) + 1 if number == starts[index] else 1
                 if slot >= 0:
                     context.state = entry.states[slot]
                     result = process(event, context)

@@ -132,3 +132,18 @@ def test_an_attempt_does_not_see_what_the_one_before_did_to_its_data() -> None:
 
     assert fill.had == [["apple", "attempt 1"], ["apple", "attempt 2"], ["apple", "attempt 3"]]
     assert owner.core.soon.kept == 2, "they waited in memory"
+
+
+def test_no_more_epochs_begin_while_what_waits_does_so_for_an_epoch_before() -> None:
+    owner = Owner(Retry(2, backoff=Linear(timedelta(milliseconds=200))), soon=1000, soon_from=2, epochs_in_flight=1)
+    owner.offer(Order("ada", fails=1), Order("bob", fails=1))
+    assert owner.core.wants_records, "there is nothing to do for the first one"
+    owner.offer(Order("cyd"), Order("dan"))
+    assert owner.core.wants_records, "nor for the second one, whose commit waits"
+    owner.offer(Order("ada"), Order("bob"), Order("ada"))
+
+    assert not owner.core.wants_records
+    while owner.alarm():
+        pass
+    assert owner.core.idle
+    assert (owner.core.soon.kept, owner.core.events_done) == (2, owner.read)
