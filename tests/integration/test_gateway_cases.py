@@ -327,7 +327,7 @@ async def test_S09_nothing_is_written_past_the_end_and_the_next_event_writes_on(
     assert b"past" not in body
 
 
-async def test_S12_readers_of_a_node_that_was_tried_again_have_what_its_last_attempt_wrote(
+async def test_S12_S25_readers_have_values_at_once_and_of_a_node_that_is_tried_again_those_of_its_last_attempt(
     http: httpx.AsyncClient, key: str, tmp_path: Path
 ) -> None:
     body, failing = b"", tmp_path / "failing"
