@@ -195,14 +195,14 @@ class Dispatcher:
         if not (parking.count or epoch.stopped):
             return found + paused
         nodes = {plan.nodes[node].name: node for node in inside}
-        stopped_of, keys = epoch.stopped, parking.keys
-        for index, run in [row for row in enumerate(runs) if row[1] in stopped_of or row[1].key in keys]:
+        stopped_of, stand = epoch.stopped, parking.nodes
+        for index, run in [row for row in enumerate(runs) if row[1] in stopped_of or row[1].key in stand]:
             stopped = stopped_of.get(run, ())
             found += [(index, node, NONE_MAY) for node in stopped if node in plan.units[unit].nodes]
             if not plan.serial:  # else nothing but what stands there enters at all
                 found += [
                     (index, nodes[name], parking.blocks(run.key, name))
-                    for name in parking.nodes(run.key)
+                    for name in stand.get(run.key, ())
                     if name in nodes and nodes[name] not in stopped
                 ]
         return found + paused

@@ -199,13 +199,9 @@ class Parking:
         return self._length
 
     @property
-    def keys(self) -> Collection[str]:
-        """Of which something stands still, without messages that are kept."""
-        return self._nodes.keys()
-
-    def nodes(self, key: str) -> Iterable[str]:
-        """Nodes before which events of the key stand."""
-        return self._nodes.get(key, ())
+    def nodes(self) -> Mapping[str, Collection[str]]:
+        """By key: nodes before which events of it stand."""
+        return self._nodes
 
     def by_node(self) -> Counter[str]:
         """How many stand before each node; "": those that have not begun."""
