@@ -10,7 +10,7 @@ from collections.abc import Callable
 import msgspec
 
 from benchmarks.workload import HOT_CELSIUS, PARTITIONS, Alert, Reading
-from headrace import Action, Context, Event, KafkaSink, KafkaSource, RequestSource, Workflow
+from headrace import Action, Context, Event, KafkaSink, KafkaSource, RequestSource, Retry, Workflow
 
 TOPIC = "bench-readings"
 ALERTS = "bench-alerts"
@@ -66,13 +66,25 @@ def tell(event: Event[Reading], ctx: Context) -> Alert:
     return Alert(event.data.sensor, event.data.celsius)
 
 
-def make(name: str, topic: str = TOPIC, *, passes: Callable[[Event[Reading], Context], Heat] = hot) -> Workflow:
-    """The workflow, under a name of its own (its state begins empty) and reading `topic`."""
-    workflow = Workflow(name, partitions=PARTITIONS)
+def make(
+    name: str, topic: str = TOPIC, *, passes: Callable[[Event[Reading], Context], Heat] = hot,
+    partitions: int = PARTITIONS, retry: Retry | None = None,
+) -> Workflow:  # fmt: skip
+    """The workflow, under a name of its own (its state begins empty) and reading `topic`.
+
+    Args:
+        name: Of the workflow.
+        topic: With readings.
+        passes: The second node.
+        partitions: Of the workflow.
+        retry: Of the second node.
+    """
+    workflow = Workflow(name, partitions=partitions)
     tells = alert if passes is hot else tell
     readings = workflow.source(KafkaSource(topic, Reading, key="sensor"))
     requests = workflow.source(RequestSource(Reading, key="sensor", name=ASKED))
-    counting, filtering, alerting = workflow.node(count), workflow.node(passes), workflow.node(tells)
+    counting, alerting = workflow.node(count), workflow.node(tells)
+    filtering = workflow.node(passes, retry=retry)
     alerts = workflow.sink(KafkaSink(ALERTS, Alert))
     readings.to(counting)
     requests.to(counting)

@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from benchmarks.flow import ALERTS, Counted, Heat, count, hot, tell
-from benchmarks.workload import Alert, Reading
+from benchmarks.flow import Heat, hot, make
+from benchmarks.workload import Reading
 from headrace import Context, Event, KafkaSink, KafkaSource, Linear, Node, Retry, Timer, Workflow
 
 LATE = "bench-late"
@@ -93,22 +93,10 @@ def _work(microseconds: int) -> None:
 STORM = Retry(5, backoff=Linear(timedelta(milliseconds=10), timedelta(milliseconds=10)))
 
 
-def _sensors(name: str, topic: str) -> Workflow:
-    workflow = Workflow(f"{name}-{topic}", partitions=1)
-    readings = workflow.source(KafkaSource(topic, Reading, key="sensor", name="readings"))
-    counting, alerting = workflow.node(count), workflow.node(tell)
-    filtering = workflow.node(hot_or_fails if name == "failing" else hot_always, name="filter", retry=STORM)
-    readings.to(counting)
-    counting.on(Counted.NEXT).to(filtering)
-    filtering.on(Heat.HOT).to(alerting)
-    filtering.on(Heat.NORMAL).to(None)
-    alerting.to(workflow.sink(KafkaSink(ALERTS, Alert)))
-    return workflow
-
-
 def _workflow(name: str, topic: str) -> Workflow:
     if name in ("sensors", "failing"):
-        return _sensors(name, topic)
+        passes = hot_or_fails if name == "failing" else hot_always
+        return make(f"{name}-{topic}", topic, passes=passes, partitions=1, retry=STORM)
     workflow = Workflow(f"{name}-{topic}", partitions=1)
     wishes = workflow.source(KafkaSource(topic, Wish, key="key", name="wishes"))
     minute = Retry(5, backoff=Linear(timedelta(minutes=1)))

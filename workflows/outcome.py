@@ -214,10 +214,9 @@ class Outcome:
         failure, blob = self._failure(node, plan, row, came)
         return Item(step, emitted(item.event, failure, 0), plan.type, blob, hops)
 
-    def behind(self, index: int, node: int, hops: int) -> None:
-        """An event, as it came, stands behind one of its run that is to be tried again by the node."""
-        type = self.call.types[index]
-        self.result.failed.append(Failed(index, (), node, "behind", "", None, type, None, hops, 0, 0))
+    def behind(self, index: int, node: int, type: int, hops: int, path: Path = (), blob: bytes | None = None) -> None:
+        """An event stands behind one of its run that is to be tried again by the node; by default as it came."""
+        self.result.failed.append(Failed(index, path, node, "behind", "", None, type, blob, hops, 0, 0))
 
     def unread(self, index: int, error: BaseException) -> None:
         """An event can't be had by the node that it was to enter: it is a dead letter, and joins are told."""
@@ -251,7 +250,7 @@ class Outcome:
             if item.blob is not call.blobs[index]:
                 type, blob = item.type, item.blob
         if isinstance(error, StandsBehind):
-            self.result.failed.append(Failed(index, path, node, "behind", "", None, type, blob, hops, 0, 0))
+            self.behind(index, node, type, hops, path, blob)
             return
         before = 0
         if call.attempts is not None and node == call.nodes[index] and (hops == entered or self.by_waves):

@@ -150,7 +150,7 @@ class Waves:
                     event = replace(event, data=self._decoders[type](blob))  # type: ignore[arg-type]
                 if entry.stopped:
                     if entry.stopped.get(number) == NONE_MAY and blob is blobs[index] and not (base or event.path):
-                        out.behind(index, number, depth)  # in a storm it is as many as fail
+                        out.behind(index, number, type, depth)  # in a storm it is as many as fail
                         failed += 1
                         continue
                     come_in(entry, number, out.call, index, first=number == starts[index], serial=False)
