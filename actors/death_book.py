@@ -43,26 +43,33 @@ class DeathBook:
         self._workflow = workflow
         self._version = version
         self._client: Any = None
+        self._unsaid: list[tuple[int, str, str]] = []
+        """(partition, owner, event) of those that have passed and that the store takes for deaths: it has not heard."""
 
     def page(self, call: Call) -> DeathPage | None:
         """What is known of the events of a call; None: the store can't say, or the call is of no owner any more."""
-        found = self.note(call, "", "")
+        unsaid, self._unsaid = self._unsaid, []
+        for partition, owner, passed in unsaid:
+            self.note(partition, owner, "", passed)
+        found = self.note(call.partition, call.owner, "", "")
         return None if found is None else DeathPage(self, call, found)
 
     def field(self, where: Where) -> str:
         """How an event at a node is named there."""
         return msgspec.json.encode((self._version, where)).decode()
 
-    def note(self, call: Call, entered: str, passed: str) -> dict[str, int] | None:
+    def note(self, partition: int, owner: str, entered: str, passed: str) -> dict[str, int] | None:
         """One event enters a node, another one has passed; see `note_death.lua`. Neither: what is known."""
-        head = PartitionKeys(self._workflow, call.partition).head
+        head = PartitionKeys(self._workflow, partition).head
         try:
             with store_errors(address_of(self._url)):
                 if self._client is None:
                     self._client = connect_thread(self._url, answer_within=_ANSWER_WITHIN)
-                answer = _NOTE.write_at_once(self._client, Effect.DEATH_NOTE, head, call.owner, entered, passed)
+                answer = _NOTE.write_at_once(self._client, Effect.DEATH_NOTE, head, owner, entered, passed)
         except HeadraceError as error:
-            log.warning("deaths_not_noted", partition=call.partition, reason=str(error))
+            log.warning("deaths_not_noted", partition=partition, reason=str(error))
+            if passed:
+                self._unsaid.append((partition, owner, passed))
             return None
         if answer[0] != b"NOTED":
             return None
@@ -86,11 +93,11 @@ class DeathPage:
     def enter(self, where: Where) -> None:
         """A node has it from now on; the one before has passed."""
         field = self._book.field(where)
-        self._book.note(self._call, field, self._inside)
+        self._book.note(self._call.partition, self._call.owner, field, self._inside)
         self._inside = field
 
     def end(self) -> None:
         """All have passed."""
         if self._inside:
-            self._book.note(self._call, "", self._inside)
+            self._book.note(self._call.partition, self._call.owner, "", self._inside)
             self._inside = ""

@@ -1,4 +1,4 @@
-"""How many owners of a partition were ended one after the other, and what follows from that; see `death_book`."""
+"""How many workers of a partition were ended one after the other, and what follows from that; see `death_book`."""
 
 from __future__ import annotations
 

@@ -83,8 +83,7 @@ def make(
     tells = alert if passes is hot else tell
     readings = workflow.source(KafkaSource(topic, Reading, key="sensor"))
     requests = workflow.source(RequestSource(Reading, key="sensor", name=ASKED))
-    counting, alerting = workflow.node(count), workflow.node(tells)
-    filtering = workflow.node(passes, retry=retry)
+    counting, filtering, alerting = workflow.node(count), workflow.node(passes, retry=retry), workflow.node(tells)
     alerts = workflow.sink(KafkaSink(ALERTS, Alert))
     readings.to(counting)
     requests.to(counting)

@@ -96,7 +96,9 @@ class MemoryStore:
             raise StalePlacement(partition, (term, placement), stored)
         owner = self._token()
         self._lives[owner] = self.life
-        falls = int(fields.get("falls", "0")) + 1 if "owner" in fields and "released" not in fields else 0
+        falls = 0
+        if "worker" in fields and "released" not in fields:
+            falls = int(fields.get("falls", "0")) + (fields["worker"] != worker)
         fields.pop("released", None)
         fields["falls"] = str(falls)
         fields.update(owner=owner, term=str(term), placement=str(placement), worker=worker)

@@ -14,7 +14,7 @@ class Upkeep(Protocol):
     async def calm(self, partition: int, owner: str, *, released: bool) -> Answer:
         """All is well: the owner has had the partition for a while, or gives it up in order (`released`).
 
-        `Head.extra["falls"]` tells the next owner how many before it did neither, one after the other.
+        `Head.extra["falls"]` tells the next owner how many workers before it did neither, one after the other.
         """
         ...
 

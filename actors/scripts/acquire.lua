@@ -26,10 +26,14 @@ if stored[3] == asked[6] and tonumber(stored[4]) > tonumber(asked[7]) then
   return {'STALE', stored[1], stored[2]}
 end
 
--- How many owners in a row have neither given it up in order nor had it for a while: see calm.lua.
-local former = redis.call('HMGET', head, 'owner', 'released', 'falls')
+-- How many workers in a row have neither given it up in order nor had it for a while: see calm.lua. One that has it
+-- anew lives: it has rolled back.
+local former = redis.call('HMGET', head, 'worker', 'released', 'falls')
 local falls = 0
-if former[1] and not former[2] then falls = tonumber(former[3] or '0') + 1 end
+if former[1] and not former[2] then
+  falls = tonumber(former[3] or '0')
+  if former[1] ~= asked[4] then falls = falls + 1 end
+end
 redis.call('HDEL', head, 'released')
 local now = redis.call('TIME')
 local since = string.format('%.0f', now[1] * 1000 + math.floor(now[2] / 1000))

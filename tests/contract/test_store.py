@@ -476,13 +476,20 @@ def test_nothing_goes_back_into_a_workflow_that_has_ended(store: Driver) -> None
     assert len(dead(store)) == 1
 
 
-def falls(store: Driver, *, placement: int) -> tuple[str, int]:
-    head = store.acquire(0, term=1, placement=placement, worker="worker/0")
+def falls(store: Driver, *, placement: int, worker: int = 0) -> tuple[str, int]:
+    head = store.acquire(0, term=1, placement=placement, worker=f"worker-{worker or placement}")
     return head.owner, int(head.extra["falls"])
 
 
 def test_owners_that_were_ended_one_after_the_other_are_counted(store: Driver) -> None:
     assert [falls(store, placement=placement)[1] for placement in (1, 2, 3)] == [0, 1, 2]
+
+
+def test_who_rolls_back_did_not_fall(store: Driver) -> None:
+    falls(store, placement=1)
+    falls(store, placement=2)
+
+    assert [falls(store, placement=placement, worker=2)[1] for placement in (2, 2, 3)] == [1, 1, 1]
 
 
 def test_who_gives_a_partition_up_in_order_did_not_fall(store: Driver) -> None:

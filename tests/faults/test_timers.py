@@ -21,6 +21,8 @@ pytestmark = pytest.mark.cluster
 ALL = tuple(range(PARTITIONS))
 DUE = 2 * times.SOON.total_seconds() + 0.2
 """Seconds after which all is due that `times.watched` has set."""
+LONG_DUE = 2 * times.LATER.total_seconds() + 0.2
+"""The same, of `times.watched_long`."""
 
 
 @pytest.fixture
@@ -40,20 +42,20 @@ def until_timers(rig: ClusterRig, count: int) -> None:
 
 
 def test_G8_what_was_taken_back_in_a_log_does_not_come_though_it_was_due_when_nobody_read(rig: ClusterRig) -> None:
-    flow = rig.prepare(times.watched)
+    flow = rig.prepare(times.watched_long)
     rig.send(flow.words, "one", key="ada")
     rig.send(flow.words, "one", key="bob")
     with solo(rig, partitions=ALL):  # both at once, well before the first timer
         until_timers(rig, 4)
     rig.send(flow.words, "off", key="ada")
-    time.sleep(DUE)
+    time.sleep(LONG_DUE)
 
     with solo(rig, index=1, placement=2, partitions=ALL):
         sent = rig.sent(flow.said)
 
     assert {key: [row for row in sent if row.startswith(key)] for key in ("ada", "bob")} == {
-        "ada": ["ada one", "ada off", "ada idle for 0.6"],
-        "bob": ["bob one", "bob quiet after 1", "bob idle for 0.6"],
+        "ada": ["ada one", "ada off", "ada idle for 4"],
+        "bob": ["bob one", "bob quiet after 1", "bob idle for 4"],
     }
 
 

@@ -32,21 +32,27 @@ def counting(told: list[StreamEvent]) -> list[Any]:
     return seen.values
 
 
-async def followed(run: AsyncRun, after: str = "") -> list[StreamEvent]:
-    return [event async for event in run.follow("s", after=after)]
+async def followed(run: AsyncRun, after: str = "", *, told: list[StreamEvent] | None = None) -> list[StreamEvent]:
+    """All that a follower is told; `told`: where it is as it comes."""
+    told = [] if told is None else told
+    async for event in run.follow("s", after=after):
+        told.append(event)
+    return told
 
 
 async def test_a_follower_has_the_values_that_count_and_how_the_run_has_ended(rig: Rig) -> None:
     await rig.begin()
     async with AsyncClient(address(rig)) as client:
-        follower = asyncio.create_task(followed(client.runs(WORKFLOW).get("a")))
+        told: list[StreamEvent] = []
+        follower = asyncio.create_task(followed(client.runs(WORKFLOW).get("a"), told=told))
         await until_async(lambda: rig.gateway.follower.following == 1, "somebody follows")
         await rig.commit(sealed=[await rig.write("before", event="e0")])
         await rig.write("a", "b", token="first")
+        await until_async(lambda: [event.value for event in told][-2:] == ["a", "b"], "it has what will be in vain")
         place = await rig.write("A", {"b": 1}, token="second")
         await rig.commit(sealed=[place])
         await rig.end()
-        told = await follower
+        await follower
 
     assert counting(told) == ["before", "A", {"b": 1}]
     resets = [event.value for event in told if event.kind == "reset"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import pytest
 import redis
 
 from deaths import VERSION, Died, Words, call_of, run, unit_of
+from headrace import Event
+from headrace.actors import death_book
 from headrace.actors.death_book import CAREFUL, DeathBook
 from headrace.actors.falls import WELL, Falls
 from headrace.actors.host_progress import HostProgress
@@ -23,13 +25,19 @@ from headrace.workflows.store import StoreUnavailable
 KEY = "hr:{words/0}:deaths"
 
 
-@pytest.fixture
-def owner(redis_url: str) -> str:
+def acquired(redis_url: str) -> str:
+    """Token of a new owner."""
+
     async def acquire() -> str:
         async with Store(redis_url, "words", connections=1) as store:
             return (await store.acquire(0, term=1, placement=1, worker="w")).owner
 
     return asyncio.run(acquire())
+
+
+@pytest.fixture
+def owner(redis_url: str) -> str:
+    return acquired(redis_url)
 
 
 @pytest.fixture
@@ -140,6 +148,63 @@ def test_events_go_on_without_the_store(tmp_path: Path) -> None:
     result = run(Machines(tmp_path, "redis://127.0.0.1:1/0", words, "waves").next(), call)
 
     assert (result.failed, len(words.had)) == ([], 6)
+
+
+class Interrupted(Words):
+    """While a node has the deadly event, something happens to the store; nobody dies."""
+
+    def __init__(self, happens: Callable[[], None]) -> None:
+        super().__init__()
+        self._happens = happens
+
+    def take(self, events: Sequence[Event[str]]) -> list[str]:
+        if any((event.key, event.data) == self.deadly for event in events):
+            self._happens()
+        return [event.data for event in events]
+
+
+def test_an_event_that_its_node_has_while_the_store_is_away_has_ended_nobody(
+    tmp_path: Path, redis_url: str, owner: str, server: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def go_away() -> None:
+        monkeypatch.setattr(death_book, "_NOTE", Away())
+
+    runner = Machines(tmp_path, redis_url, Interrupted(go_away), "waves").next()
+    for number in (1, 2, 3, 4):
+        call = call_of(number, owner=owner)
+        call.falls = CAREFUL
+        result = run(runner, call)
+        assert result.failed == []
+        assert [int(count) for count in server.hvals(KEY)] == [1]
+        monkeypatch.undo()
+
+    call = call_of(5, owner=owner, words=["one"])
+    call.falls = CAREFUL
+    run(runner, call)
+    assert not server.exists(KEY)
+
+
+def test_an_event_whose_partition_gets_another_owner_while_a_node_has_it_has_ended_nobody(
+    tmp_path: Path, redis_url: str, owner: str, server: Any
+) -> None:
+    owners = [owner]
+
+    def roll_back() -> None:
+        owners.append(acquired(redis_url))
+
+    runner = Machines(tmp_path, redis_url, Interrupted(roll_back), "waves").next()
+    for number in (1, 2, 3, 4):
+        call = call_of(number, owner=owners[-1])
+        call.falls = CAREFUL
+        assert run(runner, call).failed == []
+        assert not server.exists(KEY)
+
+
+class Away:
+    """A script that no store hears."""
+
+    def write_at_once(self, *asked: Any) -> Any:
+        raise redis.ConnectionError(str(asked))
 
 
 class Calm:

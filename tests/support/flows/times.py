@@ -26,6 +26,7 @@ from headrace import (
 from headrace.workflows.handles import NodeHandle, SinkHandle, SourceHandle
 
 SOON = timedelta(milliseconds=300)
+LATER = timedelta(seconds=2)
 TOTAL = timedelta(seconds=2)
 PATIENCE = timedelta(seconds=8)
 """Enough for a cluster to start, and a message to be sent, on a machine that others use, too."""
@@ -42,12 +43,15 @@ class Timed:
 class Watch(Node[str, int, str]):
     """Says so when nothing has come for a while; `off` takes that back."""
 
+    def __init__(self, after: timedelta) -> None:
+        self._after = after
+
     def process(self, event: Event[str], ctx: Context[int]) -> str:
         ctx.state = (ctx.state or 0) + 1
         if event.data == "off":
             ctx.cancel_timer("quiet")
         else:
-            ctx.set_timer("quiet", after=SOON)
+            ctx.set_timer("quiet", after=self._after)
         return f"{event.key} {event.data}"
 
     def on_timer(self, timer: Timer, ctx: Context[int]) -> str:
@@ -60,13 +64,22 @@ def silent(event: Event[Timeout], ctx: Context) -> str:
 
 def watched(unique: str) -> Timed:
     """A node with timers, and an idle time-out."""
-    workflow = Workflow(f"watched-{unique}")
+    return _watched(f"watched-{unique}", unique, SOON)
+
+
+def watched_long(unique: str) -> Timed:
+    """The same, with time for somebody to look at what is set before it is due, on a machine that others use, too."""
+    return _watched(f"watched-long-{unique}", unique, LATER)
+
+
+def _watched(name: str, unique: str, after: timedelta) -> Timed:
+    workflow = Workflow(name)
     words = workflow.source(KafkaSource(f"words-{unique}", str, name="words"))
     said = workflow.sink(KafkaSink(f"said-{unique}", str, name="said"))
-    watch, quiet = workflow.node(Watch()), workflow.node(silent)
+    watch, quiet = workflow.node(Watch(after), name="watch"), workflow.node(silent)
     words.to(watch)
     watch.to(said)
-    workflow.timeout(idle=2 * SOON).to(quiet)
+    workflow.timeout(idle=2 * after).to(quiet)
     quiet.to(said)
     return Timed(workflow, words, watch, said)
 
