@@ -197,9 +197,10 @@ def storm(bench: Bench, events: int, keys: int, work: int = 0) -> dict[str, obje
     )  # fmt: skip
 
 
-def sensors(bench: Bench, events: int) -> dict[str, object]:
+def sensors(bench: Bench, events: int, work: int = 0) -> dict[str, object]:
     """The same for three nodes with a state and a sink, of which the second fails, and a tenth of the keys."""
-    return stormy(bench, ("sensors", "failing"), "", events, lambda: (reading for _, reading in readings(events)))
+    kinds = ("sensors_25us", "failing_25us") if work else ("sensors", "failing")
+    return stormy(bench, kinds, "", events, lambda: (reading for _, reading in readings(events)))
 
 
 def stormy(
@@ -217,7 +218,8 @@ def stormy(
     rates: list[float] = []
     figures: dict[str, object] = {}
     for kind in kinds:
-        name, topic = f"{kind}{suffix}", f"bench-{kind}{suffix.replace('_', '-')}"
+        name = f"{kind}{suffix}"
+        topic = f"bench-{name.replace('_', '-')}"
         bench.topic(topic)
         asyncio.run(bench.fill(topic, data()))
         with bench.deployed(kind, topic) as (cluster, workflow):
@@ -283,7 +285,8 @@ def main() -> None:
         if asked.events:
             for work in map(int, asked.work.split(",")):
                 figures |= storm(bench, asked.events, asked.keys, work)
-            figures |= sensors(bench, asked.events)
+            for work in (0, 25):
+                figures |= sensors(bench, asked.events, work)
         if asked.events and not asked.no_hot:
             figures |= hot(bench)
         if asked.pending:

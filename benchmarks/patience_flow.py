@@ -1,7 +1,8 @@
 """Workflows that wait: timers of a million runs, a node that fails for a time, one key that fails for a minute.
 
 Imported by name in every process: `timers__<topic>`, `storm__<topic>`, `calm__<topic>`, `hot__<topic>`; and `failing`,
-`sensors` for the three nodes of `flow` with and without a storm before the second one.
+`sensors` for the three nodes of `flow` with and without a storm before the second one, `failing_25us` and
+`sensors_25us` where that one takes so long.
 """
 
 from __future__ import annotations
@@ -72,6 +73,18 @@ def hot_always(event: Event[Reading], ctx: Context) -> Heat:
     return hot(event, ctx)
 
 
+def hot_or_fails_25us(event: Event[Reading], ctx: Context) -> Heat:
+    """The same, where each attempt takes 25 microseconds."""
+    _work(25)
+    return hot_or_fails(event, ctx)
+
+
+def hot_always_25us(event: Event[Reading], ctx: Context) -> Heat:
+    """The same, where each attempt takes 25 microseconds."""
+    _work(25)
+    return hot_always(event, ctx)
+
+
 def one_fails(event: Event[Wish], ctx: Context) -> float:
     """One key fails for a minute at a time; of the others, when they were sent."""
     if event.key == HOT_KEY:
@@ -93,10 +106,15 @@ def _work(microseconds: int) -> None:
 STORM = Retry(5, backoff=Linear(timedelta(milliseconds=10), timedelta(milliseconds=10)))
 
 
+SECOND = {
+    "sensors": hot_always, "failing": hot_or_fails, "sensors_25us": hot_always_25us, "failing_25us": hot_or_fails_25us,
+}  # fmt: skip
+"""The second of three nodes, by name of the workflow."""
+
+
 def _workflow(name: str, topic: str) -> Workflow:
-    if name in ("sensors", "failing"):
-        passes = hot_or_fails if name == "failing" else hot_always
-        return make(f"{name}-{topic}", topic, passes=passes, partitions=1, retry=STORM)
+    if name in SECOND:
+        return make(f"{name.replace('_', '-')}-{topic}", topic, passes=SECOND[name], partitions=1, retry=STORM)
     workflow = Workflow(f"{name}-{topic}", partitions=1)
     wishes = workflow.source(KafkaSource(topic, Wish, key="key", name="wishes"))
     minute = Retry(5, backoff=Linear(timedelta(minutes=1)))

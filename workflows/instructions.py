@@ -67,8 +67,8 @@ class Limits:
     """Events of one queue of those that go on together at first: of as many, one in four goes on, where three of ten
     attempts fail."""
     soon: int = 250
-    """Milliseconds, from its first failure on, that an epoch of many events may last for those of its events that are
-    tried again by then."""
+    """Milliseconds that an epoch of many events may last for those of its events that are tried again by then: from its
+    first failure on, if nothing is before it; four times as many while others are."""
     soon_from: int = 64
     """Events that such an epoch has at least: fewer are no backlog, and others should not wait for some of them."""
     soon_tick: int = 10

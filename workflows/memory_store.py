@@ -96,12 +96,9 @@ class MemoryStore:
             raise StalePlacement(partition, (term, placement), stored)
         owner = self._token()
         self._lives[owner] = self.life
-        falls = 0
-        if "worker" in fields and "released" not in fields:
-            falls = int(fields.get("falls", "0")) + (fields["worker"] != worker)
+        falls = 0 if "released" in fields else int(fields.get("falls", "0")) + (fields.get("worker", worker) != worker)
         fields.pop("released", None)
-        fields["falls"] = str(falls)
-        fields.update(owner=owner, term=str(term), placement=str(placement), worker=worker)
+        fields.update(owner=owner, term=str(term), placement=str(placement), worker=worker, falls=str(falls))
         held.run_streams.cut_all()
         head = head_of(owner, fields, held.positions)
         head.parked, head.due = list(held.parked), dict(held.due)

@@ -319,6 +319,7 @@ class PartitionCore:
             earlier_done = earlier_done and epoch.done
             if earlier_done and epoch.save is None:
                 epoch.save = self.builder.build(epoch, self.beginnings.count, now)
+                self.soon.saved = epoch.number
             if epoch.cut is not None:
                 break  # nothing behind the end of the workflow enters
 

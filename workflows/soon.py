@@ -2,9 +2,9 @@
 
 An event that stands still is parked, durably: it is written to the store, and read from it when it is due. While a
 backlog is worked off, that would be most of the work in a storm of retries. So an epoch of many events keeps those in
-memory that are due again within `Limits.soon` of its first failure, and those of their runs behind them before the same
-node.
-Its commit waits for them; what is not done by then is parked like any other. If the process dies meanwhile, nothing of
+memory that are due again within `Limits.soon`, and those of their runs behind them before the same node.
+Its commit waits for them: for so long once the epochs before it are done, and until four times as long after its first
+failure while they are not. What is not done by then is parked like any other. If the process dies meanwhile, nothing of
 it has happened: the events come again from their source, with their first attempt.
 
 Epochs behind it go on, but without the runs of which something waits: those events wait as well, until the epoch
@@ -32,11 +32,13 @@ if TYPE_CHECKING:
     from .program import UnitProgram
     from .runs import RunRecord
 
+_BEHIND: Final = 4
+"""Times `Limits.soon` that an epoch may last which waits for those before it as well."""
 Name: TypeAlias = "tuple[int, RunRecord]"
 """Of a queue: node and run."""
 _MORE_EPOCHS: Final = 9
 """That may be in flight while something waits: they are behind an epoch that has little to do."""
-_MOST_LATER: Final = 0.1
+_MOST_LATER: Final = 0.5
 """Part of what waits that may do so for an epoch before, for that to be so. Where it is more, runs have many events
 each: with more epochs their queues only get longer, until what is in them has waited too long and is parked."""
 
@@ -49,6 +51,8 @@ class Shortly:
     """By region: how many of the events there wait (or are tried again right now)."""
     until: int = 0
     """Until when they may: milliseconds since 1970 UTC; 0: none has failed yet."""
+    is_first: bool = False
+    """When something failed last, nothing was before the epoch any more."""
     queues: dict[Name, list[int]] = field(default_factory=dict)
     """By node and run: slots, in order; the first one is to be tried again, the others stand behind it."""
     tried: dict[Item, int] = field(default_factory=dict)
@@ -78,6 +82,8 @@ class Soon:
         """Events that wait."""
         self._later = 0
         """Those among them whose run waits in an epoch before."""
+        self.saved = 0
+        """Number of the last epoch that has nothing to do but to be committed, as have all before it."""
         self.kept = 0
         """Failed attempts whose events waited here."""
         self._due: dict[int, list[tuple[Epoch, list[Name]]]] = {}
@@ -139,9 +145,7 @@ class Soon:
         """Keep what may wait here. Returns the others."""
         epoch, slots, queues, tried, runs = dispatch.epoch, dispatch.slots, here.queues, here.tried, here.runs
         of_slots, hops_of, depths, tick = epoch.runs, epoch.hops, self._depths, self._limits.soon_tick
-        if not here.until:
-            here.until = now + self._limits.soon
-        last, most = here.until, self._limits.waiting_soon
+        last, most = self._last(epoch, here, now), self._limits.waiting_soon
         rest: list[Failed] = []
         due_at: dict[int, list[Name]] = {}
         for row in rows:
@@ -187,6 +191,15 @@ class Soon:
         for due, names in due_at.items():
             self._at(due * tick).append((epoch, names))
         return rest
+
+    def _last(self, epoch: Epoch, here: Shortly, now: int) -> int:
+        """Until when what fails now may wait."""
+        soon = self._limits.soon
+        if not here.until:
+            here.until = now + _BEHIND * soon
+        if not here.is_first and epoch.number <= self.saved + 1:
+            here.is_first, here.until = True, min(here.until, now + soon)
+        return min(here.until, now + soon)
 
     @staticmethod
     def _is_ready(dispatch: Dispatch, here: Shortly, name: tuple[int, RunRecord]) -> bool:

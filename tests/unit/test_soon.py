@@ -134,6 +134,23 @@ def test_an_attempt_does_not_see_what_the_one_before_did_to_its_data() -> None:
     assert owner.core.soon.kept == 2, "they waited in memory"
 
 
+def test_what_waits_for_an_epoch_before_has_not_waited_too_long_for_that_nor_does_it_wait_for_ever() -> None:
+    # given: an event of each of six epochs fails at once; and one of a run that does so in each of them, in turn
+    waits = Retry(2, backoff=Linear(timedelta(milliseconds=200), timedelta(0)), jitter=0)
+    owner = Owner(waits, soon=250, soon_from=2, epochs_in_flight=6)
+    for name in ("bob", "cyd", "dan", "eva", "fay", "gus"):
+        owner.offer(Order("ada", fails=1), Order(name, fails=1))
+
+    # when: the second one of the run is tried again after 400 ms, the fifth after 1,000, the sixth would be after 1,200
+    while owner.alarm():
+        pass
+
+    # then
+    assert owner.core.soon.kept == 11, "a second after the first failure of its epoch, the last one was parked"
+    assert owner.core.idle
+    assert (owner.core.parked, owner.core.events_done) == (0, owner.read)
+
+
 def test_no_more_epochs_begin_while_what_waits_does_so_for_an_epoch_before() -> None:
     owner = Owner(Retry(2, backoff=Linear(timedelta(milliseconds=200))), soon=1000, soon_from=2, epochs_in_flight=1)
     owner.offer(Order("ada", fails=1), Order("bob", fails=1))
