@@ -179,7 +179,7 @@ def test_G04_nothing_is_taken_while_it_is_paused_whoever_is_killed(rig: Rig) -> 
         for name in ("worker/0", "supervisor"):
             os.kill(rig.pid(name), signal.SIGKILL)
         assert rig.ready().state == "paused"
-        assert rig.ready().at_rest
+        until(lambda: rig.ready().at_rest, "all who came after them have heard of it", within=60)
         assert run(rig.sequences()) == before
 
         typed(rig, "resume", rig.deployment.workflow)
