@@ -73,7 +73,8 @@ class Pulling:
             only_sent: Nothing but what other partitions have sent: outputs of more could not leave.
             draining: What waits is not to wait any longer.
         """
-        feed, limit, linger = self._shared.feed, self._shared.sizing.limit, self._linger
+        feed, sizing, linger = self._shared.feed, self._shared.sizing, self._linger
+        limit = sizing.limit if sizing.hurried else sizing.limit * core.larger
         if only_sent:
             batches = feed.pull_sent(self._number, limit) if self._may_begin_any(core) else []
         elif self._requests_next:

@@ -73,7 +73,7 @@ class Limits:
     """Events that such an epoch has at least: fewer are no backlog, and others should not wait for some of them."""
     soon_tick: int = 10
     """Milliseconds: what is due within one of these goes on together, at its end."""
-    waiting_soon: int = 2_000
+    waiting_soon: int = 8_000
     """Events of an epoch that wait so at the same time, beyond which they are parked."""
     patience: int = 1_000
     """Milliseconds that a run which people end waits for calls of its partition; those that take longer are given

@@ -125,6 +125,11 @@ class PartitionCore:
         return not self.ended and len(self.epochs) < most and not self.parking_full
 
     @property
+    def larger(self) -> int:
+        """Times that an epoch may be larger than otherwise."""
+        return self.soon.larger
+
+    @property
     def _most_epochs(self) -> int:
         return self.limits.epochs_in_flight + self.soon.more_epochs
 

@@ -38,6 +38,10 @@ Name: TypeAlias = "tuple[int, RunRecord]"
 """Of a queue: node and run."""
 _MORE_EPOCHS: Final = 9
 """That may be in flight while something waits: they are behind an epoch that has little to do."""
+_MORE_OUTSIDE: Final = 2
+_LARGER_OUTSIDE: Final = 3
+"""The same where calls go to other processes, and how much larger epochs are then: a call is of one epoch and costs a
+millisecond whatever it holds, and each epoch makes one for all that is due at a time."""
 _MOST_LATER: Final = 0.5
 """Part of what waits that may do so for an epoch before, for that to be so. Where it is more, runs have many events
 each: with more epochs their queues only get longer, until what is in them has waited too long and is parked."""
@@ -73,6 +77,8 @@ class Soon:
         self._limits = limits
         special = plan.scopes or any(node.may_end for node in plan.nodes) or any(row.serial for row in plan.regions)
         self._allowed = not (plan.serial or plan.timed or special)
+        is_inside = all(unit.in_worker for unit in plan.units)
+        self._most_more, self._larger = (_MORE_EPOCHS, 1) if is_inside else (_MORE_OUTSIDE, _LARGER_OUTSIDE)
         self._depths: dict[int, int] = {}
         """By node: how many nodes of its unit an event has passed with it, where hops are counted so."""
         for program in programs:
@@ -101,7 +107,12 @@ class Soon:
     @property
     def more_epochs(self) -> int:
         """How many more may be in flight than otherwise."""
-        return _MORE_EPOCHS if self.count and self._later <= _MOST_LATER * self.count else 0
+        return self._most_more if self.count and self._later <= _MOST_LATER * self.count else 0
+
+    @property
+    def larger(self) -> int:
+        """Times that an epoch may be larger than otherwise."""
+        return self._larger if self.count else 1
 
     def keep(self, dispatch: Dispatch, result: CallResult, now: int) -> CallResult:
         """Take from a result what is to wait here; and what was tried again has been.

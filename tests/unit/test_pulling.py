@@ -43,6 +43,8 @@ class Feed:
 
     def __init__(self) -> None:
         self.requests = 0
+        self.limits: list[int] = []
+        """How many events each epoch of the backlog might have."""
 
     def has_requests(self, partition: int) -> bool:
         return self.requests > 0
@@ -52,6 +54,7 @@ class Feed:
         return one("inbox")
 
     def pull(self, partition: int, limit: int) -> list[Records]:
+        self.limits.append(limit)
         return [*(self.pull_requests(partition, limit) if self.requests else []), *one("backlog/0")]
 
     def pull_sent(self, partition: int, limit: int) -> list[Records]:
@@ -63,6 +66,7 @@ class Core:
 
     def __init__(self) -> None:
         self.epochs: list[object] = []
+        self.larger = 1
 
     @property
     def wants_records(self) -> bool:
@@ -116,6 +120,22 @@ def test_a_request_need_not_wait_until_the_backlogs_epochs_are_committed(partiti
     partition.feed.requests = 2
 
     assert [partition.next() for _ in range(2)] == [["inbox"], []]
+
+
+def test_epochs_are_as_large_as_the_core_lets_them_be_but_short_while_requests_come(partition: Partition) -> None:
+    partition.next()
+    partition.core.larger = 3
+    partition.next()
+    once, thrice = partition.feed.limits
+    assert thrice == 3 * once
+
+    partition.commit()
+    partition.feed.requests = 1
+    assert partition.next() == ["inbox"]
+    partition.commit()
+    partition.commit()
+    assert partition.next() == ["backlog/0"]
+    assert partition.feed.limits[-1] < once
 
 
 def test_while_requests_come_a_backlog_has_fewer_epochs_in_flight(partition: Partition) -> None:

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import msgspec
+import pytest
 
 from headrace import Context, Event, KafkaSource, Linear, Node, Retry, Workflow
 from headrace.workflows.commit import Answer
@@ -55,10 +56,12 @@ class Fill(Node[Basket, None, None]):
 class Owner:
     """A partition whose time goes on only by its alarms: nothing looks in between."""
 
-    def __init__(self, retry: Retry, node: Any = None, type: Any = Order, **limits: int) -> None:
+    def __init__(
+        self, retry: Retry, node: Any = None, type: Any = Order, *, inside: bool = True, **limits: int
+    ) -> None:
         workflow = Workflow("orders", partitions=1)
         workflow.source(KafkaSource("orders", type, key="key")).to(workflow.node(node or Charge(), retry=retry))
-        plan = workflow.compile(fuse="all")
+        plan = workflow.compile(fuse="all" if inside else None)
         self.store, self.runner, self.now, self.read = MemoryStore(history=10), UnitRunner(plan, 0), NOW, 0
         head = self.store.acquire(0, term=1, placement=1, worker="w")
         self.core = PartitionCore(plan, 0, 1, head, Limits(soon_tick=1, **limits))
@@ -149,6 +152,22 @@ def test_what_waits_for_an_epoch_before_has_not_waited_too_long_for_that_nor_doe
     assert owner.core.soon.kept == 11, "a second after the first failure of its epoch, the last one was parked"
     assert owner.core.idle
     assert (owner.core.parked, owner.core.events_done) == (0, owner.read)
+
+
+@pytest.mark.parametrize(("inside", "more", "larger"), [(True, 9, 1), (False, 2, 3)])
+def test_while_something_waits_calls_to_other_processes_are_larger_rather_than_more(
+    inside: bool, more: int, larger: int
+) -> None:
+    waits = Retry(2, backoff=Linear(timedelta(milliseconds=200)))
+    owner = Owner(waits, inside=inside, soon=1000, soon_from=2, epochs_in_flight=1)
+    assert owner.core.larger == 1
+
+    owner.offer(Order("ada", fails=1), Order("bob", fails=1))
+
+    assert (owner.core.soon.more_epochs, owner.core.larger) == (more, larger)
+    while owner.alarm():
+        pass
+    assert (owner.core.soon.more_epochs, owner.core.larger) == (0, 1)
 
 
 def test_no_more_epochs_begin_while_what_waits_does_so_for_an_epoch_before() -> None:
