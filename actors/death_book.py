@@ -48,9 +48,11 @@ class DeathBook:
 
     def page(self, call: Call) -> DeathPage | None:
         """What is known of the events of a call; None: the store can't say, or the call is of no owner any more."""
-        unsaid, self._unsaid = self._unsaid, []
-        for partition, owner, passed in unsaid:
+        while unsaid := len(self._unsaid):
+            partition, owner, passed = self._unsaid.pop()
             self.note(partition, owner, "", passed)
+            if len(self._unsaid) == unsaid:
+                return None  # it is unsaid again
         found = self.note(call.partition, call.owner, "", "")
         return None if found is None else DeathPage(self, call, found)
 
